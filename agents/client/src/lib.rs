@@ -1,0 +1,1 @@
+//! The compute board as a client of the storage board.

@@ -1,0 +1,1 @@
+//! Releases: manifest format and signed repository metadata.

@@ -1,0 +1,222 @@
+//! Messages of the local sockets and of the host channel. All are one JSON object per line.
+
+use crate::{FailReason, UnitStatus, Version};
+use serde::{Deserialize, Serialize};
+
+/// Asked of PID 1 over [`crate::paths::INIT_SOCKET`]: one line, then replies until the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum InitRequest {
+    /// State of every unit: one [`InitReply::Units`].
+    Units,
+    /// Log lines: [`InitReply::Line`]s, then [`InitReply::Done`] unless `follow`.
+    Logs(LogFilter),
+    /// Ordered shutdown and reboot; the reason is logged and shown.
+    Reboot {
+        /// Why.
+        reason: String,
+    },
+    /// Ordered shutdown and power-off.
+    PowerOff {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Which log lines are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogFilter {
+    /// Only this unit.
+    pub unit: Option<String>,
+    /// Keep the connection and send new lines as they come.
+    pub follow: bool,
+    /// At most this many of the newest lines before following; 0 means all that the ring holds.
+    pub lines_max: u32,
+}
+
+/// Severity of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Per request.
+    Debug,
+    /// A state change.
+    Info,
+    /// Worse but working.
+    Warn,
+    /// A person must act.
+    Error,
+}
+
+/// One structured log line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Number of the line since PID 1 started; gaps are lines the ring dropped.
+    pub seq: u64,
+    /// Milliseconds since the kernel started.
+    pub at_ms: u64,
+    /// Unit that wrote it; `init` for PID 1 itself, `kernel` for the kernel.
+    pub unit: String,
+    /// Severity.
+    pub level: LogLevel,
+    /// The text, with control characters replaced.
+    pub text: String,
+}
+
+/// Answered by PID 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "re", rename_all = "kebab-case")]
+pub enum InitReply {
+    /// Every unit.
+    Units {
+        /// By name.
+        units: Vec<UnitStatus>,
+        /// Milliseconds since the kernel started when PID 1 began.
+        init_start_ms: u64,
+        /// Set when the boot counts as a trial and the verdict is still open.
+        trial: bool,
+        /// Lines the ring dropped since the start.
+        dropped_lines: u64,
+    },
+    /// One log line.
+    Line(LogLine),
+    /// The request was carried out, or the listing is complete.
+    Done,
+    /// The request was refused.
+    Refused {
+        /// One sentence with the remedy.
+        message: String,
+    },
+}
+
+/// Asked of the updater over [`crate::paths::UPDATE_SOCKET`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum UpdateCommand {
+    /// Read the repository and say what it offers.
+    Check,
+    /// Fetch, rebuild and write a release, without arming it.
+    Stage {
+        /// Absent for the newest.
+        to: Option<Version>,
+    },
+    /// Arm the staged release (`+3`) and reboot into its trial.
+    Activate {
+        /// Must be the staged one.
+        to: Version,
+    },
+    /// Forget the staged release and free its space.
+    Discard,
+    /// Boot the other good release on the ESP.
+    Rollback {
+        /// Absent for the newest good one that is older than the running one.
+        to: Option<Version>,
+    },
+    /// On the compute board: upgrade both boards as one step.
+    UpgradePair {
+        /// Absent for the newest.
+        to: Option<Version>,
+    },
+    /// On the compute board: take both boards back as one step.
+    RollbackPair {
+        /// Absent for the newest good one that both have and that is older than the running one.
+        to: Option<Version>,
+    },
+    /// PID 1's word that the trial passed: bless the running release.
+    Bless,
+    /// Forget that releases failed here.
+    ClearQuarantine,
+}
+
+/// Answered by the updater: any number of `Progress`, then `Done` or `Failed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "re", rename_all = "kebab-case")]
+pub enum UpdateReply {
+    /// Something moved.
+    Progress {
+        /// One sentence.
+        message: String,
+        /// Bytes done, 0 where they are not counted.
+        done_bytes: u64,
+        /// Bytes in all.
+        total_bytes: u64,
+    },
+    /// Carried out.
+    Done {
+        /// One sentence.
+        message: String,
+        /// The release it was about.
+        version: Option<Version>,
+    },
+    /// Not carried out; the board is as it was.
+    Failed {
+        /// A stable word for scripts: `signature`, `expired`, `older`, `blob-mismatch`, `network`,
+        /// `space`, `quarantined`, `busy`, `not-found`, `esp`, `peer`, `refused`.
+        kind: String,
+        /// What went wrong and what to do.
+        message: String,
+    },
+}
+
+/// Asked over the host channel ([`crate::paths::HOST_CHANNEL`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRequest {
+    /// Chosen by the host, repeated in every reply.
+    pub id: u64,
+    /// Arguments of the `goblin` command, without the program's name.
+    pub argv: Vec<String>,
+}
+
+/// Answered over the host channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "re", rename_all = "kebab-case")]
+pub enum HostReply {
+    /// The agent is there; sent once when it opens the port, with the kernel's boot id.
+    Hello {
+        /// The kernel's boot id: a new one means that the board was started again.
+        boot_id: String,
+    },
+    /// A piece of standard output.
+    Out {
+        /// Request.
+        id: u64,
+        /// Text; bytes that are not UTF-8 are replaced.
+        text: String,
+    },
+    /// A piece of standard error.
+    Err {
+        /// Request.
+        id: u64,
+        /// Text.
+        text: String,
+    },
+    /// The command ended.
+    Exit {
+        /// Request.
+        id: u64,
+        /// Exit status; 128 + signal when it was killed.
+        code: i32,
+    },
+}
+
+/// Handed to PID 1 by the health agent through its readiness descriptor, one JSON line each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "notify", rename_all = "kebab-case")]
+pub enum Notify {
+    /// The unit is ready.
+    Ready,
+    /// A sentence for `goblin status`.
+    Status {
+        /// The sentence.
+        text: String,
+    },
+    /// The unit's loop turns.
+    Ping,
+    /// The health agent's verdict over a trial: PID 1 writes it down and reboots.
+    TrialFailed {
+        /// Why.
+        reason: FailReason,
+    },
+}

@@ -1,0 +1,32 @@
+//! The words every part of goblinux shares: versions, digests, roles, and the shapes in which boards
+//! and agents report their state.
+//!
+//! Everything here is a value. Nothing reads a clock, a file or a socket. Shapes that leave a process
+//! (`status`, `record`, `control`) are serde types with a `schema` number; unknown fields are ignored
+//! on reading, so that releases N and N-1 understand each other.
+
+mod control;
+mod digest;
+pub mod paths;
+mod record;
+mod role;
+mod status;
+mod version;
+
+pub use control::{
+    HostReply, HostRequest, InitReply, InitRequest, LogFilter, LogLevel, LogLine, Notify, UpdateCommand,
+    UpdateReply,
+};
+pub use digest::{BoxId, Digest, ParseDigestError};
+pub use record::{
+    Attempt, AttemptStage, BootRecord, FailReason, PairPlan, PairStep, Pending, Quarantined, UpdateOutcome,
+    UpdateReport, ATTEMPTS_KEPT_MAX, LAST_LINES_MAX, REPORTS_KEPT_MAX,
+};
+pub use role::{ParseRoleError, Role};
+pub use status::{
+    BoardStatus, BootStatus, BoxStatus, Check, CheckState, DiskStatus, Health, HealthState,
+    InterfaceStatus, LinkState, LinkStatus, MemoryStatus, MountStatus, NetStatus, PoolState,
+    PoolStatus, ProvisionOutcome, ProvisionStatus, ShareStatus, SlotState, SlotStatus, TimeStatus,
+    UnitPhase, UnitStatus, UpdatePhase, UpdateStatus, STATUS_SCHEMA,
+};
+pub use version::{ParseVersionError, Version};

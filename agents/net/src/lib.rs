@@ -1,0 +1,1 @@
+//! Network, hello between boards, clock.

@@ -1,0 +1,1 @@
+//! System disk and data disks.

@@ -1,0 +1,1 @@
+//! Deterministic writers of every on-disk format.

@@ -1,0 +1,3 @@
+//! PID 1 and preinit.
+
+fn main() {}

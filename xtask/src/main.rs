@@ -1,0 +1,3 @@
+//! The table of commands.
+
+fn main() {}
