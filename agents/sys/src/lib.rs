@@ -4,6 +4,20 @@
 //! never raw integers or pointers. Nothing here decides anything: policy lives in core crates and
 //! agents.
 
+pub mod beneath;
+pub mod block;
+pub mod clock;
+pub mod efivar;
 pub mod files;
+pub mod listing;
+pub mod mount;
+pub mod netdev;
 pub mod notify;
+pub mod peer;
+pub mod provision;
+pub mod reboot;
+pub mod record;
+pub mod socket;
 pub mod state;
+pub mod vt;
+pub mod watchdog;

@@ -136,7 +136,9 @@ impl std::fmt::Debug for HexKey {
 
 /// A text that is not 64 lower-case hexadecimal digits. Does not repeat the text: it may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key is 64 lower-case hexadecimal digits; make a pair of files with `cargo xtask provision`")]
+#[error(
+    "a key is 64 lower-case hexadecimal digits; make a pair of files with `cargo xtask provision`"
+)]
 pub struct ParseKeyError;
 
 impl TryFrom<String> for HexKey {
@@ -151,33 +153,4 @@ impl From<HexKey> for String {
     fn from(key: HexKey) -> Self {
         goblin_core_types::Digest(key.0).to_string()
     }
-}
-
-/// Why a provisioning file was refused. Names the field and the remedy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProvisionError {
-    /// Longer than [`PROVISION_BYTES_MAX`].
-    #[error("the file has {got} bytes, at most {PROVISION_BYTES_MAX} are allowed")]
-    TooLong {
-        /// Bytes found.
-        got: usize,
-    },
-    /// Not TOML, an unknown key, a missing key or a value of the wrong kind.
-    #[error("{message}")]
-    Syntax {
-        /// The parser's words, with line and column.
-        message: String,
-    },
-}
-
-/// Reads and checks a provisioning file.
-///
-/// # Errors
-/// [`ProvisionError`]; nothing of a refused file is used.
-pub fn parse(text: &str) -> Result<Provision, ProvisionError> {
-    if text.len() > PROVISION_BYTES_MAX {
-        return Err(ProvisionError::TooLong { got: text.len() });
-    }
-    toml::from_str(text).map_err(|err| ProvisionError::Syntax { message: err.to_string() })
 }

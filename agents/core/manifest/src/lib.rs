@@ -1,1 +1,37 @@
-//! Releases: manifest format and signed repository metadata.
+//! Releases: the manifest format and the signed repository metadata that vouches for it.
+//!
+//! A repository is a plain folder. `metadata/` holds TUF 1.0 metadata (see [`tuf`]), `releases/` one
+//! [`release::Manifest`] per release, named by the targets metadata with its length and sha256. The
+//! manifest in turn names every file content by blake3 and the recipe that rebuilds the exact image.
+//!
+//! - [`tuf`]: metadata types, ed25519 keys, signature thresholds.
+//! - [`client`]: what a device believes, and the checks by which it believes more.
+//! - [`publish`]: builds and signs the metadata of a repository.
+//! - [`release`]: the manifest of one release and its limits.
+//! - [`offer`]: which release a board should run next.
+//!
+//! What it does **not** do: no clock, no file, no network. The update agent fetches bytes and hands
+//! them in together with the time; `cargo xtask release` writes what [`publish`] returns.
+//!
+//! Invariants: nothing is believed before a threshold of keys signed it; no version ever goes back; no
+//! length, count or name is unbounded; any bytes are answered with a value, never a panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod canonical;
+pub mod client;
+pub mod offer;
+pub mod publish;
+pub mod release;
+pub mod time;
+pub mod tuf;
+
+#[cfg(test)]
+mod client_tests;

@@ -1,1 +1,57 @@
-//! 9P2000.L: codec, session rules, a client over any stream.
+//! 9P2000.L: codec, session rules, server and client over any stream, synthetic trees.
+//!
+//! What it does **not** do: open files or sockets, read a clock, know who the peer is. A file tree is a
+//! [`Backend`] (host directories live in the share agent, synthetic trees in [`synthetic`]); a stream is
+//! a [`Stream`] (`goblin_sys::socket` implements it for TCP and unix sockets).
+//!
+//! ```text
+//!   bytes <-> wire, body, message      no I/O, borrows, never panics
+//!             session                  fids, tags, msize: pure
+//!             connection               one frame in, one reply out or a job for later
+//!             serve                    threads: reads frames, writes replies, runs jobs
+//! ```
+//!
+//! Invariants:
+//! - Any bytes are answered or refused; none panics. Memory for one connection is bounded by
+//!   [`Limits`] and msize.
+//! - No message larger than the agreed msize is accepted or sent.
+//! - A fid is bound only by a complete walk, and never over one in use; clunk and remove always free it.
+//! - One request that waits never delays another: what may wait runs on a helper thread.
+//! - `Tflush` is answered at once, and after it the old tag is never answered.
+//! - Names with a slash or NUL, empty, `.` or longer than 255 bytes reach no backend.
+//!
+//! Called by the share agent, the control agent and the mount agent; the command line uses [`client`].
+
+mod body;
+mod cancel;
+pub mod client;
+mod connection;
+mod dispatch;
+mod errno;
+mod message;
+mod qid;
+mod serve;
+mod server;
+mod session;
+pub mod synthetic;
+mod talk;
+pub mod wire;
+
+pub use body::{Attr, DirEntry, Names, Qids, SetAttr, StatFs, Time};
+pub use cancel::Cancel;
+pub use connection::{Connection, Deferred, Finished, Handled, ReplyBuf};
+pub use errno::Errno;
+pub use message::{HEADER_BYTES, Header, NO_FID, NO_TAG, Reply, Request, VERSION_9P2000L, lock};
+pub use qid::Qid;
+pub use serve::{End, Stream, serve};
+pub use server::{
+    Answer, AttachRequest, Backend, Created, DirPage, Job, LockRange, NewNode, Opened, ReadAnswer,
+    WaitsFor,
+};
+pub use session::{Agreed, Flush, Limits, MSIZE_MAX, MSIZE_MIN, Session};
+pub use wire::WireError;
+
+/// Most names in one walk (MAXWELEM of `walk(5)`).
+pub const WALK_NAMES_MAX: usize = 16;
+/// Longest name in bytes (NAME_MAX of Linux).
+pub const NAME_BYTES_MAX: usize = 255;

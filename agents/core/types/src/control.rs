@@ -152,7 +152,7 @@ pub enum UpdateReply {
     /// Not carried out; the board is as it was.
     Failed {
         /// A stable word for scripts: `signature`, `expired`, `older`, `blob-mismatch`, `network`,
-        /// `space`, `quarantined`, `busy`, `not-found`, `esp`, `peer`, `refused`.
+        /// `space`, `quarantined`, `busy`, `not-found`, `esp`, `peer`, `fell-back`, `refused`.
         kind: String,
         /// What went wrong and what to do.
         message: String,

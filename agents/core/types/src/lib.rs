@@ -7,6 +7,7 @@
 
 mod control;
 mod digest;
+mod escape;
 pub mod paths;
 mod record;
 mod role;
@@ -17,6 +18,7 @@ pub use control::{
     HostReply, HostRequest, InitReply, InitRequest, LogFilter, LogLevel, LogLine, Notify, UpdateCommand,
     UpdateReply,
 };
+pub use escape::escape_bytes;
 pub use digest::{BoxId, Digest, ParseDigestError};
 pub use record::{
     Attempt, AttemptStage, BootRecord, FailReason, PairPlan, PairStep, Pending, Quarantined, UpdateOutcome,

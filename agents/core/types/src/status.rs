@@ -79,6 +79,8 @@ pub struct BootStatus {
     pub entry: String,
     /// Attempts from the boot record, newest last.
     pub attempts: Vec<Attempt>,
+    /// Decided upgrades and rollbacks from the boot record, newest last.
+    pub reports: Vec<UpdateReport>,
 }
 
 /// One UKI on the ESP.

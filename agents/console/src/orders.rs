@@ -1,0 +1,208 @@
+//! What a person can order here: the list, the confirmation each order needs, and the request it becomes.
+
+use crate::model::Model;
+use goblin_core_types::{InitRequest, SlotState, SlotStatus, UpdateCommand, UpdatePhase, UpdateStatus, Version};
+
+/// Which of the two boards is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The board with this screen.
+    Here,
+    /// The other board of the box.
+    Other,
+}
+
+/// A request to one board's control tree.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// To `update/ctl`.
+    Update(UpdateCommand),
+    /// To `init/ctl`.
+    Init(InitRequest),
+}
+
+/// An order on its way: carried out by a thread, answered by `Event::Task`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Action {
+    /// Number of the task that the answers belong to.
+    pub task: u64,
+    /// Board.
+    pub side: Side,
+    /// What is asked of it.
+    pub request: Request,
+}
+
+/// Everything that can be ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Look for a new release.
+    Check,
+    /// Upgrade both boards as one step.
+    Upgrade,
+    /// Take both boards back as one step.
+    Rollback,
+    /// Restart the board with this screen.
+    RestartHere,
+    /// Restart the other board.
+    RestartOther,
+    /// Switch off the board with this screen.
+    OffHere,
+    /// Switch off the other board.
+    OffOther,
+}
+
+/// Every order, as listed on the page.
+pub const ORDERS: [Order; 7] = [
+    Order::Check,
+    Order::Upgrade,
+    Order::Rollback,
+    Order::RestartHere,
+    Order::RestartOther,
+    Order::OffHere,
+    Order::OffOther,
+];
+
+/// What is asked before an order is carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The order in question form.
+    pub title: String,
+    /// What will happen, one sentence each.
+    pub sentences: Vec<String>,
+    /// Word on the button that carries it out.
+    pub yes: String,
+}
+
+impl Order {
+    /// Short name, for the list and for its result.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Check => "Check for a new release",
+            Self::Upgrade => "Upgrade both boards",
+            Self::Rollback => "Go back to the previous release",
+            Self::RestartHere => "Restart this board",
+            Self::RestartOther => "Restart the storage board",
+            Self::OffHere => "Switch this board off",
+            Self::OffOther => "Switch the storage board off",
+        }
+    }
+
+    /// One line of what it does.
+    pub fn detail(self, model: &Model) -> String {
+        match self {
+            Self::Check => "Asks the update source. Changes nothing.".to_owned(),
+            Self::Upgrade => match offered(model) {
+                Some(to) => format!("To release {to}: storage board first, then this one."),
+                None => "To the newest release: storage board first, then this one.".to_owned(),
+            },
+            Self::Rollback => "Both boards start the release they ran before.".to_owned(),
+            Self::RestartHere => "The screen goes dark for a moment.".to_owned(),
+            Self::RestartOther => "Shares are away until it is back.".to_owned(),
+            Self::OffHere => "Shares go on being served by the storage board.".to_owned(),
+            Self::OffOther => "Shares are away until it is switched on by hand.".to_owned(),
+        }
+    }
+
+    /// Why the order cannot be given now, in one sentence; `None` when it can.
+    pub fn refusal(self, model: &Model) -> Option<String> {
+        let provisioned = model.local().is_some_and(|b| b.role.is_some());
+        let both = matches!(self, Self::Upgrade | Self::Rollback);
+        if model.tasks().iter().any(|t| t.order == self && t.running()) {
+            return Some("Under way.".to_owned());
+        }
+        if model.local().is_none() {
+            return Some("The control service does not answer yet.".to_owned());
+        }
+        if (both || self == Self::Check) && !provisioned {
+            return Some("This board is not provisioned.".to_owned());
+        }
+        if matches!(self, Self::RestartOther | Self::OffOther) && !model.peer_present()
+            || both && !model.peer_present()
+        {
+            return Some("The storage board is not in sight.".to_owned());
+        }
+        let busy = |u: &UpdateStatus| {
+            matches!(u.phase, UpdatePhase::Fetching | UpdatePhase::Building | UpdatePhase::Armed)
+        };
+        if both && model.boards().any(|b| busy(&b.update) || b.update.pair.is_some()) {
+            return Some("An upgrade is under way.".to_owned());
+        }
+        None
+    }
+
+    /// The confirmation it needs; `None` for what changes nothing.
+    pub fn question(self, model: &Model) -> Option<Question> {
+        let clients = model.clients();
+        let mut sentences = Vec::new();
+        let yes = match self {
+            Self::Check => return None,
+            Self::Upgrade => {
+                let to = offered(model).map_or_else(|| "the newest release".to_owned(), |v| format!("release {v}"));
+                sentences.push(format!("Both boards download {to} and check it against its signature."));
+                sentences.push("The storage board restarts first, then this one.".to_owned());
+                sentences.push("If one of them is not healthy on it, both return to what runs now.".to_owned());
+                "Upgrade"
+            }
+            Self::Rollback => {
+                match previous(model) {
+                    Some(to) => sentences.push(format!("Both boards restart on release {to}.")),
+                    None => sentences.push("Both boards restart on the release before this one.".to_owned()),
+                }
+                sentences.push("Files on the shares stay as they are.".to_owned());
+                "Go back"
+            }
+            Self::RestartHere => {
+                sentences.push("Programs on this board end and the screen goes dark for a moment.".to_owned());
+                sentences.push("The storage board goes on serving its shares.".to_owned());
+                "Restart"
+            }
+            Self::RestartOther => "Restart",
+            Self::OffHere => {
+                sentences.push("Programs on this board end and the screen goes dark.".to_owned());
+                sentences.push("It comes back only when its power button is pressed.".to_owned());
+                "Switch off"
+            }
+            Self::OffOther => {
+                sentences.push("It comes back only when its power button is pressed.".to_owned());
+                "Switch off"
+            }
+        };
+        if matches!(self, Self::RestartOther | Self::OffOther | Self::Upgrade | Self::Rollback) {
+            sentences.push(match clients {
+                0 => "No client uses a share now.".to_owned(),
+                1 => "1 client uses a share now and will lose it for that time.".to_owned(),
+                n => format!("{n} clients use a share now and will lose it for that time."),
+            });
+        }
+        Some(Question { title: format!("{}?", self.title()), sentences, yes: yes.to_owned() })
+    }
+
+    /// The board and the request it becomes.
+    pub fn request(self) -> (Side, Request) {
+        let reason = || "asked for at the console".to_owned();
+        match self {
+            Self::Check => (Side::Here, Request::Update(UpdateCommand::Check)),
+            Self::Upgrade => (Side::Here, Request::Update(UpdateCommand::UpgradePair { to: None })),
+            Self::Rollback => (Side::Here, Request::Update(UpdateCommand::RollbackPair { to: None })),
+            Self::RestartHere => (Side::Here, Request::Init(InitRequest::Reboot { reason: reason() })),
+            Self::RestartOther => (Side::Other, Request::Init(InitRequest::Reboot { reason: reason() })),
+            Self::OffHere => (Side::Here, Request::Init(InitRequest::PowerOff { reason: reason() })),
+            Self::OffOther => (Side::Other, Request::Init(InitRequest::PowerOff { reason: reason() })),
+        }
+    }
+}
+
+/// The release an upgrade would bring, where one is known and newer.
+pub fn offered(model: &Model) -> Option<Version> {
+    let local = model.local()?;
+    local.update.offered.filter(|v| local.boot.version.is_none_or(|running| *v > running))
+}
+
+fn previous(model: &Model) -> Option<Version> {
+    let local = model.local()?;
+    let running = local.boot.version?;
+    let good = |s: &&SlotStatus| {
+        s.state == SlotState::Good && s.version < running
+    };
+    local.slots.iter().filter(good).map(|s| s.version).max()
+}

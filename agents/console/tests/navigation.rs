@@ -1,0 +1,198 @@
+//! Keys lead where the hints say, and no order leaves without a confirmation.
+
+mod common;
+
+use common::{NOW, console, press, sample, visible};
+use goblin_console::model::{Event, Key, Model, Page, TaskState};
+use goblin_console::orders::{ORDERS, Order, Request, Side};
+use goblin_console::release::Release;
+use goblin_core_types::{InitRequest, UpdateCommand};
+
+const TAB: Key = Key::Tab { back: false };
+const BACK: Key = Key::Tab { back: true };
+
+fn healthy() -> Model {
+    console(sample("healthy"))
+}
+
+/// On the page of orders, at `order`.
+fn at(order: Order) -> Model {
+    let mut model = healthy();
+    press(&mut model, &[Key::Number(6)]);
+    let index = ORDERS.iter().position(|o| *o == order).unwrap();
+    press(&mut model, &vec![Key::Down; index]);
+    model
+}
+
+#[test]
+fn arrows_tab_and_numbers_turn_pages() {
+    let mut model = healthy();
+    for (key, page) in [
+        (Key::Right, Page::Storage),
+        (TAB, Page::Updates),
+        (BACK, Page::Storage),
+        (Key::Left, Page::Overview),
+        (Key::Left, Page::Actions),
+        (Key::Right, Page::Overview),
+        (Key::Number(5), Page::Logs),
+        (Key::Number(9), Page::Logs),
+        (Key::Number(0), Page::Logs),
+        (Key::Escape, Page::Overview),
+    ] {
+        press(&mut model, &[key]);
+        assert_eq!(model.page(), page, "after {key:?}");
+    }
+}
+
+#[test]
+fn only_the_check_goes_out_without_a_question() {
+    for order in ORDERS {
+        let mut model = at(order);
+        let actions = press(&mut model, &[Key::Enter]);
+        assert_eq!(actions.is_empty(), order != Order::Check, "{order:?}");
+        assert_eq!(model.dialog().is_some(), order != Order::Check, "{order:?}");
+    }
+}
+
+#[test]
+fn the_question_opens_on_the_button_that_does_nothing() {
+    let mut model = at(Order::OffHere);
+    assert!(press(&mut model, &[Key::Enter, Key::Enter]).is_empty());
+    assert!(model.dialog().is_none());
+    assert!(model.tasks().is_empty());
+}
+
+#[test]
+fn escape_closes_the_question() {
+    let mut model = at(Order::Upgrade);
+    assert!(press(&mut model, &[Key::Enter, TAB, Key::Escape, Key::Escape]).is_empty());
+    assert!(model.dialog().is_none());
+}
+
+#[test]
+fn a_confirmed_order_goes_to_the_right_board() {
+    let mut model = at(Order::RestartOther);
+    let actions = press(&mut model, &[Key::Enter, Key::Right, Key::Enter]);
+    let [action] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(action.side, Side::Other);
+    assert!(matches!(action.request, Request::Init(InitRequest::Reboot { .. })));
+    let mut model = at(Order::Upgrade);
+    let actions = press(&mut model, &[Key::Enter, Key::Right, Key::Enter]);
+    assert_eq!(actions[0].request, Request::Update(UpdateCommand::UpgradePair { to: None }));
+}
+
+#[test]
+fn the_question_says_what_happens_and_who_loses_a_share() {
+    let mut model = at(Order::Upgrade);
+    press(&mut model, &[Key::Enter]);
+    let text = visible(&model);
+    assert!(text.contains("Upgrade both boards?"));
+    assert!(text.contains("both return to what runs now"));
+    assert!(text.contains("3 clients use a share now"));
+    assert!(text.contains("[Leave as it is]"));
+}
+
+#[test]
+fn clicks_ask_like_keys_do() {
+    let mut model = healthy();
+    model.step(Event::Go(Page::Actions));
+    assert!(model.step(Event::Pick(5)).is_empty());
+    assert_eq!(model.dialog().unwrap().order, Order::OffHere);
+    // A click behind the question changes nothing.
+    model.step(Event::Go(Page::Overview));
+    assert!(model.step(Event::Pick(0)).is_empty());
+    assert_eq!(model.page(), Page::Actions);
+    assert_eq!(model.step(Event::Answer(true)).len(), 1);
+    assert!(model.step(Event::Answer(true)).is_empty());
+    assert!(model.step(Event::Pick(usize::MAX)).is_empty());
+}
+
+#[test]
+fn the_result_of_an_order_is_shown() {
+    let mut model = at(Order::Check);
+    let id = press(&mut model, &[Key::Enter])[0].task;
+    // The same order is not given twice at once.
+    assert!(press(&mut model, &[Key::Enter]).is_empty());
+    let running = TaskState::Running { message: "Reading metadata".into(), permille: Some(420) };
+    model.step(Event::Task { id, state: running });
+    assert!(visible(&model).contains("Reading metadata: 42 %"));
+    let failed = TaskState::Failed { message: "the signature is not the box's".into() };
+    model.step(Event::Task { id, state: failed });
+    assert!(visible(&model).contains("The signature is not the box's"));
+    // A late word about a finished order is ignored.
+    model.step(Event::Task { id, state: TaskState::Done { message: "late".into() } });
+    assert!(!visible(&model).contains("late"));
+}
+
+#[test]
+fn orders_for_a_board_out_of_sight_are_refused_with_the_reason() {
+    let mut model = console(sample("link-lost"));
+    press(&mut model, &[Key::Number(6), Key::Down]);
+    assert!(press(&mut model, &[Key::Enter]).is_empty());
+    assert!(model.dialog().is_none());
+    assert!(visible(&model).contains("Upgrade both boards (not now): The storage board is not in sight."));
+    // This board can still be restarted.
+    assert!(Order::RestartHere.refusal(&model).is_none());
+}
+
+#[test]
+fn a_board_that_vanishes_while_asked_is_not_ordered() {
+    let mut model = at(Order::OffOther);
+    press(&mut model, &[Key::Enter, Key::Right]);
+    model.step(Event::Peer(Err("no route".into())));
+    model.step(Event::Tick { unix_s: NOW + 60, mono_s: 160 });
+    assert!(press(&mut model, &[Key::Enter]).is_empty());
+}
+
+#[test]
+fn one_missed_answer_is_not_an_outage() {
+    let mut model = healthy();
+    model.step(Event::Tick { unix_s: NOW + 1, mono_s: 101 });
+    model.step(Event::Local(Err("busy".into())));
+    model.step(Event::Peer(Err("busy".into())));
+    assert!(visible(&model).contains("All well"));
+    model.step(Event::Tick { unix_s: NOW + 30, mono_s: 130 });
+    let text = visible(&model);
+    assert!(text.contains("Control service not answering") && text.contains("Busy"), "{text}");
+    // What was known stays on the screen.
+    assert!(text.contains("Storage board"));
+}
+
+#[test]
+fn scrolling_stays_within_the_page() {
+    let mut model = healthy();
+    press(&mut model, &[Key::Down]);
+    assert_eq!(model.scroll(), 0.0);
+    model.step(Event::Range(100.0));
+    press(&mut model, &[Key::Down, Key::Down, Key::PageDown]);
+    assert_eq!(model.scroll(), 100.0);
+    model.step(Event::Range(30.0));
+    assert_eq!(model.scroll(), 30.0);
+    model.step(Event::Scroll(f32::NAN));
+    model.step(Event::Range(f32::INFINITY));
+    assert_eq!(model.scroll(), 0.0);
+}
+
+#[test]
+fn severity_of_the_log_is_chosen_with_enter() {
+    let mut model = healthy();
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/logs.json");
+    let lines = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    model.step(Event::Logs(Ok(lines)));
+    press(&mut model, &[Key::Number(5)]);
+    assert!(visible(&model).contains("info health: healthy"));
+    press(&mut model, &[Key::Enter, Key::Enter]);
+    let text = visible(&model);
+    assert!(!text.contains("info health: healthy") && text.contains("connection refused"), "{text}");
+}
+
+#[test]
+fn before_the_first_answer_there_is_a_page() {
+    let mut model = Model::new(Release::default());
+    model.step(Event::Tick { unix_s: 5, mono_s: 0 });
+    assert!(visible(&model).contains("Waiting for the first status"));
+    model.step(Event::Local(Err("its socket does not answer".into())));
+    model.step(Event::Tick { unix_s: 15, mono_s: 10 });
+    let text = visible(&model);
+    assert!(text.contains("Control service not answering") && text.contains("Clock not set"), "{text}");
+}

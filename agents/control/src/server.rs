@@ -1,0 +1,150 @@
+//! Serves the control tree: on a unix socket on every board, and on the inter-board link on the
+//! storage board.
+
+use crate::AgentError;
+use crate::tree::{self, Places};
+use goblin_core_ninep::{Limits, serve};
+use goblin_core_types::{LinkStatus, Role, paths};
+use goblin_sys::socket::{Listener, Peer, Socket};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Local programs connected at one time at most.
+const LOCAL_CONNECTIONS_MAX: usize = 48;
+/// Connections of the other board at one time at most.
+const LINK_CONNECTIONS_MAX: usize = 32;
+/// Interfaces listened on at most; more than any board has.
+const INTERFACES_MAX: usize = 16;
+/// Pause between looks at the link.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What one connection may hold.
+fn limits() -> Limits {
+    Limits {
+        msize_max: 64 * 1024,
+        fids_max: 256,
+        events_max: 32,
+        disk_jobs_max: 4,
+        ..Limits::default()
+    }
+}
+
+/// Serves the control tree until a fatal error.
+///
+/// # Errors
+/// [`AgentError::Listen`] when the local socket cannot be made or broke.
+pub fn run_control() -> Result<(), AgentError> {
+    let path = Path::new(paths::CONTROL_SOCKET);
+    let refused = |source| AgentError::Listen { address: path.display().to_string(), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(refused)?;
+    }
+    let listener = Listener::unix(path, 0o600).map_err(refused)?;
+    thread::Builder::new()
+        .name("control-link".into())
+        .spawn(watch_link)
+        .map_err(|source| AgentError::Thread { name: "control-link", source })?;
+    goblin_sys::notify::ready();
+    tracing::info!(socket = %path.display(), "serving the control tree");
+    let full = |peer| tracing::warn!(?peer, "too many connections to the control tree");
+    let never = listener.serve(LOCAL_CONNECTIONS_MAX, full, |socket, _| talk(socket));
+    never.map(|never| match never {}).map_err(refused)
+}
+
+/// The role, as provisioning wrote it; asked at each connection, because this agent starts before it.
+fn role() -> Option<Role> {
+    let bytes = goblin_sys::files::read_bounded(Path::new(paths::ROLE_FILE), 64).ok()?;
+    String::from_utf8(bytes).ok()?.trim().parse().ok()
+}
+
+fn talk(socket: Arc<Socket>) {
+    let tree = tree::build(&Places::of_this_board(role()));
+    let end = serve(socket, Arc::new(tree), limits());
+    tracing::debug!(%end, "connection to the control tree ended");
+}
+
+/// On the storage board, where plain 9P is allowed: listens on the interface of the link. An interface
+/// that was the link before keeps its socket, which refuses everyone until it is the link again.
+fn watch_link() {
+    while role().is_none() {
+        thread::sleep(LOOK);
+    }
+    let allowed = || goblin_sys::provision::load().is_ok_and(|found| found.network.allow_plain_9p);
+    if role() != Some(Role::Storage) || !allowed() {
+        return;
+    }
+    let mut listening = BTreeSet::new();
+    loop {
+        if let Some((name, index)) = link_interface()
+            && listening.len() < INTERFACES_MAX
+            && !listening.contains(&index)
+        {
+            match listen_on(name.clone()) {
+                Ok(()) => {
+                    tracing::info!(interface = name, "serving the control tree on the link");
+                    listening.insert(index);
+                }
+                Err(err) => {
+                    tracing::warn!(interface = name, %err, "cannot serve the control tree on the link");
+                }
+            }
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn listen_on(interface: String) -> std::io::Result<()> {
+    let listener = Listener::tcp(paths::PORT_CONTROL, Some(&interface))?;
+    thread::Builder::new().name("control-tcp".into()).spawn(move || {
+        let full = |peer| tracing::warn!(?peer, "too many connections over the link");
+        let end = listener.serve(LINK_CONNECTIONS_MAX, full, |socket, peer| {
+            if may_enter(&peer, link_interface().map(|(_, index)| index)) {
+                talk(socket);
+            } else {
+                tracing::warn!(?peer, "refused a connection that did not come over the link");
+            }
+        });
+        let Err(err) = end;
+        tracing::warn!(interface, %err, "the control tree's listener broke");
+    })?;
+    Ok(())
+}
+
+fn link_interface() -> Option<(String, u32)> {
+    let name = goblin_sys::state::read::<LinkStatus>("link")?.interface?;
+    let index = goblin_sys::peer::interface_index(&name)?;
+    Some((name, index))
+}
+
+/// Only a link-local address on the link itself: such packets are not routed from anywhere else.
+fn may_enter(peer: &Peer, link_index: Option<u32>) -> bool {
+    match peer {
+        Peer::Network(SocketAddr::V6(address)) => {
+            address.ip().is_unicast_link_local() && link_index == Some(address.scope_id())
+        }
+        Peer::Network(SocketAddr::V4(_)) | Peer::Process { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddrV6;
+
+    #[test]
+    fn only_the_link_may_enter() {
+        let from = |ip: &str, scope| {
+            Peer::Network(SocketAddr::V6(SocketAddrV6::new(ip.parse().unwrap(), 9, 0, scope)))
+        };
+        assert!(may_enter(&from("fe80::2", 3), Some(3)));
+        assert!(!may_enter(&from("fe80::2", 3), Some(4)));
+        assert!(!may_enter(&from("fe80::2", 3), None));
+        assert!(!may_enter(&from("2001:db8::2", 3), Some(3)));
+        assert!(!may_enter(&from("::ffff:10.0.2.2", 3), Some(3)));
+        assert!(!may_enter(&Peer::Network("10.0.2.2:9".parse().unwrap()), Some(3)));
+    }
+}

@@ -1,0 +1,148 @@
+//! The control tree of one board:
+//!
+//! ```text
+//! /boards/<role>/status       BoardStatus, JSON, made at every open
+//! /boards/<role>/screen       what the console shows, a JSON list of lines
+//! /boards/<role>/update/ctl   one UpdateCommand line in, UpdateReply lines out
+//! /boards/<role>/init/ctl     one InitRequest line in, InitReply lines out
+//! ```
+//!
+//! `<role>` is this board's, or `local` while it has none. The compute board also has
+//! `/boards/storage`, which is the storage board's own.
+
+use crate::forward;
+use crate::status::{self, Sources};
+use goblin_core_ninep::Errno;
+use goblin_core_ninep::synthetic::{Dir, ReplyWriter, Talker, Tree};
+use goblin_core_types::{Role, paths};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddrV6};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Name that clients attach by.
+pub const ANAME: &str = "control";
+/// Folder of a board without a role.
+pub const LOCAL: &str = "local";
+/// Longest wait for a local agent to take a line.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes copied at once between a local socket and the reply.
+const COPY_BYTES: usize = 16 * 1024;
+
+/// Where the tree of a board finds what it shows. A value of its own, so that tests can put other things
+/// in the places of a running board.
+#[derive(Clone)]
+pub struct Places {
+    /// What this board is for.
+    pub role: Option<Role>,
+    /// PID 1's socket.
+    pub init: PathBuf,
+    /// The updater's socket.
+    pub update: PathBuf,
+    /// Gathers what the status is joined from.
+    pub sources: Arc<dyn Fn() -> Sources + Send + Sync>,
+    /// Finds the other board's tree.
+    pub peer: Arc<dyn Fn() -> Result<SocketAddrV6, Errno> + Send + Sync>,
+}
+
+impl Places {
+    /// Those of the running board.
+    pub fn of_this_board(role: Option<Role>) -> Self {
+        Self {
+            role,
+            init: paths::INIT_SOCKET.into(),
+            update: paths::UPDATE_SOCKET.into(),
+            sources: Arc::new(Sources::read),
+            peer: Arc::new(forward::peer_address),
+        }
+    }
+}
+
+/// Puts the tree together.
+pub fn build(places: &Places) -> Tree {
+    let own = places.role.map_or(LOCAL, |role| role.as_str());
+    let mut boards = Dir::new().dir(own, own_board(places));
+    if places.role == Some(Role::Compute) {
+        boards = boards.dir(Role::Storage.as_str(), other_board(places, Role::Storage));
+    }
+    Tree::new(ANAME, Dir::new().dir("boards", boards))
+}
+
+fn own_board(places: &Places) -> Dir {
+    let sources = places.sources.clone();
+    Dir::new()
+        .file("status", move |_| to_json(&status::join(sources())))
+        .file("screen", |_| {
+            to_json(&goblin_sys::state::read::<Vec<String>>("console").unwrap_or_default())
+        })
+        .dir("update", local_ctl(&places.update))
+        .dir("init", local_ctl(&places.init))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Errno> {
+    let mut bytes = serde_json::to_vec(value).map_err(|_| Errno::EIO)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn local_ctl(socket: &Path) -> Dir {
+    let socket = socket.to_owned();
+    Dir::new().conversation("ctl", move |_| {
+        let stream = UnixStream::connect(&socket).map_err(unix_errno)?;
+        let talker: Talker = Box::new(move |line, reply| bring(stream, line, reply));
+        Ok(talker)
+    })
+}
+
+/// A socket that is not there means that its agent does not run, not that the control file is missing.
+fn unix_errno(err: io::Error) -> Errno {
+    match err.kind() {
+        io::ErrorKind::NotFound => Errno::ECONNREFUSED,
+        _ => err.into(),
+    }
+}
+
+/// Sends the line to a local agent and brings its reply back until the agent closes.
+fn bring(mut stream: UnixStream, mut line: Vec<u8>, mut reply: ReplyWriter) -> Result<(), Errno> {
+    let for_close = stream.try_clone()?;
+    reply.on_closed(move || {
+        // The agent notices by this that nobody listens any more.
+        let _ = for_close.shutdown(Shutdown::Both);
+    });
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut buffer = [0u8; COPY_BYTES];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => reply.write_all(buffer.get(..count).unwrap_or_default())?,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+}
+
+fn other_board(places: &Places, role: Role) -> Dir {
+    let file = |name: &'static str| {
+        let peer = places.peer.clone();
+        move |cancel: &_| forward::read_file(peer()?, &format!("boards/{role}/{name}"), cancel)
+    };
+    let ctl = |name: &'static str| {
+        let peer = places.peer.clone();
+        Dir::new().conversation("ctl", move |cancel| {
+            forward::converse(peer()?, &format!("boards/{role}/{name}/ctl"), cancel)
+        })
+    };
+    Dir::new()
+        .file("status", file("status"))
+        .file("screen", file("screen"))
+        .dir("update", ctl("update"))
+        .dir("init", ctl("init"))
+}
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

@@ -1,0 +1,156 @@
+//! The health agent: gathers evidence, has it judged, publishes what changed.
+
+use crate::health::{self, Evidence, ShareProbe};
+use crate::status::Parts;
+use crate::{AgentError, lines, probe, proc};
+use goblin_core_config::Provision;
+use goblin_core_types::{Check, Health, InitReply, InitRequest, Notify, PoolState, Role, paths};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Name of this agent's part of the status.
+const PART: &str = "health";
+/// Pause between looks.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Pause between questions to agents that answered the last one; those that did not are asked each time.
+const PROBE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Runs the role checks until a fatal error: publishes a [`Health`] whenever it changes, tells PID 1 the
+/// checks that are still open, and is ready once none is.
+///
+/// # Errors
+/// [`AgentError::Publish`] when the verdict cannot be written.
+pub fn run_health() -> Result<(), AgentError> {
+    let mut watch = Watch::default();
+    let mut told: Option<Health> = None;
+    let mut ready = false;
+    loop {
+        let found = health::judge(&watch.gather());
+        if told.as_ref() != Some(&found) {
+            goblin_sys::state::write(PART, &found)
+                .map_err(|source| AgentError::Publish { part: PART, source })?;
+            log_changes(told.as_ref(), &found);
+            let open = health::open_checks(&found);
+            goblin_sys::notify::send(&Notify::Status { text: open.join("\n") });
+            if open.is_empty() && !ready {
+                goblin_sys::notify::ready();
+                ready = true;
+            }
+            told = Some(found);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn log_changes(before: Option<&Health>, after: &Health) {
+    let same = |check: &Check| {
+        before.is_some_and(|health| {
+            health.checks.iter().any(|old| old.name == check.name && old.state == check.state)
+        })
+    };
+    for check in after.checks.iter().filter(|check| !same(check)) {
+        tracing::info!(check = check.name, state = ?check.state, detail = check.detail, "check changed");
+    }
+}
+
+/// What is remembered between looks: answers that are not worth asking for every two seconds.
+#[derive(Debug, Default)]
+struct Watch {
+    provision: Option<Provision>,
+    peer_expected: Option<bool>,
+    shares_asked: Option<Instant>,
+    probes: Vec<ShareProbe>,
+    updater_asked: Option<Instant>,
+    updater_problem: Option<String>,
+}
+
+impl Watch {
+    fn gather(&mut self) -> Evidence {
+        let parts = Parts::read();
+        if self.provision.is_none() {
+            self.provision = goblin_sys::provision::load().ok();
+        }
+        let (units, trial) = match lines::ask(Path::new(paths::INIT_SOCKET), &InitRequest::Units) {
+            Ok(InitReply::Units { units, trial, .. }) => (units, trial),
+            _ => (Vec::new(), false),
+        };
+        let role = self.provision.as_ref().map(|provision| provision.role);
+        let mut evidence = Evidence {
+            role,
+            provision: parts.provision,
+            plain_9p: self.provision.as_ref().is_some_and(|found| found.network.allow_plain_9p),
+            shares_named: self.share_names(),
+            trial,
+            peer_expected: trial && self.peer_expected(),
+            uptime_s: proc::uptime_s(),
+            clock_unix_s: clock_unix_s(),
+            time: parts.time,
+            link: parts.link,
+            pool: parts.pool,
+            shares: parts.shares,
+            probes: Vec::new(),
+            mounts: parts.mounts,
+            console_drawn: goblin_sys::state::read::<Vec<String>>("console")
+                .is_some_and(|text| !text.is_empty()),
+            updater_problem: None,
+            units,
+        };
+        if role.is_some() {
+            evidence.updater_problem = self.ask_updater();
+        }
+        if role == Some(Role::Storage) && shares_expected(&evidence) {
+            evidence.probes = self.ask_shares(&evidence.shares_named);
+        }
+        evidence
+    }
+
+    fn share_names(&self) -> Vec<String> {
+        let shares =
+            self.provision.as_ref().map(|found| found.shares.as_slice()).unwrap_or_default();
+        shares.iter().map(|share| share.name.clone()).collect()
+    }
+
+    /// Whether the other board was in sight when this trial was armed. Asked until the record answers.
+    fn peer_expected(&mut self) -> bool {
+        if self.peer_expected.is_none() {
+            let record = goblin_sys::record::find().ok().flatten();
+            let record = record.and_then(|partition| partition.read().ok());
+            self.peer_expected =
+                record.map(|record| record.pending.is_some_and(|pending| pending.peer_expected));
+        }
+        self.peer_expected.unwrap_or(false)
+    }
+
+    fn ask_shares(&mut self, names: &[String]) -> Vec<ShareProbe> {
+        let well =
+            !self.probes.is_empty() && self.probes.iter().all(|probe| probe.problem.is_none());
+        if !(well && recent(self.shares_asked)) {
+            self.probes = probe::shares(names);
+            self.shares_asked = Some(Instant::now());
+        }
+        self.probes.clone()
+    }
+
+    fn ask_updater(&mut self) -> Option<String> {
+        if self.updater_problem.is_some() || !recent(self.updater_asked) {
+            self.updater_problem = probe::listens(Path::new(paths::UPDATE_SOCKET))
+                .err()
+                .map(|err| format!("the updater does not answer: {err}"));
+            self.updater_asked = Some(Instant::now());
+        }
+        self.updater_problem.clone()
+    }
+}
+
+fn recent(asked: Option<Instant>) -> bool {
+    asked.is_some_and(|at| at.elapsed() < PROBE_PAUSE)
+}
+
+fn shares_expected(evidence: &Evidence) -> bool {
+    let mounted = |state| matches!(state, PoolState::Mounted | PoolState::Degraded);
+    evidence.plain_9p && evidence.pool.as_ref().is_some_and(|pool| mounted(pool.state))
+}
+
+fn clock_unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

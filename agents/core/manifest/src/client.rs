@@ -1,0 +1,356 @@
+//! What a device believes about a repository, and the checks by which it comes to believe more.
+//!
+//! ```text
+//! TrustedState --root*--> newest root --timestamp--> --snapshot--> --targets--> releases
+//! ```
+//! Follows the client workflow of the TUF specification 1.0, section 5: root chain, then timestamp,
+//! snapshot, targets, each checked for signatures, version (no way back), the file it is named by (no
+//! mixing) and expiry (no freezing). Whatever passes is kept in [`TrustedState`], which the caller
+//! stores between runs; a refused file changes nothing.
+
+use crate::time::Instant;
+use crate::tuf::{
+    Document, Envelope, FileMeta, Kind, Root, Snapshot, TARGETS_MAX, Target, Targets, Timestamp,
+    TufError, check_length, check_sha256, is_plain_path,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most roots followed in one run; a device further behind needs more than one run.
+pub const ROOT_CHAIN_MAX: u32 = 64;
+
+/// Version of [`TrustedState`].
+const STATE_SCHEMA: u32 = 1;
+
+/// What a device remembers between runs. JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrustedState {
+    /// Version of this shape; 1.
+    pub schema: u32,
+    /// The newest root that was verified, as received.
+    pub root: Envelope,
+    /// Version of the newest timestamp seen; 0 before the first.
+    #[serde(default)]
+    pub timestamp_version: u64,
+    /// Version of the newest snapshot a timestamp named; 0 before the first.
+    #[serde(default)]
+    pub snapshot_version: u64,
+    /// Versions of the metadata that the newest snapshot named.
+    #[serde(default)]
+    pub snapshot_meta: BTreeMap<String, u64>,
+    /// Version of the newest targets seen; 0 before the first.
+    #[serde(default)]
+    pub targets_version: u64,
+    /// The latest time this device was sure of: a dead clock battery must not revive what expired.
+    #[serde(default = "epoch")]
+    pub latest_known_time: Instant,
+}
+
+fn epoch() -> Instant {
+    Instant::from_unix_s(0)
+}
+
+impl TrustedState {
+    /// Begins with a root that came by a trusted way (the provisioning file). Its expiry does not
+    /// matter; that of the newest root in its chain does.
+    ///
+    /// # Errors
+    /// [`TufError`] when it is not a root, or not signed by its own keys.
+    pub fn from_root(bytes: &[u8]) -> Result<Self, TufError> {
+        let file = "the trust root of the provisioning file";
+        let envelope = Envelope::parse(file, bytes, Kind::Root.bytes_max())?;
+        let root: Root = envelope.decode(file)?;
+        root.check(file)?;
+        envelope.verify(file, &root, Kind::Root)?;
+        Ok(Self {
+            schema: STATE_SCHEMA,
+            root: envelope,
+            timestamp_version: 0,
+            snapshot_version: 0,
+            snapshot_meta: BTreeMap::new(),
+            targets_version: 0,
+            latest_known_time: epoch(),
+        })
+    }
+
+    /// Notes a time the caller is sure of (a time server agreed). Never goes back.
+    pub fn note_time(&mut self, now: Instant) {
+        self.latest_known_time = self.latest_known_time.max(now);
+    }
+}
+
+/// Where the next file is and how long it may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Path inside the repository.
+    pub path: String,
+    /// Longest answer in bytes that is worth reading.
+    pub bytes_max: u64,
+}
+
+/// One run of the client workflow. Pure: the caller fetches.
+#[derive(Debug, Clone)]
+pub struct Client {
+    state: TrustedState,
+    root: Root,
+    now: Instant,
+    roots_followed: u32,
+    timestamp: Option<Timestamp>,
+    snapshot: Option<Snapshot>,
+    targets: Option<Targets>,
+}
+
+impl Client {
+    /// Begins a run at the time `now` of the board's clock; the later of it and the latest known time
+    /// counts.
+    ///
+    /// # Errors
+    /// [`TufError::Malformed`] when the stored state is damaged; begin again from the trust root.
+    pub fn new(state: TrustedState, now: Instant) -> Result<Self, TufError> {
+        let file = "the stored root";
+        if state.schema != STATE_SCHEMA {
+            let detail = format!("its schema is {}, not {STATE_SCHEMA}", state.schema);
+            return Err(TufError::Malformed { file: file.into(), detail });
+        }
+        let root: Root = state.root.decode(file)?;
+        root.check(file)?;
+        state.root.verify(file, &root, Kind::Root)?;
+        let now = now.max(state.latest_known_time);
+        let fresh = Self {
+            state,
+            root,
+            now,
+            roots_followed: 0,
+            timestamp: None,
+            snapshot: None,
+            targets: None,
+        };
+        Ok(fresh)
+    }
+
+    /// What is believed now; store it after every run, also after a refused one.
+    pub fn state(&self) -> &TrustedState {
+        &self.state
+    }
+
+    /// The root that follows the trusted one. The caller tries to fetch it; that it does not exist
+    /// means that the trusted one is the newest. `None` once [`ROOT_CHAIN_MAX`] were followed.
+    pub fn wanted_root(&self) -> Option<Wanted> {
+        let next = self.root.version.checked_add(1)?;
+        (self.roots_followed < ROOT_CHAIN_MAX).then(|| Wanted {
+            path: format!("metadata/{next}.root.json"),
+            bytes_max: Kind::Root.bytes_max(),
+        })
+    }
+
+    /// Believes the next root: signed by the keys of the trusted one and by its own.
+    ///
+    /// # Errors
+    /// [`TufError`]; the trusted root stays.
+    pub fn apply_root(&mut self, bytes: &[u8]) -> Result<(), TufError> {
+        let expected = self.root.version.saturating_add(1);
+        let file = format!("{expected}.root.json");
+        let envelope = Envelope::parse(&file, bytes, Kind::Root.bytes_max())?;
+        envelope.verify(&file, &self.root, Kind::Root)?;
+        let next: Root = envelope.decode(&file)?;
+        next.check(&file)?;
+        envelope.verify(&file, &next, Kind::Root)?;
+        if next.version != expected {
+            return Err(TufError::RootGap { file, got: next.version, expected });
+        }
+        // New keys for the short-lived roles answer a stolen one, which may have signed enormous
+        // versions: what those keys said is forgotten (section 5.3.11).
+        let rotated = |role: Kind| {
+            let keys = |root: &Root| -> Option<Vec<String>> {
+                let mut ids = root.role(role).ok()?.keyids.clone();
+                ids.sort_unstable();
+                Some(ids)
+            };
+            keys(&self.root) != keys(&next)
+        };
+        if rotated(Kind::Timestamp) || rotated(Kind::Snapshot) {
+            self.state.timestamp_version = 0;
+            self.state.snapshot_version = 0;
+            self.state.snapshot_meta.clear();
+            self.state.targets_version = 0;
+        }
+        self.state.root = envelope;
+        self.root = next;
+        self.roots_followed = self.roots_followed.saturating_add(1);
+        Ok(())
+    }
+
+    /// Where the timestamp is.
+    pub fn wanted_timestamp(&self) -> Wanted {
+        Wanted { path: "metadata/timestamp.json".into(), bytes_max: Kind::Timestamp.bytes_max() }
+    }
+
+    /// Believes a timestamp. Ends the root chain: the newest root must not have expired.
+    ///
+    /// # Errors
+    /// [`TufError`]; nothing is changed.
+    pub fn apply_timestamp(&mut self, bytes: &[u8]) -> Result<(), TufError> {
+        self.unexpired(&self.root)?;
+        let next: Timestamp = self.verified(bytes, Kind::Timestamp.bytes_max())?;
+        not_older(Kind::Timestamp, next.version, self.state.timestamp_version)?;
+        let named = named(&next.meta, Kind::Snapshot)?;
+        not_older(Kind::Snapshot, named.version, self.state.snapshot_version)?;
+        self.unexpired(&next)?;
+        self.state.timestamp_version = next.version;
+        self.state.snapshot_version = named.version;
+        self.timestamp = Some(next);
+        Ok(())
+    }
+
+    /// Where the snapshot is.
+    ///
+    /// # Errors
+    /// [`TufError::OutOfOrder`] before the timestamp.
+    pub fn wanted_snapshot(&self) -> Result<Wanted, TufError> {
+        self.wanted(Kind::Snapshot, self.snapshot_meta()?)
+    }
+
+    /// Believes the snapshot that the timestamp names.
+    ///
+    /// # Errors
+    /// [`TufError`]; nothing is changed.
+    pub fn apply_snapshot(&mut self, bytes: &[u8]) -> Result<(), TufError> {
+        let meta = self.snapshot_meta()?.clone();
+        check_named(Kind::Snapshot, bytes, &meta)?;
+        let next: Snapshot = self.verified(bytes, Kind::Snapshot.bytes_max())?;
+        same_version(Kind::Snapshot, next.version, meta.version)?;
+        let targets = named(&next.meta, Kind::Targets)?;
+        not_older(Kind::Targets, targets.version, self.state.targets_version)?;
+        for (name, &trusted) in &self.state.snapshot_meta {
+            let got = next.meta.get(name).map_or(0, |meta| meta.version);
+            if got < trusted {
+                return Err(TufError::Older { file: name.clone(), got, trusted });
+            }
+        }
+        self.unexpired(&next)?;
+        self.state.snapshot_meta =
+            next.meta.iter().map(|(name, meta)| (name.clone(), meta.version)).collect();
+        self.snapshot = Some(next);
+        Ok(())
+    }
+
+    /// Where the targets metadata is.
+    ///
+    /// # Errors
+    /// [`TufError::OutOfOrder`] before the snapshot.
+    pub fn wanted_targets(&self) -> Result<Wanted, TufError> {
+        self.wanted(Kind::Targets, self.targets_meta()?)
+    }
+
+    /// Believes the targets metadata that the snapshot names.
+    ///
+    /// # Errors
+    /// [`TufError`]; nothing is changed.
+    pub fn apply_targets(&mut self, bytes: &[u8]) -> Result<(), TufError> {
+        let meta = self.targets_meta()?.clone();
+        check_named(Kind::Targets, bytes, &meta)?;
+        let next: Targets = self.verified(bytes, Kind::Targets.bytes_max())?;
+        same_version(Kind::Targets, next.version, meta.version)?;
+        if next.targets.len() > TARGETS_MAX {
+            let (file, got) = (Kind::Targets.to_string(), next.targets.len());
+            return Err(TufError::TooMany { file, what: "targets", got, max: TARGETS_MAX });
+        }
+        self.unexpired(&next)?;
+        self.state.targets_version = next.version;
+        self.targets = Some(next);
+        Ok(())
+    }
+
+    /// The releases; `None` before [`Client::apply_targets`] passed.
+    pub fn targets(&self) -> Option<&Targets> {
+        self.targets.as_ref()
+    }
+
+    /// Where a target is.
+    ///
+    /// # Errors
+    /// [`TufError::Unnamed`] for a path with anything but plain names in it, or without a sha256.
+    pub fn wanted_target(&self, path: &str, target: &Target) -> Result<Wanted, TufError> {
+        let unnamed = || TufError::Unnamed { file: path.chars().take(80).collect() };
+        if !is_plain_path(path) {
+            return Err(unnamed());
+        }
+        let sha256 = target.hashes.sha256.as_ref().ok_or_else(unnamed)?;
+        let path = match (self.root.consistent_snapshot, path.rsplit_once('/')) {
+            (false, _) => path.to_owned(),
+            (true, Some((folder, name))) => format!("{folder}/{sha256}.{name}"),
+            (true, None) => format!("{sha256}.{path}"),
+        };
+        Ok(Wanted { path, bytes_max: target.length })
+    }
+
+    fn snapshot_meta(&self) -> Result<&FileMeta, TufError> {
+        let early = TufError::OutOfOrder { file: Kind::Snapshot, wanted: Kind::Timestamp };
+        named(&self.timestamp.as_ref().ok_or(early)?.meta, Kind::Snapshot)
+    }
+
+    fn targets_meta(&self) -> Result<&FileMeta, TufError> {
+        let early = TufError::OutOfOrder { file: Kind::Targets, wanted: Kind::Snapshot };
+        named(&self.snapshot.as_ref().ok_or(early)?.meta, Kind::Targets)
+    }
+
+    fn wanted(&self, kind: Kind, meta: &FileMeta) -> Result<Wanted, TufError> {
+        let path = if self.root.consistent_snapshot {
+            format!("metadata/{}.{kind}", meta.version)
+        } else {
+            format!("metadata/{kind}")
+        };
+        let bytes_max = meta.length.unwrap_or(u64::MAX).min(kind.bytes_max());
+        Ok(Wanted { path, bytes_max })
+    }
+
+    fn verified<D: Document>(&self, bytes: &[u8], bytes_max: u64) -> Result<D, TufError> {
+        let file = D::KIND.to_string();
+        let envelope = Envelope::parse(&file, bytes, bytes_max)?;
+        envelope.verify(&file, &self.root, D::KIND)?;
+        envelope.decode(&file)
+    }
+
+    fn unexpired<D: Document>(&self, document: &D) -> Result<(), TufError> {
+        if document.expires() > self.now {
+            return Ok(());
+        }
+        let (expires, now) = (document.expires(), self.now);
+        Err(TufError::Expired { file: D::KIND.to_string(), expires, now })
+    }
+}
+
+fn named(meta: &BTreeMap<String, FileMeta>, kind: Kind) -> Result<&FileMeta, TufError> {
+    let file = kind.to_string();
+    meta.get(&file).ok_or(TufError::Unnamed { file })
+}
+
+fn not_older(kind: Kind, got: u64, trusted: u64) -> Result<(), TufError> {
+    if got >= trusted {
+        return Ok(());
+    }
+    Err(TufError::Older { file: kind.to_string(), got, trusted })
+}
+
+fn same_version(kind: Kind, got: u64, signed: u64) -> Result<(), TufError> {
+    if got == signed {
+        return Ok(());
+    }
+    Err(TufError::Mismatch {
+        file: kind.to_string(),
+        field: "version",
+        got: got.to_string(),
+        expected: signed.to_string(),
+    })
+}
+
+fn check_named(kind: Kind, bytes: &[u8], meta: &FileMeta) -> Result<(), TufError> {
+    let file = kind.to_string();
+    if let Some(length) = meta.length {
+        check_length(&file, bytes, length)?;
+    }
+    match meta.hashes.as_ref().and_then(|hashes| hashes.sha256.as_ref()) {
+        Some(sha256) => check_sha256(&file, bytes, sha256),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,387 @@
+//! One connection's server side: one frame in, one reply out, or a job whose reply comes later.
+
+use crate::dispatch::{Done, Effect};
+use crate::message::{HEADER_BYTES, Header, Reply, Request};
+use crate::session::Admission;
+use crate::wire::{Data, Field, WireError};
+use crate::{Backend, Cancel, Errno, Job, Limits, Session};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a fid stands for.
+pub(crate) struct Fid<B: Backend> {
+    pub node: Arc<B::Node>,
+    pub state: State<B>,
+}
+
+pub(crate) enum State<B: Backend> {
+    Idle,
+    /// An open is on its way; the number tells apart one open from a later one.
+    Opening(u64),
+    Open(Arc<B::Open>),
+    XattrRead(Arc<[u8]>),
+    XattrWrite(XattrWrite),
+}
+
+/// A value that is being written; set on clunk when it is whole.
+pub(crate) struct XattrWrite {
+    pub name: Vec<u8>,
+    pub value: Vec<u8>,
+    pub size: usize,
+    pub flags: u32,
+}
+
+pub(crate) struct Shared<B: Backend> {
+    pub backend: Arc<B>,
+    /// Held for a few map operations, never across a call of the backend.
+    session: Mutex<Session<Fid<B>>>,
+}
+
+impl<B: Backend> Shared<B> {
+    pub fn session(&self) -> MutexGuard<'_, Session<Fid<B>>> {
+        // The session's maps are whole between any two statements, also after a panic elsewhere.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn close_fids(&self, fids: Vec<Fid<B>>) {
+        for fid in fids {
+            if let State::Open(open) = &fid.state {
+                self.backend.clunk(open);
+            }
+        }
+    }
+}
+
+/// Room for one reply, used again for the next one.
+#[derive(Debug, Default)]
+pub struct ReplyBuf {
+    small: Vec<u8>,
+    /// Only grows, so that its bytes are made ready once and not for every read.
+    bulk: Vec<u8>,
+    bulk_len: usize,
+}
+
+const READ_HEADER_BYTES: usize = HEADER_BYTES + 4;
+
+impl ReplyBuf {
+    /// Empty room.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The reply.
+    pub fn bytes(&self) -> &[u8] {
+        match self.bulk_len {
+            0 => &self.small,
+            len => self.bulk.get(..len).unwrap_or(&[]),
+        }
+    }
+
+    pub(crate) fn put(&mut self, tag: u16, reply: &Reply<'_>) {
+        self.bulk_len = 0;
+        self.small.clear();
+        reply.encode(tag, &mut self.small);
+    }
+
+    /// Where the data of an `Rread` goes.
+    pub(crate) fn read_room(&mut self, count: usize) -> &mut [u8] {
+        let end = READ_HEADER_BYTES.saturating_add(count);
+        if self.bulk.len() < end {
+            self.bulk.resize(end, 0);
+        }
+        self.bulk.get_mut(READ_HEADER_BYTES..end).unwrap_or(&mut [])
+    }
+
+    /// Completes an `Rread` whose `count` bytes are in [`read_room`](Self::read_room).
+    pub(crate) fn put_read(&mut self, tag: u16, count: usize) {
+        let len = READ_HEADER_BYTES.saturating_add(count).min(self.bulk.len());
+        let mut header = Vec::with_capacity(READ_HEADER_BYTES);
+        u32::try_from(len).unwrap_or(u32::MAX).put(&mut header);
+        Reply::Read { data: Data(&[]) }.kind().put(&mut header);
+        tag.put(&mut header);
+        u32::try_from(len.saturating_sub(READ_HEADER_BYTES)).unwrap_or(u32::MAX).put(&mut header);
+        if let Some(place) = self.bulk.get_mut(..READ_HEADER_BYTES) {
+            place.copy_from_slice(&header);
+            self.bulk_len = len;
+        }
+    }
+
+    pub(crate) fn small(&mut self) -> &mut Vec<u8> {
+        self.bulk_len = 0;
+        self.small.clear();
+        &mut self.small
+    }
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub enum Handled<B: Backend> {
+    /// The reply is in the buffer.
+    Reply,
+    /// Run this, on another thread, and send what it commits.
+    Later(Deferred<B>),
+    /// Nothing to send now: another reply will carry the answer.
+    Silent,
+    /// The peer cannot be understood any more: close the stream.
+    Hangup(WireError),
+}
+
+/// Whether a deferred request opens its fid.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opens {
+    Yes,
+    No,
+}
+
+/// One connection. Owned by the thread that reads its frames.
+pub struct Connection<B: Backend> {
+    pub(crate) shared: Arc<Shared<B>>,
+}
+
+impl<B: Backend> fmt::Debug for Connection<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let session = self.shared.session();
+        f.debug_struct("Connection")
+            .field("msize", &session.msize())
+            .field("fids", &session.fid_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend> Connection<B> {
+    /// A connection on which nothing was said yet.
+    pub fn new(backend: Arc<B>, limits: Limits) -> Self {
+        let session = Mutex::new(Session::new(limits));
+        Self { shared: Arc::new(Shared { backend, session }) }
+    }
+
+    /// Largest frame to accept now, in bytes.
+    pub fn msize(&self) -> u32 {
+        self.shared.session().msize()
+    }
+
+    /// True once a tree is attached.
+    pub fn is_attached(&self) -> bool {
+        self.shared.session().is_attached()
+    }
+
+    /// Answers one whole frame, `size[4]` included.
+    pub fn handle(&mut self, frame: &[u8], out: &mut ReplyBuf) -> Handled<B> {
+        let (header, body) = match Header::split(frame) {
+            Ok(split) => split,
+            Err(err) => return Handled::Hangup(err),
+        };
+        let msize = self.msize();
+        if header.size > msize {
+            return Handled::Hangup(WireError::Size { says: header.size, got: frame.len() });
+        }
+        match self.answer(header, body, out) {
+            Ok(Done::Sent) => {
+                if u32::try_from(out.bytes().len()).is_ok_and(|len| len <= msize) {
+                    return Handled::Reply;
+                }
+                out.put(header.tag, &Reply::Error { ecode: Errno::EMSGSIZE.0 });
+                Handled::Reply
+            }
+            Ok(Done::Silent) => Handled::Silent,
+            Ok(Done::Later(fid, job)) => self.admit(header.tag, fid, job, out, Opens::No),
+            Ok(Done::OpensLater(fid, job)) => self.admit(header.tag, fid, job, out, Opens::Yes),
+            Err(errno) => {
+                out.put(header.tag, &Reply::Error { ecode: errno.0 });
+                Handled::Reply
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        out: &mut ReplyBuf,
+    ) -> Result<Done<B>, Errno> {
+        let request = Request::decode_body(header.kind, body).map_err(|err| match err {
+            WireError::UnknownType { .. } => Errno::EOPNOTSUPP,
+            _ => Errno::EPROTO,
+        })?;
+        {
+            let session = self.shared.session();
+            let is_version = matches!(request, Request::Version { .. });
+            if !is_version && (!session.is_agreed() || session.tag_in_use(header.tag)) {
+                return Err(Errno::EPROTO);
+            }
+        }
+        self.dispatch(header.tag, &request, out)
+    }
+
+    fn admit(
+        &mut self,
+        tag: u16,
+        fid: u32,
+        job: Job<Effect<B>>,
+        out: &mut ReplyBuf,
+        opens: Opens,
+    ) -> Handled<B> {
+        let admission = self.shared.session().admit(tag, fid, job.waits_for);
+        let result = match admission {
+            Ok(Admission::Admitted { serial, cancel }) => {
+                if opens == Opens::Yes
+                    && let Ok(fid) = self.shared.session().fid_mut(fid)
+                {
+                    fid.state = State::Opening(serial);
+                }
+                let shared = self.shared.clone();
+                return Handled::Later(Deferred { tag, serial, fid, cancel, shared, job });
+            }
+            Ok(Admission::Inline) => (job.work)(&Cancel::new()),
+            Err(errno) => Err(errno),
+        };
+        let reply = out.small();
+        let effect = result.and_then(|effect| self.shared.apply(fid, None, effect));
+        put_effect(tag, &effect, reply);
+        Handled::Reply
+    }
+
+    /// Ends the connection: cancels what waits and closes every fid.
+    pub fn close(&mut self) {
+        let fids = self.shared.session().reset();
+        self.shared.close_fids(fids);
+    }
+}
+
+impl<B: Backend> Drop for Connection<B> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<B: Backend> Shared<B> {
+    /// Lets the result of a job take effect. `opening` is the serial of the open that was deferred.
+    fn apply(&self, fid: u32, opening: Option<u64>, effect: Effect<B>) -> Result<Effect<B>, Errno> {
+        let Effect::Opened(opened) = effect else { return Ok(effect) };
+        let open = Arc::new(opened.open);
+        let mut session = self.session();
+        let wanted = match session.fid_mut(fid) {
+            Ok(Fid { state, .. }) => match (&state, opening) {
+                (State::Idle, None) => Some(state),
+                (State::Opening(serial), Some(ours)) if *serial == ours => Some(state),
+                _ => None,
+            },
+            Err(_) => None,
+        };
+        let Some(state) = wanted else {
+            drop(session);
+            self.backend.clunk(&open);
+            return Err(Errno::EINTR);
+        };
+        *state = State::Open(open);
+        Ok(Effect::OpenedAs { qid: opened.qid, iounit: opened.iounit })
+    }
+
+    fn abandon_opening(&self, fid: u32, serial: u64) {
+        let mut session = self.session();
+        if let Ok(Fid { state, .. }) = session.fid_mut(fid)
+            && matches!(state, State::Opening(ours) if *ours == serial)
+        {
+            *state = State::Idle;
+        }
+    }
+}
+
+fn put_effect<B: Backend>(tag: u16, effect: &Result<Effect<B>, Errno>, out: &mut Vec<u8>) {
+    let reply = match effect {
+        Ok(Effect::Data(bytes)) => Reply::Read { data: Data(bytes) },
+        Ok(Effect::Count(count)) => Reply::Write { count: *count },
+        Ok(Effect::Status(status)) => Reply::Lock { status: *status },
+        Ok(Effect::Synced) => Reply::Fsync {},
+        Ok(Effect::OpenedAs { qid, iounit }) => Reply::Lopen { qid: *qid, iounit: *iounit },
+        // `apply` has turned it into the line above.
+        Ok(Effect::Opened(_)) => Reply::Error { ecode: Errno::EIO.0 },
+        Err(errno) => Reply::Error { ecode: errno.0 },
+    };
+    reply.encode(tag, out);
+}
+
+/// A request that is answered later.
+pub struct Deferred<B: Backend> {
+    tag: u16,
+    serial: u64,
+    fid: u32,
+    cancel: Cancel,
+    shared: Arc<Shared<B>>,
+    job: Job<Effect<B>>,
+}
+
+impl<B: Backend> fmt::Debug for Deferred<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred").field("tag", &self.tag).field("fid", &self.fid).finish()
+    }
+}
+
+impl<B: Backend> Deferred<B> {
+    /// Does the work; may block until it is cancelled.
+    pub fn run(self) -> Finished<B> {
+        let Self { tag, serial, fid, cancel, shared, job } = self;
+        let result = if cancel.is_cancelled() { Err(Errno::EINTR) } else { (job.work)(&cancel) };
+        Finished { tag, serial, fid, shared, result }
+    }
+
+    /// Gives up before the work has begun, for want of a thread.
+    pub fn refuse(self, errno: Errno) -> Finished<B> {
+        let Self { tag, serial, fid, shared, .. } = self;
+        Finished { tag, serial, fid, shared, result: Err(errno) }
+    }
+}
+
+/// Work that has ended and whose reply is to be sent.
+pub struct Finished<B: Backend> {
+    tag: u16,
+    serial: u64,
+    fid: u32,
+    shared: Arc<Shared<B>>,
+    result: Result<Effect<B>, Errno>,
+}
+
+impl<B: Backend> fmt::Debug for Finished<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finished").field("tag", &self.tag).field("fid", &self.fid).finish()
+    }
+}
+
+impl<B: Backend> Finished<B> {
+    /// Appends what is to be sent; nothing when the request was flushed.
+    ///
+    /// Call it, and write `out`, **under the lock of the stream's writing side**: after this call the tag
+    /// is free, and a flush answered in between would overtake the reply.
+    pub fn commit(self, out: &mut Vec<u8>) {
+        let Self { tag, serial, fid, shared, result } = self;
+        let finished = shared.session().finish(tag, serial);
+        let effect = match (&finished, result) {
+            (Some((_, Ok(()))), Ok(effect)) => shared.apply(fid, Some(serial), effect),
+            (Some((_, Err(errno))), Ok(effect)) => {
+                shared.discard(effect);
+                Err(*errno)
+            }
+            (_, Err(errno)) => Err(errno),
+            (None, Ok(effect)) => {
+                shared.discard(effect);
+                Err(Errno::EINTR)
+            }
+        };
+        if effect.is_err() {
+            shared.abandon_opening(fid, serial);
+        }
+        let Some((flushes, _)) = finished else { return };
+        put_effect(tag, &effect, out);
+        for flush in flushes {
+            Reply::Flush {}.encode(flush, out);
+        }
+    }
+}
+
+impl<B: Backend> Shared<B> {
+    fn discard(&self, effect: Effect<B>) {
+        if let Effect::Opened(opened) = effect {
+            self.backend.clunk(&Arc::new(opened.open));
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! What a file tree must offer to be served: the [`Backend`].
+//!
+//! A backend answers with names, attributes and bytes; it never sees fids, tags or message sizes. It
+//! answers at once, on the connection's own thread, whatever cannot block ([`Answer::Now`]), and hands
+//! out a [`Job`] for what can ([`Answer::Later`]).
+
+use crate::wire::Field;
+use crate::{Attr, Cancel, DirEntry, Errno, Qid, SetAttr, StatFs};
+use std::fmt;
+use std::sync::Arc;
+
+/// What a deferred job waits for; decides what happens when too many wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// Something that ends by itself soon, such as a disk. Beyond the limit the connection's own thread
+    /// does the work, which slows the client down.
+    Disk,
+    /// Something that may never end, such as an event or a lock. Beyond the limit the request is refused
+    /// with `EAGAIN`.
+    Event,
+}
+
+type Work<T> = Box<dyn FnOnce(&Cancel) -> Result<T, Errno> + Send>;
+
+/// Work that may block; runs on a helper thread.
+pub struct Job<T> {
+    /// What it waits for.
+    pub waits_for: WaitsFor,
+    /// The work. Looks at the token, see [`Cancel`].
+    pub work: Work<T>,
+}
+
+impl<T> Job<T> {
+    /// Work that ends by itself soon.
+    pub fn disk(work: impl FnOnce(&Cancel) -> Result<T, Errno> + Send + 'static) -> Self {
+        Self { waits_for: WaitsFor::Disk, work: Box::new(work) }
+    }
+
+    /// Work that may wait for ever unless cancelled.
+    pub fn event(work: impl FnOnce(&Cancel) -> Result<T, Errno> + Send + 'static) -> Self {
+        Self { waits_for: WaitsFor::Event, work: Box::new(work) }
+    }
+
+    pub(crate) fn map<U: 'static>(self, then: impl FnOnce(T) -> U + Send + 'static) -> Job<U>
+    where
+        T: 'static,
+    {
+        let work = self.work;
+        Job { waits_for: self.waits_for, work: Box::new(move |cancel| work(cancel).map(then)) }
+    }
+}
+
+impl<T> fmt::Debug for Job<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("waits_for", &self.waits_for).finish_non_exhaustive()
+    }
+}
+
+/// An answer, or the work that will find it.
+#[derive(Debug)]
+pub enum Answer<T> {
+    /// Here it is.
+    Now(T),
+    /// It may block.
+    Later(Job<T>),
+}
+
+/// Answer of [`Backend::read`].
+#[derive(Debug)]
+pub enum ReadAnswer {
+    /// So many bytes were put at the start of the buffer; 0 at the end of the file.
+    Now(usize),
+    /// It may block. More bytes than were asked for are cut.
+    Later(Job<Vec<u8>>),
+}
+
+/// An opened file.
+#[derive(Debug)]
+pub struct Opened<O> {
+    /// What reads and writes go to.
+    pub open: O,
+    /// The file.
+    pub qid: Qid,
+    /// Most bytes that one read or write carries unsplit; 0 for what msize allows.
+    pub iounit: u32,
+}
+
+/// A file that was made and opened.
+pub type Created<B> = (Arc<<B as Backend>::Node>, Opened<<B as Backend>::Open>);
+
+/// Who attaches to what. Everything here is what the peer says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct AttachRequest<'a> {
+    /// User name.
+    pub uname: &'a [u8],
+    /// Tree.
+    pub aname: &'a [u8],
+    /// Numeric user.
+    pub n_uname: u32,
+}
+
+/// What a new name gets.
+#[derive(Debug, Clone, Copy)]
+pub struct NewNode {
+    /// Permission bits, for `mknod` also the type.
+    pub mode: u32,
+    /// Group the client wishes.
+    pub gid: u32,
+}
+
+/// A lock wanted or asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockRange {
+    /// [`crate::lock::READ`], [`crate::lock::WRITE`] or [`crate::lock::UNLOCK`].
+    pub kind: u8,
+    /// First byte.
+    pub start: u64,
+    /// Bytes; 0 for all to the end.
+    pub length: u64,
+    /// Process: the client's word, or the holder's.
+    pub proc_id: u32,
+}
+
+/// Collects entries of one `Rreaddir`.
+#[derive(Debug)]
+pub struct DirPage<'a> {
+    out: &'a mut Vec<u8>,
+    room: usize,
+    full: bool,
+    pushed: bool,
+}
+
+impl<'a> DirPage<'a> {
+    pub(crate) const fn new(out: &'a mut Vec<u8>, room: usize) -> Self {
+        Self { out, room, full: false, pushed: false }
+    }
+
+    /// Appends an entry; false when it does not fit, and then the listing of this page is over.
+    pub fn push(&mut self, entry: &DirEntry<'_>) -> bool {
+        let Some(left) = self.room.checked_sub(entry.wire_bytes()).filter(|_| !self.full) else {
+            self.full = true;
+            return false;
+        };
+        entry.put(self.out);
+        self.room = left;
+        self.pushed = true;
+        true
+    }
+
+    /// True when there were entries and not even one fitted.
+    pub(crate) const fn too_small(&self) -> bool {
+        self.full && !self.pushed
+    }
+}
+
+/// A file tree.
+///
+/// Nodes are what fids point at, opens what reads and writes go to; both are shared by reference count,
+/// so that a request on its way keeps them alive when the fid is clunked. Names handed in are never
+/// empty, `.`, longer than 255 bytes, and hold neither `/` nor NUL; `..` only reaches
+/// [`walk`](Backend::walk), which must not leave the attached tree by it.
+///
+/// Every method's error goes to the client as `Rlerror`. Methods not overridden answer `EOPNOTSUPP`.
+#[allow(unused_variables)] // The names of the parameters are part of the documentation.
+pub trait Backend: Send + Sync + Sized + 'static {
+    /// What a fid points at.
+    type Node: Send + Sync + 'static;
+    /// What an open fid reads and writes.
+    type Open: Send + Sync + 'static;
+
+    /// The root of the tree `aname`.
+    fn attach(&self, request: &AttachRequest<'_>) -> Result<(Arc<Self::Node>, Qid), Errno>;
+
+    /// One step from a node.
+    fn walk(&self, from: &Arc<Self::Node>, name: &[u8]) -> Result<(Arc<Self::Node>, Qid), Errno>;
+
+    /// Attributes; `mask` says which are wanted.
+    fn getattr(&self, node: &Arc<Self::Node>, mask: u64) -> Result<Attr, Errno>;
+
+    /// Opens a node with Linux flags, of which the client's word is not to be trusted.
+    fn open(&self, node: &Arc<Self::Node>, flags: u32)
+    -> Result<Answer<Opened<Self::Open>>, Errno>;
+
+    /// Reads into the front of `into`.
+    fn read(
+        &self,
+        open: &Arc<Self::Open>,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<ReadAnswer, Errno>;
+
+    /// Lists entries after the cookie `offset`; 0 starts over.
+    fn readdir(
+        &self,
+        open: &Arc<Self::Open>,
+        offset: u64,
+        page: &mut DirPage<'_>,
+    ) -> Result<(), Errno>;
+
+    /// Writes; answers how many bytes were taken.
+    fn write(
+        &self,
+        open: &Arc<Self::Open>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<Answer<u32>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The fid of an open file is clunked: whatever blocks on it must end.
+    fn clunk(&self, open: &Arc<Self::Open>) {}
+
+    /// Changes attributes.
+    fn setattr(
+        &self,
+        node: &Arc<Self::Node>,
+        open: Option<&Arc<Self::Open>>,
+        change: &SetAttr,
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Creates and opens a file.
+    fn create(
+        &self,
+        dir: &Arc<Self::Node>,
+        name: &[u8],
+        flags: u32,
+        new: NewNode,
+    ) -> Result<Created<Self>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Makes a symbolic link.
+    fn symlink(&self, dir: &Arc<Self::Node>, name: &[u8], target: &[u8]) -> Result<Qid, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Makes a file that is not a directory or link; `device` is major and minor.
+    fn mknod(
+        &self,
+        dir: &Arc<Self::Node>,
+        name: &[u8],
+        new: NewNode,
+        device: (u32, u32),
+    ) -> Result<Qid, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Makes a directory.
+    fn mkdir(&self, dir: &Arc<Self::Node>, name: &[u8], new: NewNode) -> Result<Qid, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Makes a hard link.
+    fn link(
+        &self,
+        dir: &Arc<Self::Node>,
+        file: &Arc<Self::Node>,
+        name: &[u8],
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Moves the file of a node to another directory and name.
+    fn rename(
+        &self,
+        file: &Arc<Self::Node>,
+        dir: &Arc<Self::Node>,
+        name: &[u8],
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Moves a name, over an existing one if there is one.
+    fn rename_at(
+        &self,
+        old_dir: &Arc<Self::Node>,
+        old_name: &[u8],
+        new_dir: &Arc<Self::Node>,
+        new_name: &[u8],
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Removes a name; `flags` may hold `AT_REMOVEDIR` (0x200).
+    fn unlink_at(&self, dir: &Arc<Self::Node>, name: &[u8], flags: u32) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Removes the file of a node.
+    fn remove(&self, node: &Arc<Self::Node>) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// What a symbolic link points to.
+    fn readlink(&self, node: &Arc<Self::Node>) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Waits until a file is on the disk.
+    fn fsync(&self, open: &Arc<Self::Open>, data_only: bool) -> Result<Answer<()>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Takes or releases a lock; answers a status of [`crate::lock`].
+    fn lock(
+        &self,
+        open: &Arc<Self::Open>,
+        range: LockRange,
+        block: bool,
+    ) -> Result<Answer<u8>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Who stands in the way of a lock; kind [`crate::lock::UNLOCK`] when nobody does.
+    fn getlock(&self, open: &Arc<Self::Open>, range: LockRange) -> Result<LockRange, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Numbers of the file system.
+    fn statfs(&self, node: &Arc<Self::Node>) -> Result<StatFs, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Value of an extended attribute; with an empty name the names, each with a NUL.
+    fn xattr(&self, node: &Arc<Self::Node>, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Whether [`set_xattr`](Backend::set_xattr) would be let to try; asked before the value comes.
+    fn may_set_xattr(
+        &self,
+        node: &Arc<Self::Node>,
+        name: &[u8],
+        size: u64,
+        flags: u32,
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sets an extended attribute. `flags` are those of `setxattr(2)`; Linux's client removes with an empty
+    /// value and `XATTR_REPLACE`.
+    fn set_xattr(
+        &self,
+        node: &Arc<Self::Node>,
+        name: &[u8],
+        value: &[u8],
+        flags: u32,
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+}

@@ -1,0 +1,495 @@
+//! The UKIs on the ESP: their names, their order, and the renames that switch between them.
+//!
+//! A name is `goblinux_VERSION[+LEFT[-DONE]].efi`, systemd-boot's boot counting (UAPI boot loader
+//! specification, "Boot counting"). systemd-boot 257 sorts entries with no tries left behind all
+//! others, then by version, newest first, and boots the first, even when it has no tries left.
+//!
+//! Going back is therefore one rename per newer release, to `+0-1`: the loader passes it over while
+//! anything else is left, and takes it again should the older one use up its tries. Each rename changes
+//! one directory entry, so a power cut leaves the old name or the new one.
+
+use goblin_core_types::{SlotState, SlotStatus, Version};
+
+/// Tries of a release that was not blessed yet.
+pub const TRIES_MAX: u32 = 3;
+/// UKIs on the ESP, so that the directory stays within the sector that makes renames atomic.
+pub const SLOTS_MAX: usize = 3;
+/// Where a UKI is written before it is armed; the loader ignores it.
+pub const NEW_FILE: &str = ".new";
+
+const PREFIX: &str = "goblinux_";
+const SUFFIX: &str = ".efi";
+/// Largest counter read; the loader's own limit is higher, but nobody writes such names.
+const COUNTER_MAX: u32 = 999;
+
+/// The file name of a release in a state.
+pub fn file_name(version: Version, state: SlotState) -> String {
+    match state {
+        SlotState::Good => format!("{PREFIX}{version}{SUFFIX}"),
+        SlotState::Trial { left, done: 0 } => format!("{PREFIX}{version}+{left}{SUFFIX}"),
+        SlotState::Trial { left, done } => format!("{PREFIX}{version}+{left}-{done}{SUFFIX}"),
+        SlotState::Bad { done } => format!("{PREFIX}{version}+0-{done}{SUFFIX}"),
+    }
+}
+
+/// Reads a file name; `None` for files that are not ours.
+pub fn parse_file_name(name: &str) -> Option<(Version, SlotState)> {
+    let stem = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    let Some((version, counters)) = stem.split_once('+') else {
+        return Some((stem.parse().ok()?, SlotState::Good));
+    };
+    let (left, done) = match counters.split_once('-') {
+        Some((left, done)) => (counter(left)?, counter(done)?),
+        None => (counter(counters)?, 0),
+    };
+    let state = if left == 0 { SlotState::Bad { done } } else { SlotState::Trial { left, done } };
+    Some((version.parse().ok()?, state))
+}
+
+fn counter(text: &str) -> Option<u32> {
+    let digits = (1..=3).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok())?.filter(|&n| n <= COUNTER_MAX)
+}
+
+/// A file on the ESP and its size in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EspFile {
+    /// Name in `EFI/Linux`.
+    pub name: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+}
+
+/// The slots among the files of `EFI/Linux`, in the loader's order.
+pub fn slots(files: &[EspFile], running: Version) -> Vec<SlotStatus> {
+    let mut slots: Vec<SlotStatus> = files
+        .iter()
+        .filter_map(|file| {
+            let (version, state) = parse_file_name(&file.name)?;
+            Some(SlotStatus {
+                version,
+                file: file.name.clone(),
+                state,
+                running: version == running,
+                size_bytes: file.size_bytes,
+            })
+        })
+        .collect();
+    slots.sort_by_key(loader_order);
+    slots
+}
+
+/// systemd-boot 257's order, `boot_entry_compare`: the least is booted.
+fn loader_order(
+    slot: &SlotStatus,
+) -> (bool, std::cmp::Reverse<Version>, std::cmp::Reverse<u32>, u32) {
+    let (bad, left, done) = match slot.state {
+        SlotState::Good => (false, u32::MAX, 0),
+        SlotState::Trial { left, done } => (false, left, done),
+        SlotState::Bad { done } => (true, 0, done),
+    };
+    (bad, std::cmp::Reverse(slot.version), std::cmp::Reverse(left), done)
+}
+
+/// The slot the loader would boot now.
+pub fn loader_pick(slots: &[SlotStatus]) -> Option<&SlotStatus> {
+    slots.iter().min_by_key(|slot| loader_order(slot))
+}
+
+/// The name a slot has after the loader counted a try, as the loader itself renames it.
+pub fn counted(slot: &SlotStatus) -> String {
+    let state = match slot.state {
+        SlotState::Good => SlotState::Good,
+        SlotState::Bad { done } => SlotState::Bad { done: done.saturating_add(1) },
+        SlotState::Trial { left, done } => match left.saturating_sub(1) {
+            0 => SlotState::Bad { done: done.saturating_add(1) },
+            left => SlotState::Trial { left, done: done.saturating_add(1) },
+        },
+    };
+    file_name(slot.version, state)
+}
+
+/// One change of the ESP's directory. Made in order, each durable before the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EspStep {
+    /// Renames a file inside `EFI/Linux`; what has the new name is replaced.
+    Rename {
+        /// Present name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// Removes a file of `EFI/Linux`.
+    Delete {
+        /// Name.
+        file: String,
+    },
+}
+
+/// Where the release to boot next comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlipSource {
+    /// [`NEW_FILE`], verified on the disk.
+    New,
+    /// The file that already is on the ESP, verified on the disk, with fresh tries.
+    Existing,
+    /// The blessed file that already is on the ESP: it proved itself before.
+    Blessed,
+}
+
+/// Why the ESP was not touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlotError {
+    /// The release is not on the ESP.
+    #[error(
+        "release {version} is not on the boot disk; fetch it with `goblin upgrade --to {version}`"
+    )]
+    Absent {
+        /// Version.
+        version: Version,
+    },
+    /// The release that runs cannot be flipped to.
+    #[error("release {version} runs already; there is nothing to do")]
+    Running {
+        /// Version.
+        version: Version,
+    },
+    /// Nothing older that proved itself is on the ESP.
+    #[error(
+        "no good release older than {running} is on the boot disk; name one to fetch: `goblin upgrade --to VERSION`"
+    )]
+    NothingOlder {
+        /// What runs.
+        running: Version,
+    },
+    /// A release on the ESP that never proved itself here.
+    #[error(
+        "release {version} on the boot disk is not known to be good; try it with `goblin upgrade --to {version}`"
+    )]
+    NotGood {
+        /// Version.
+        version: Version,
+    },
+}
+
+/// The renames after which the loader boots `to` next.
+///
+/// Order: the target gets its name first, then what the loader would prefer is taken back, the running
+/// release last. Cut anywhere, the loader boots the running release or the target.
+///
+/// # Errors
+/// [`SlotError`]; nothing is changed.
+pub fn flip(
+    slots: &[SlotStatus],
+    to: Version,
+    source: FlipSource,
+) -> Result<Vec<EspStep>, SlotError> {
+    if slots.iter().any(|slot| slot.running && slot.version == to) {
+        return Err(SlotError::Running { version: to });
+    }
+    let mut steps = Vec::new();
+    let fresh = file_name(to, SlotState::Trial { left: TRIES_MAX, done: 0 });
+    let existing = || slots.iter().filter(|slot| slot.version == to);
+    match source {
+        FlipSource::New => {
+            // A file of the same version is an older build of it: two entries of one version would
+            // leave the choice to the loader.
+            steps.extend(existing().map(|slot| EspStep::Delete { file: slot.file.clone() }));
+            steps.push(EspStep::Rename { from: NEW_FILE.into(), to: fresh });
+        }
+        FlipSource::Existing => {
+            let slot = existing().next().ok_or(SlotError::Absent { version: to })?;
+            if slot.file != fresh {
+                steps.push(EspStep::Rename { from: slot.file.clone(), to: fresh });
+            }
+        }
+        FlipSource::Blessed => {
+            existing()
+                .find(|slot| slot.state == SlotState::Good)
+                .ok_or(SlotError::NotGood { version: to })?;
+        }
+    }
+    let mut preferred: Vec<&SlotStatus> = slots
+        .iter()
+        .filter(|slot| slot.version > to && !matches!(slot.state, SlotState::Bad { .. }))
+        .collect();
+    preferred.sort_by_key(|slot| slot.running);
+    steps.extend(preferred.into_iter().map(|slot| EspStep::Rename {
+        from: slot.file.clone(),
+        to: file_name(slot.version, SlotState::Bad { done: 1 }),
+    }));
+    Ok(steps)
+}
+
+/// The rename that blesses the running release; `None` when it is blessed already.
+///
+/// # Errors
+/// [`SlotError::Absent`] when its file is gone.
+pub fn bless(slots: &[SlotStatus], running: Version) -> Result<Option<EspStep>, SlotError> {
+    let mine = || slots.iter().filter(|slot| slot.version == running);
+    if mine().any(|slot| slot.state == SlotState::Good) {
+        return Ok(None);
+    }
+    let slot = mine().next().ok_or(SlotError::Absent { version: running })?;
+    let to = file_name(running, SlotState::Good);
+    Ok(Some(EspStep::Rename { from: slot.file.clone(), to }))
+}
+
+/// The release to go back to.
+///
+/// # Errors
+/// [`SlotError`] with the remedy.
+pub fn rollback_target(
+    slots: &[SlotStatus],
+    running: Version,
+    to: Option<Version>,
+) -> Result<Version, SlotError> {
+    let good = |slot: &&SlotStatus| slot.state == SlotState::Good && slot.version != running;
+    let Some(to) = to else {
+        let older = slots.iter().filter(good).map(|slot| slot.version).filter(|v| *v < running);
+        return older.max().ok_or(SlotError::NothingOlder { running });
+    };
+    if to == running {
+        return Err(SlotError::Running { version: to });
+    }
+    if slots.iter().filter(good).any(|slot| slot.version == to) {
+        return Ok(to);
+    }
+    if slots.iter().any(|slot| slot.version == to) {
+        return Err(SlotError::NotGood { version: to });
+    }
+    Err(SlotError::Absent { version: to })
+}
+
+/// Files to delete so that at most `keep_max` UKIs stay: first those that failed, then those never
+/// tried, then the oldest good ones. The running release, those in `keep` and, while the running one is
+/// not blessed, the newest good one are never among them.
+pub fn prune(slots: &[SlotStatus], keep: &[Version], keep_max: usize) -> Vec<EspStep> {
+    let blessed = slots.iter().any(|slot| slot.running && slot.state == SlotState::Good);
+    let newest_good = slots
+        .iter()
+        .filter(|slot| !blessed && slot.state == SlotState::Good)
+        .map(|slot| slot.version)
+        .max();
+    let mut spare: Vec<&SlotStatus> = slots
+        .iter()
+        .filter(|slot| {
+            !slot.running && !keep.contains(&slot.version) && Some(slot.version) != newest_good
+        })
+        .collect();
+    let worth = |slot: &SlotStatus| match slot.state {
+        SlotState::Bad { .. } => 0u8,
+        SlotState::Trial { .. } => 1,
+        SlotState::Good => 2,
+    };
+    spare.sort_by_key(|slot| (worth(slot), slot.version));
+    let excess = slots.len().saturating_sub(keep_max);
+    spare.into_iter().take(excess).map(|slot| EspStep::Delete { file: slot.file.clone() }).collect()
+}
+
+/// What a step makes of the list of files; for previews and tests. Unknown files change nothing.
+pub fn apply(files: &mut Vec<EspFile>, step: &EspStep) {
+    match step {
+        EspStep::Delete { file } => files.retain(|present| present.name != *file),
+        EspStep::Rename { from, to } => {
+            if from == to || !files.iter().any(|present| present.name == *from) {
+                return;
+            }
+            files.retain(|present| present.name != *to);
+            for present in files.iter_mut().filter(|present| present.name == *from) {
+                present.name.clone_from(to);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn v(n: u32) -> Version {
+        Version::new(n, 0, 0)
+    }
+
+    fn files(names: &[&str]) -> Vec<EspFile> {
+        names.iter().map(|name| EspFile { name: (*name).into(), size_bytes: 1 }).collect()
+    }
+
+    fn pick(files: &[EspFile]) -> String {
+        loader_pick(&slots(files, v(0))).unwrap().file.clone()
+    }
+
+    #[test]
+    fn newest_with_tries_is_booted_and_spent_ones_come_last() {
+        assert_eq!(pick(&files(&["goblinux_9.efi", "goblinux_10+3.efi"])), "goblinux_10+3.efi");
+        assert_eq!(pick(&files(&["goblinux_9.efi", "goblinux_10+0-3.efi"])), "goblinux_9.efi");
+        let spent = files(&["goblinux_9+0-3.efi", "goblinux_10+0-1.efi"]);
+        assert_eq!(pick(&spent), "goblinux_10+0-1.efi");
+    }
+
+    #[test]
+    fn names_of_others_are_left_alone() {
+        for name in [
+            ".new",
+            "goblinux_.efi",
+            "goblinux_2+.efi",
+            "goblinux_2+x.efi",
+            "linux.efi",
+            "goblinux_2+1-.efi",
+            "goblinux_2+1000.efi",
+            "goblinux_2.EFI",
+            "goblinux_2+-1.efi",
+        ] {
+            assert_eq!(parse_file_name(name), None, "{name}");
+        }
+    }
+
+    fn steps_leave(names: &[&str], running: u32, to: u32, source: FlipSource) -> Vec<String> {
+        let mut now = files(names);
+        for step in flip(&slots(&now, v(running)), v(to), source).unwrap() {
+            apply(&mut now, &step);
+        }
+        now.into_iter().map(|file| file.name).collect()
+    }
+
+    #[test]
+    fn upgrade_is_one_rename() {
+        let names = steps_leave(&["goblinux_1.efi", ".new"], 1, 2, FlipSource::New);
+        assert_eq!(names, ["goblinux_1.efi", "goblinux_2+3.efi"]);
+    }
+
+    #[test]
+    fn rollback_marks_what_the_loader_would_prefer() {
+        let names = steps_leave(
+            &["goblinux_1.efi", "goblinux_2.efi", "goblinux_3.efi"],
+            3,
+            1,
+            FlipSource::Blessed,
+        );
+        assert_eq!(names, ["goblinux_1.efi", "goblinux_2+0-1.efi", "goblinux_3+0-1.efi"]);
+    }
+
+    #[test]
+    fn failed_trial_of_an_older_release_returns_to_the_newer() {
+        let names = steps_leave(&["goblinux_2.efi", ".new"], 2, 1, FlipSource::New);
+        assert_eq!(names, ["goblinux_2+0-1.efi", "goblinux_1+3.efi"]);
+        let mut now: Vec<EspFile> = files(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for _ in 0..TRIES_MAX {
+            let all = slots(&now, v(2));
+            let tried = loader_pick(&all).unwrap();
+            assert_eq!(tried.version, v(1));
+            apply(&mut now, &EspStep::Rename { from: tried.file.clone(), to: counted(tried) });
+        }
+        assert_eq!(loader_pick(&slots(&now, v(2))).unwrap().version, v(2));
+    }
+
+    #[test]
+    fn rollback_names_its_target_or_the_remedy() {
+        let all = slots(&files(&["goblinux_1.efi", "goblinux_2.efi", "goblinux_3+0-1.efi"]), v(2));
+        assert_eq!(rollback_target(&all, v(2), None), Ok(v(1)));
+        assert_eq!(
+            rollback_target(&all, v(2), Some(v(3))),
+            Err(SlotError::NotGood { version: v(3) })
+        );
+        assert_eq!(
+            rollback_target(&all, v(2), Some(v(7))),
+            Err(SlotError::Absent { version: v(7) })
+        );
+        assert_eq!(
+            rollback_target(&all, v(2), Some(v(2))),
+            Err(SlotError::Running { version: v(2) })
+        );
+        assert_eq!(
+            rollback_target(&all[..1], v(2), None),
+            Err(SlotError::NothingOlder { running: v(2) })
+        );
+    }
+
+    fn any_file() -> impl Strategy<Value = EspFile> {
+        (
+            1u32..6,
+            prop_oneof![
+                Just(SlotState::Good),
+                (1u32..4, 0u32..3).prop_map(|(left, done)| SlotState::Trial { left, done }),
+                (0u32..4).prop_map(|done| SlotState::Bad { done }),
+            ],
+        )
+            .prop_map(|(n, state)| EspFile { name: file_name(v(n), state), size_bytes: 1 })
+    }
+
+    fn any_esp() -> impl Strategy<Value = (Vec<EspFile>, u32)> {
+        // One file per version, the running one blessed among them.
+        (proptest::collection::vec(any_file(), 0..5), 1u32..6).prop_map(|(mut files, running)| {
+            files.push(EspFile { name: file_name(v(running), SlotState::Good), size_bytes: 1 });
+            files.reverse();
+            let mut seen = Vec::new();
+            files.retain(|file| {
+                let version = parse_file_name(&file.name).unwrap().0;
+                let new = !seen.contains(&version);
+                seen.push(version);
+                new
+            });
+            (files, running)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn written_names_read_back(file in any_file()) {
+            let (version, state) = parse_file_name(&file.name).unwrap();
+            prop_assert_eq!(file_name(version, state), file.name);
+        }
+
+        #[test]
+        fn any_name_is_answered(name in "(goblinux_)?[0-9.+-]{0,12}(\\.efi)?") {
+            let _ = parse_file_name(&name);
+        }
+
+        #[test]
+        fn flip_boots_the_target_and_a_cut_boots_target_or_running(
+            (mut files, running) in any_esp(), to in 1u32..7,
+        ) {
+            let before = loader_pick(&slots(&files, v(running))).unwrap().version;
+            files.push(EspFile { name: NEW_FILE.into(), size_bytes: 1 });
+            let Ok(steps) = flip(&slots(&files, v(running)), v(to), FlipSource::New) else { return Ok(()) };
+            for step in &steps {
+                apply(&mut files, step);
+                let all = slots(&files, v(running));
+                prop_assert!(all.iter().any(|slot| slot.running));
+                // A preferred newer release that does not run is somebody's choice at the loader.
+                if before == v(running) {
+                    let pick = loader_pick(&all).unwrap().version;
+                    prop_assert!(pick == v(running) || pick == v(to));
+                }
+            }
+            prop_assert_eq!(loader_pick(&slots(&files, v(running))).unwrap().version, v(to));
+        }
+
+        #[test]
+        fn prune_keeps_the_running_and_a_good_one((files, running) in any_esp(), keep_max in 1usize..4) {
+            let mut left = files.clone();
+            for step in prune(&slots(&files, v(running)), &[], keep_max) {
+                apply(&mut left, &step);
+            }
+            let all = slots(&left, v(running));
+            prop_assert!(all.len() <= keep_max);
+            prop_assert!(all.iter().any(|slot| slot.running));
+            prop_assert!(all.iter().any(|slot| slot.state == SlotState::Good));
+        }
+
+        #[test]
+        fn prune_during_a_trial_keeps_the_way_back((mut files, running) in any_esp()) {
+            files.retain(|file| parse_file_name(&file.name).unwrap().0 != v(running));
+            let trial = SlotState::Trial { left: 2, done: 1 };
+            files.push(EspFile { name: file_name(v(running), trial), size_bytes: 1 });
+            let was_good = slots(&files, v(running)).iter().any(|slot| slot.state == SlotState::Good);
+            for step in prune(&slots(&files, v(running)), &[], 1) {
+                apply(&mut files, &step);
+            }
+            let all = slots(&files, v(running));
+            prop_assert_eq!(was_good, all.iter().any(|slot| slot.state == SlotState::Good));
+        }
+    }
+}

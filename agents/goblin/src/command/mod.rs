@@ -1,0 +1,66 @@
+//! One file per group of commands; here is the choice, and what happens to errors.
+
+mod history;
+mod logs;
+mod power;
+mod release;
+mod shares;
+mod status;
+
+use crate::cli::{Board, Cli, Command, Update};
+use crate::control;
+use crate::error::CliError;
+use crate::output::{Output, Tone};
+use clap::CommandFactory;
+use std::process::ExitCode;
+
+/// Runs a command, prints its result or its error, and says how the process ends.
+pub fn run(command: Command, mut output: Output) -> ExitCode {
+    let result = choose(command, &mut output).and_then(|()| output.flush());
+    let Err(err) = result else { return ExitCode::SUCCESS };
+    if err.is_closed_pipe() {
+        return ExitCode::SUCCESS;
+    }
+    // What was printed before the error comes first; that it cannot be printed is no news any more.
+    let _ = output.flush();
+    if output.json {
+        let line = serde_json::json!({"error": err.kind(), "message": err.to_string()});
+        eprintln!("{line}");
+    } else {
+        eprintln!("{}: {err}", output.paint.paint(Tone::Bad, "goblin"));
+    }
+    ExitCode::from(err.exit_status())
+}
+
+fn choose(command: Command, output: &mut Output) -> Result<(), CliError> {
+    match command {
+        Command::Status { board } => status::status(board, output),
+        Command::Check(target) => release::check(here(target.board), output),
+        Command::Upgrade(change) => release::upgrade(change, output),
+        Command::Rollback(change) => release::rollback(change, output),
+        Command::Log { board } => history::log(board, output),
+        Command::Logs { board, unit, follow, lines } => {
+            logs::logs(here(board), unit, follow, lines, output)
+        }
+        Command::Units(target) => logs::units(here(target.board), output),
+        Command::Reboot(target) => power::reboot(here(target.board), output),
+        Command::Poweroff { all: true, .. } => power::power_off_all(output),
+        Command::Poweroff { board, .. } => power::power_off(here(board), output),
+        Command::Screen(target) => status::screen(here(target.board), output),
+        Command::Shares(what) => shares::run(what, output),
+        Command::Update(Update::ClearQuarantine(target)) => {
+            release::clear_quarantine(here(target.board), output)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "goblin", &mut script);
+            output.line(String::from_utf8_lossy(&script).trim_end())
+        }
+        // Chosen before an output exists; agents print nothing.
+        Command::Agent { .. } => Ok(()),
+    }
+}
+
+fn here(board: Option<Board>) -> Board {
+    board.unwrap_or_else(control::local_board)
+}

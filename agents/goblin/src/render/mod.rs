@@ -1,0 +1,5 @@
+//! Text for people. Pure: values in, lines out.
+
+pub mod history;
+pub mod status;
+pub mod words;

@@ -1,0 +1,166 @@
+//! The `state` task: finds the system disk, makes and mounts STATE, mounts the ESP.
+
+use crate::PoolError;
+use crate::mkfs::{self, Overwrite};
+use crate::sniff::{classify, read_samples};
+use crate::state_partition::{self, LABEL, Next};
+use goblin_core_types::paths;
+use goblin_image::Guid;
+use goblin_sys::block::{self, Disk};
+use goblin_sys::mount::{self, MountFlags};
+use goblin_sys::{efivar, notify};
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a slow disk may take to appear.
+const DISK_WAIT: Duration = Duration::from_secs(30);
+/// How long the kernel may take to show a new partition.
+const PARTITION_WAIT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Room for STATE in memory, on a board that was not started from a disk.
+const TMPFS_DATA: &str = "mode=0700,size=256m";
+/// Directories of STATE that others rely on.
+const STATE_DIRS: [&str; 3] = ["config", "update", "logs"];
+
+/// Mounts STATE and the ESP of the disk this board was booted from, making STATE on first boot. On a
+/// board that was not started by the boot loader STATE is kept in memory.
+///
+/// # Errors
+/// [`PoolError`] with a sentence for a person; the board goes on without what could not be mounted.
+pub fn run_state() -> Result<(), PoolError> {
+    let Some(esp) = efivar::loader_device_part_uuid() else {
+        tracing::warn!("not started by the boot loader: state is kept in memory");
+        mount_state(Path::new("tmpfs"), "tmpfs", TMPFS_DATA)?;
+        notify::status("kept in memory, this board was not started from a disk");
+        return make_dirs();
+    };
+    let disk = wait_for_disk(&esp)?;
+    // Both are tried: without the ESP a provisioned board works, without STATE the console says why.
+    let state = mount_state_of(&disk);
+    let esp = mount_esp(&disk);
+    state.and(esp)?;
+    notify::status(format!("on {}", disk.name));
+    Ok(())
+}
+
+fn wait_for_disk(esp: &str) -> Result<Disk, PoolError> {
+    let since = Instant::now();
+    loop {
+        match block::system_disk(esp) {
+            Ok(Some(disk)) => return Ok(disk),
+            Ok(None) => {}
+            Err(err) => tracing::warn!(%err, "disks cannot be listed"),
+        }
+        if since.elapsed() > DISK_WAIT {
+            let waited_s = DISK_WAIT.as_secs();
+            return Err(PoolError::NoSystemDisk { esp: esp.to_owned(), waited_s });
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn mount_state_of(disk: &Disk) -> Result<(), PoolError> {
+    let device = state_device(disk)?;
+    let samples = read_samples(&device).map_err(PoolError::device(&device, "read"))?;
+    let content = classify(&samples);
+    match state_partition::decide(&content) {
+        Next::Mount => {}
+        Next::Format => {
+            tracing::info!(device = %device.display(), "making the STATE file system");
+            mkfs::make(LABEL, None, &[&device], Overwrite::Unfinished)?;
+        }
+        Next::Refuse => {
+            return Err(PoolError::ForeignState { device, found: content.to_string() });
+        }
+    }
+    mount_state(&device, "btrfs", "")?;
+    make_dirs()
+}
+
+/// The device of STATE; makes the partition when there is none.
+fn state_device(disk: &Disk) -> Result<PathBuf, PoolError> {
+    if let Some(partition) = disk.partition(paths::PART_STATE) {
+        return Ok(partition.dev_path.clone());
+    }
+    let made = state_partition::ensure(&disk.dev_path, random_guid())?;
+    let number = match &made {
+        Some(made) => {
+            tracing::info!(disk = disk.name, bytes = made.size_bytes(), "STATE partition made");
+            let file =
+                File::open(&disk.dev_path).map_err(PoolError::device(&disk.dev_path, "opened"))?;
+            // Told one by one: a full reread is refused while another partition is open.
+            block::add_partition(&file, made.number, made.first_lba, made.sectors())
+                .map_err(PoolError::device(&disk.dev_path, "told of its new partition"))?;
+            made.number
+        }
+        // The table has it, the kernel did not see it: nothing a new start would not mend.
+        None => return Err(PoolError::NoNewPartition { disk: disk.dev_path.clone() }),
+    };
+    let since = Instant::now();
+    while since.elapsed() < PARTITION_WAIT {
+        let disks = block::disks().unwrap_or_default();
+        let found = disks
+            .iter()
+            .filter(|seen| seen.name == disk.name)
+            .flat_map(|seen| &seen.partitions)
+            .find(|partition| partition.number == number && partition.dev_path.exists());
+        if let Some(partition) = found {
+            return Ok(partition.dev_path.clone());
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Err(PoolError::NoNewPartition { disk: disk.dev_path.clone() })
+}
+
+fn mount_state(source: &Path, fs_type: &str, data: &str) -> Result<(), PoolError> {
+    let target = Path::new(paths::STATE);
+    let flags = MountFlags::NOATIME | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_once(source, target, fs_type, flags, data)
+}
+
+fn mount_esp(disk: &Disk) -> Result<(), PoolError> {
+    let partition = disk
+        .partition(paths::PART_ESP)
+        .ok_or_else(|| PoolError::NoPartition { disk: disk.name.clone(), name: paths::PART_ESP })?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_once(&partition.dev_path, Path::new(paths::ESP), "vfat", flags, "umask=0077,utf8")
+}
+
+/// Mounts unless something is mounted there already: the task may be run again.
+fn mount_once(
+    source: &Path,
+    target: &Path,
+    fs_type: &str,
+    flags: MountFlags,
+    data: &str,
+) -> Result<(), PoolError> {
+    if mount::mount_at(target).ok().flatten().is_some() {
+        return Ok(());
+    }
+    if !target.is_dir() {
+        std::fs::create_dir_all(target).map_err(PoolError::device(target, "made"))?;
+    }
+    mount::mount(source, target, fs_type, flags, data).map_err(PoolError::device(source, "mounted"))
+}
+
+fn make_dirs() -> Result<(), PoolError> {
+    for name in STATE_DIRS {
+        let dir = Path::new(paths::STATE).join(name);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(PoolError::device(&dir, "made"))?;
+    }
+    Ok(())
+}
+
+/// A GUID of random bits, version 4 (RFC 9562, section 5.4).
+fn random_guid() -> Guid {
+    let mut bytes = [0u8; 16];
+    // Cannot fail for so few bytes once the kernel's pool is filled, which the call waits for.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    let [.., version, _, variant, _, _, _, _, _, _, _] = &mut bytes;
+    *version = (*version & 0x0f) | 0x40;
+    *variant = (*variant & 0x3f) | 0x80;
+    Guid(bytes)
+}

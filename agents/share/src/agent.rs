@@ -1,0 +1,271 @@
+//! The agent's life: provisioning, pool, listener, status.
+
+use crate::{HostTree, Share};
+use goblin_core_config::{Provision, ShareSection};
+use goblin_core_ninep::{Limits, serve};
+use goblin_core_types::{PoolState, PoolStatus, ShareStatus, paths};
+use goblin_sys::provision::LoadError;
+use goblin_sys::socket::{Listener, Peer, Socket};
+use goblin_sys::{notify, provision, state};
+use rustix::process::{Resource, Rlimit};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Connections at one time.
+const CONNECTIONS_MAX: usize = 64;
+/// Descriptors at one time: fids, their parents and open files of all connections.
+const DESCRIPTORS_MAX: u64 = 524_288;
+/// Pause between two looks at the pool while it is not there.
+const POOL_PAUSE: Duration = Duration::from_millis(250);
+/// Pause between two publications of the counters.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+/// Permission bits of a share's directory when it is made.
+const SHARE_MODE: u32 = 0o755;
+
+const _: () = assert!(CONNECTIONS_MAX > 0 && DESCRIPTORS_MAX > 4096);
+
+/// Why the agent ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShareError {
+    /// There is no provisioning to work with.
+    #[error(transparent)]
+    Provision(#[from] LoadError),
+    /// A share's directory cannot be used.
+    #[error("{}: {source}; it must be a directory on the pool", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The port cannot be listened on.
+    #[error("TCP port {port} cannot be listened on: {source}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The listener broke.
+    #[error("no more connections can be accepted: {0}")]
+    Accept(io::Error),
+    /// The status could not be published.
+    #[error("the shares' status cannot be published: {0}")]
+    Publish(io::Error),
+}
+
+/// Serves the provisioned shares until a fatal error.
+///
+/// # Errors
+/// [`ShareError`]; the supervisor starts the agent again.
+pub fn run() -> Result<(), ShareError> {
+    // Clients send the permission bits they want, their own umask applied.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    raise_descriptor_limit();
+    let provision = provision::load()?;
+    let mut publisher = Publisher::default();
+    if provision.shares.is_empty() || !provision.network.allow_plain_9p {
+        publisher.publish(not_served(&provision, WHY_NOT_PLAIN))?;
+        notify::ready();
+        info!(shares = provision.shares.len(), "no share is served");
+        loop {
+            std::thread::park();
+        }
+    }
+    // Ready means that the agent runs and its status is true; whether shares are served is the health
+    // check's question, and a missing disk must not keep the board from starting.
+    wait_for_pool(&provision, &mut publisher)?;
+    let shares = open_shares(&provision.shares, Path::new(paths::POOL_SHARES))?;
+    let port = paths::PORT_SHARES;
+    let listener =
+        Listener::tcp(port, None).map_err(|source| ShareError::Listen { port, source })?;
+    info!(port, shares = shares.len(), "shares are served");
+    publish_while_serving(listener, &shares, &mut publisher)
+}
+
+const WHY_NOT_PLAIN: &str = "encrypted access is not offered by this release: set \
+    network.allow_plain_9p in the provisioning file, on an isolated network only";
+
+fn raise_descriptor_limit() {
+    let most = Some(DESCRIPTORS_MAX);
+    if rustix::process::setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).is_ok()
+    {
+        return;
+    }
+    let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: hard, maximum: hard };
+    if let Err(err) = rustix::process::setrlimit(Resource::Nofile, limit) {
+        warn!(err = %err, "the descriptor limit stays as it is");
+    }
+}
+
+fn not_served(provision: &Provision, problem: &str) -> Vec<ShareStatus> {
+    let status = |share: &ShareSection| ShareStatus {
+        name: share.name.clone(),
+        served: false,
+        clients: 0,
+        read_bytes: 0,
+        written_bytes: 0,
+        problem: Some(problem.to_owned()),
+    };
+    provision.shares.iter().map(status).collect()
+}
+
+/// Publishes what is new.
+#[derive(Default)]
+struct Publisher {
+    last: Option<Vec<ShareStatus>>,
+}
+
+impl Publisher {
+    fn publish(&mut self, status: Vec<ShareStatus>) -> Result<(), ShareError> {
+        if self.last.as_ref() != Some(&status) {
+            state::write("share", &status).map_err(ShareError::Publish)?;
+            self.last = Some(status);
+        }
+        Ok(())
+    }
+}
+
+/// Why the pool cannot be served from yet; `None` when it can.
+pub(crate) fn pool_problem(pool: Option<&PoolStatus>) -> Option<String> {
+    let Some(pool) = pool else { return Some("waiting for the pool".into()) };
+    let plain = match pool.state {
+        PoolState::Mounted | PoolState::Degraded => return None,
+        PoolState::None => "there is no pool: name its disks as disk.data in the provisioning file",
+        PoolState::Searching => "waiting for the pool's disks",
+        PoolState::Formatting => "the pool is being made",
+        PoolState::Absent => "a disk of the pool is not there: connect it",
+        PoolState::Foreign => "a disk of the pool holds something else; it was not touched",
+        PoolState::Failed => "the pool cannot be used",
+    };
+    Some(pool.problem.clone().unwrap_or_else(|| plain.into()))
+}
+
+fn wait_for_pool(provision: &Provision, publisher: &mut Publisher) -> Result<(), ShareError> {
+    let mut told = false;
+    loop {
+        let pool: Option<PoolStatus> = state::read("pool");
+        let Some(problem) = pool_problem(pool.as_ref()) else { break };
+        publisher.publish(not_served(provision, &problem))?;
+        if !told {
+            notify::ready();
+            told = true;
+            info!("waiting for the pool");
+        }
+        std::thread::sleep(POOL_PAUSE);
+    }
+    Ok(())
+}
+
+/// Makes and holds each share's directory below `parent`.
+pub(crate) fn open_shares(
+    sections: &[ShareSection],
+    parent: &Path,
+) -> Result<Arc<[Arc<Share>]>, ShareError> {
+    let make = |path: &Path| match std::fs::create_dir(path) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err),
+        Err(_) => Ok(()),
+        Ok(()) => rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(SHARE_MODE))
+            .map_err(io::Error::from),
+    };
+    let directory = |path: PathBuf| move |source| ShareError::Directory { path, source };
+    make(parent).map_err(directory(parent.to_owned()))?;
+    sections
+        .iter()
+        .map(|section| {
+            let path = parent.join(&section.name);
+            make(&path)
+                .and_then(|()| Share::new(&section.name, &path, section.read_only))
+                .map(Arc::new)
+                .map_err(directory(path))
+        })
+        .collect()
+}
+
+fn publish_while_serving(
+    listener: Listener,
+    shares: &Arc<[Arc<Share>]>,
+    publisher: &mut Publisher,
+) -> Result<(), ShareError> {
+    let (ended, end) = mpsc::channel();
+    let served = shares.clone();
+    let accept = move || {
+        let result = listener.serve(
+            CONNECTIONS_MAX,
+            |peer| warn!(?peer, limit = CONNECTIONS_MAX, "connection refused: too many"),
+            move |socket, peer| serve_connection(socket, peer, &served),
+        );
+        // The receiver only goes away with the process.
+        let _ = ended.send(result);
+    };
+    std::thread::Builder::new().name("accept".into()).spawn(accept).map_err(ShareError::Accept)?;
+    publisher.publish(shares.iter().map(|share| share.status()).collect())?;
+    notify::ready();
+    loop {
+        match end.recv_timeout(STATUS_PAUSE) {
+            Ok(Ok(never)) => match never {},
+            Ok(Err(err)) => return Err(ShareError::Accept(err)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(ShareError::Accept(io::ErrorKind::BrokenPipe.into()));
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                publisher.publish(shares.iter().map(|share| share.status()).collect())?;
+            }
+        }
+    }
+}
+
+/// Serves one connection until it ends.
+pub(crate) fn serve_connection(socket: Arc<Socket>, peer: Peer, shares: &Arc<[Arc<Share>]>) {
+    info!(?peer, "client connected");
+    let end = serve(socket, Arc::new(HostTree::new(shares.clone())), Limits::default());
+    info!(?peer, end = %end, "client left");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_mounted_pool_is_served() {
+        assert!(pool_problem(None).is_some());
+        for state in [PoolState::None, PoolState::Absent, PoolState::Foreign, PoolState::Failed] {
+            let pool = PoolStatus { state, ..PoolStatus::default() };
+            assert!(pool_problem(Some(&pool)).is_some());
+        }
+        let degraded = PoolStatus { state: PoolState::Degraded, ..PoolStatus::default() };
+        assert_eq!(pool_problem(Some(&degraded)), None);
+    }
+
+    #[test]
+    fn the_pools_own_words_are_shown() {
+        let problem = Some("disk ABC has an ext4 file system".to_owned());
+        let pool = PoolStatus { state: PoolState::Foreign, problem, ..PoolStatus::default() };
+        assert_eq!(pool_problem(Some(&pool)).unwrap(), "disk ABC has an ext4 file system");
+    }
+
+    #[test]
+    fn shares_are_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let parent = dir.path().join("shares");
+        let sections = [ShareSection { name: "data".into(), read_only: false }];
+        assert_eq!(open_shares(&sections, &parent).unwrap().len(), 1);
+        std::fs::write(parent.join("data/file"), b"x").unwrap();
+        open_shares(&sections, &parent).unwrap();
+        assert!(parent.join("data/file").exists());
+    }
+
+    #[test]
+    fn a_file_in_a_shares_place_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("data"), b"x").unwrap();
+        let sections = [ShareSection { name: "data".into(), read_only: false }];
+        let err = open_shares(&sections, dir.path()).unwrap_err();
+        assert!(err.to_string().contains("data"));
+    }
+}

@@ -1,0 +1,231 @@
+//! Open files and directories: reads, writes, listings, locks.
+
+use crate::attributes::qid_path;
+use crate::node::Node;
+use crate::share::Share;
+use goblin_core_ninep::{
+    Answer, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer, lock,
+};
+use goblin_sys::beneath::{self, Hold, Kind, OpenMode, Range, ReadNow, WriteNow};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Pause between two looks at a lock that somebody else holds.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// Entries are asked of the kernel in pieces of this many bytes.
+const LIST_BYTES: usize = 32 * 1024;
+
+/// An open file or directory.
+#[derive(Debug)]
+pub struct HostOpen {
+    pub(crate) node: Arc<Node>,
+    pub(crate) fd: OwnedFd,
+    pub(crate) mode: OpenMode,
+    /// Set once the file system has said that it cannot tell whether a write would wait.
+    always_waits: AtomicBool,
+    /// Its own descriptor: a lock may need an access that the open does not have.
+    lock_fd: OnceLock<OwnedFd>,
+    closed: AtomicBool,
+}
+
+impl HostOpen {
+    pub(crate) fn new(node: Arc<Node>, fd: OwnedFd, mode: OpenMode) -> Self {
+        Self {
+            node,
+            fd,
+            mode,
+            always_waits: AtomicBool::new(false),
+            lock_fd: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn share(&self) -> &Arc<Share> {
+        &self.node.share
+    }
+
+    /// Whatever waits on this file is to end.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn file(&self) -> Result<(), Errno> {
+        if self.node.kind == Kind::Directory { Err(Errno::EISDIR) } else { Ok(()) }
+    }
+
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<ReadAnswer, Errno> {
+        self.file()?;
+        if !self.mode.read {
+            return Err(Errno::EBADF);
+        }
+        let got = match beneath::read_now(&self.fd, offset, into)? {
+            ReadNow::Got(got) => got,
+            ReadNow::WouldWait => return Ok(self.read_later(offset, into.len())),
+        };
+        let end = offset.saturating_add(u64::try_from(got).unwrap_or(u64::MAX));
+        // Less than wanted is the end of the file, or the end of what is in memory.
+        if got > 0 && got < into.len() && end < beneath::stat(&self.fd)?.size {
+            return Ok(self.read_later(offset, into.len()));
+        }
+        self.share().count_read(got);
+        Ok(ReadAnswer::Now(got))
+    }
+
+    fn read_later(self: &Arc<Self>, offset: u64, count: usize) -> ReadAnswer {
+        let this = self.clone();
+        ReadAnswer::Later(Job::disk(move |_| {
+            let mut bytes = vec![0; count];
+            let got = beneath::read_at(&this.fd, offset, &mut bytes)?;
+            bytes.truncate(got);
+            this.share().count_read(got);
+            Ok(bytes)
+        }))
+    }
+
+    pub(crate) fn write(self: &Arc<Self>, offset: u64, data: &[u8]) -> Result<Answer<u32>, Errno> {
+        self.file()?;
+        if !self.mode.write {
+            return Err(Errno::EBADF);
+        }
+        if data.is_empty() {
+            return Ok(Answer::Now(0));
+        }
+        if !self.always_waits.load(Ordering::Relaxed) {
+            match beneath::write_now(&self.fd, offset, data)? {
+                WriteNow::Took(count) => return Ok(Answer::Now(self.written(count))),
+                WriteNow::WouldWait => {
+                    let (this, data) = (self.clone(), data.to_vec());
+                    return Ok(Answer::Later(Job::disk(move |_| this.write_wait(offset, &data))));
+                }
+                WriteNow::Unknown => self.always_waits.store(true, Ordering::Relaxed),
+            }
+        }
+        self.write_wait(offset, data).map(Answer::Now)
+    }
+
+    fn write_wait(&self, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+        Ok(self.written(beneath::write_at(&self.fd, offset, data)?))
+    }
+
+    fn written(&self, count: usize) -> u32 {
+        self.share().changed();
+        self.share().count_written(count);
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn sync(self: &Arc<Self>, data_only: bool) -> Answer<()> {
+        let this = self.clone();
+        Answer::Later(Job::disk(move |_| Ok(beneath::sync(&this.fd, data_only)?)))
+    }
+
+    pub(crate) fn list(&self, offset: u64, page: &mut DirPage<'_>) -> Result<(), Errno> {
+        if self.node.kind != Kind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let node = &self.node;
+        beneath::list(self.fd.as_fd(), offset, LIST_BYTES, |entry| {
+            // What is above the root of a share is nobody's business.
+            let outside = entry.name == b".." && node.place.is_none();
+            let ino = if outside { node.ino } else { entry.ino };
+            let kind = Qid::kind_of_mode(u32::from(entry.kind) << 12);
+            let qid = Qid { kind, version: 0, path: qid_path(node.dev, ino) };
+            page.push(&DirEntry { qid, offset: entry.next, kind: entry.kind, name: entry.name })
+        })?;
+        Ok(())
+    }
+
+    fn lock_file(&self) -> Result<&OwnedFd, Errno> {
+        if let Some(fd) = self.lock_fd.get() {
+            return Ok(fd);
+        }
+        let write = !self.share().read_only;
+        let mode = OpenMode { read: true, write, ..OpenMode::default() };
+        let fd = beneath::open_file(self.node.as_fd(), mode)?;
+        // Another thread may have been quicker; its descriptor may hold locks, ours does not.
+        Ok(self.lock_fd.get_or_init(|| fd))
+    }
+
+    pub(crate) fn lock(
+        self: &Arc<Self>,
+        range: LockRange,
+        block: bool,
+    ) -> Result<Answer<u8>, Errno> {
+        self.file()?;
+        let range = to_range(range)?;
+        if beneath::try_lock(self.lock_file()?, range)? {
+            return Ok(Answer::Now(lock::SUCCESS));
+        }
+        if !block {
+            return Ok(Answer::Now(lock::BLOCKED));
+        }
+        let this = self.clone();
+        Ok(Answer::Later(Job::event(move |cancel| this.lock_wait(range, cancel))))
+    }
+
+    fn lock_wait(&self, range: Range, cancel: &Cancel) -> Result<u8, Errno> {
+        let pause = Pause::new(cancel);
+        let fd = self.lock_file()?;
+        loop {
+            if cancel.is_cancelled() || self.closed.load(Ordering::Acquire) {
+                return Err(Errno::EINTR);
+            }
+            if beneath::try_lock(fd, range)? {
+                if cancel.commit() {
+                    return Ok(lock::SUCCESS);
+                }
+                beneath::try_lock(fd, Range { hold: Hold::Nothing, ..range })?;
+                return Err(Errno::EINTR);
+            }
+            pause.wait(LOCK_PAUSE);
+        }
+    }
+
+    pub(crate) fn lock_holder(&self, wanted: LockRange) -> Result<LockRange, Errno> {
+        self.file()?;
+        let held = beneath::lock_holder(self.lock_file()?, to_range(wanted)?)?;
+        let kind = match held.hold {
+            Hold::Shared => lock::READ,
+            Hold::Exclusive => lock::WRITE,
+            Hold::Nothing => return Ok(LockRange { kind: lock::UNLOCK, ..wanted }),
+        };
+        // The holder is a file handle; whose process is behind it is not known.
+        Ok(LockRange { kind, start: held.start, length: held.length, proc_id: 0 })
+    }
+}
+
+fn to_range(range: LockRange) -> Result<Range, Errno> {
+    let hold = match range.kind {
+        lock::READ => Hold::Shared,
+        lock::WRITE => Hold::Exclusive,
+        lock::UNLOCK => Hold::Nothing,
+        _ => return Err(Errno::EINVAL),
+    };
+    Ok(Range { hold, start: range.start, length: range.length })
+}
+
+/// A pause that a cancelled request ends.
+struct Pause(Arc<(Mutex<bool>, Condvar)>);
+
+impl Pause {
+    fn new(cancel: &Cancel) -> Self {
+        let shared = Arc::new((Mutex::new(false), Condvar::new()));
+        let waker = shared.clone();
+        cancel.on_cancel(move || {
+            *waker.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            waker.1.notify_all();
+        });
+        Self(shared)
+    }
+
+    fn wait(&self, limit: Duration) {
+        let ended = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Woken or not, the caller looks for itself.
+        drop(self.0.1.wait_timeout_while(ended, limit, |ended| !*ended));
+    }
+}

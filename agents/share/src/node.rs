@@ -1,0 +1,111 @@
+//! What fids point at: files held by O_PATH descriptors.
+
+use crate::attributes;
+use crate::share::Share;
+use goblin_core_ninep::{Attr, Errno, Qid};
+use goblin_sys::beneath::{self, Kind, Meta};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long what a walk saw may answer the getattr that follows it. Linux's client asks within a round
+/// trip; changes by other 9P clients are known at once, this bounds those made on the board itself.
+const FRESH: Duration = Duration::from_millis(20);
+
+struct Seen {
+    meta: Meta,
+    at: Instant,
+    changes: u64,
+}
+
+/// A held file.
+pub struct Node {
+    fd: OwnedFd,
+    pub(crate) share: Arc<Share>,
+    /// The directory it was walked from, and its name there; `None` at the root of the share. A later
+    /// rename does not change it, so it is checked before it is used.
+    pub(crate) place: Option<(Arc<Self>, Vec<u8>)>,
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+    pub(crate) kind: Kind,
+    seen: Mutex<Option<Seen>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("dev", &self.dev).field("ino", &self.ino).finish()
+    }
+}
+
+impl AsFd for Node {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Node {
+    /// Looks at a file and holds it.
+    pub(crate) fn new(
+        fd: OwnedFd,
+        share: Arc<Share>,
+        place: Option<(Arc<Self>, Vec<u8>)>,
+    ) -> Result<(Arc<Self>, Qid), Errno> {
+        // Counted before looking: a change in between makes what was seen untrue.
+        let changes = share.change_count();
+        let meta = beneath::stat(&fd)?;
+        let qid = attributes::qid(&meta);
+        let seen = Mutex::new(Some(Seen { meta, at: Instant::now(), changes }));
+        let (dev, ino, kind) = (meta.dev, meta.ino, meta.kind());
+        Ok((Arc::new(Self { fd, share, place, dev, ino, kind, seen }), qid))
+    }
+
+    /// Attributes as of now, or as the walk saw them a moment ago.
+    pub(crate) fn attr(&self) -> Result<Attr, Errno> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let seen = seen
+            .filter(|seen| seen.changes == self.share.change_count() && seen.at.elapsed() < FRESH);
+        let meta = match seen {
+            Some(seen) => seen.meta,
+            None => beneath::stat(&self.fd)?,
+        };
+        Ok(attributes::attr(&meta))
+    }
+
+    /// Attributes as of now.
+    pub(crate) fn meta(&self) -> Result<Meta, Errno> {
+        Ok(beneath::stat(&self.fd)?)
+    }
+
+    /// One step to a name below.
+    pub(crate) fn child(self: &Arc<Self>, name: &[u8]) -> Result<(Arc<Self>, Qid), Errno> {
+        if self.kind != Kind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let fd = beneath::step(&self.fd, name)?;
+        Self::new(fd, self.share.clone(), Some((self.clone(), name.to_vec())))
+    }
+
+    /// The directory above; the root of a share is its own.
+    pub(crate) fn parent(self: &Arc<Self>) -> Arc<Self> {
+        self.place.as_ref().map_or_else(|| self.clone(), |(parent, _)| parent.clone())
+    }
+
+    /// Directory and name under which the file can be found now.
+    ///
+    /// # Errors
+    /// `EBUSY` for the root of a share; `ESTALE` when the name leads to another file by now.
+    pub(crate) fn found_at(&self) -> Result<(&Arc<Self>, &[u8]), Errno> {
+        let (parent, name) = self.place.as_ref().ok_or(Errno::EBUSY)?;
+        let there = beneath::stat(beneath::step(&parent.fd, name)?)?;
+        if (there.dev, there.ino) == (self.dev, self.ino) {
+            Ok((parent, name))
+        } else {
+            Err(Errno::ESTALE)
+        }
+    }
+
+    /// The share, when it may be changed.
+    pub(crate) fn writable(&self) -> Result<&Arc<Share>, Errno> {
+        if self.share.read_only { Err(Errno::EROFS) } else { Ok(&self.share) }
+    }
+}

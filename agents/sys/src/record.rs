@@ -1,0 +1,199 @@
+//! The boot record on its partition: read, and changed so that a power cut leaves the old or the new one.
+//!
+//! The frame (two copies, sequence, checksum) is [`goblin_image::record`]'s; this file adds the disk and
+//! the lock between processes: preinit, PID 1's children and the update agent all change the record.
+
+use crate::{block, efivar};
+use goblin_core_types::{ATTEMPTS_KEPT_MAX, BootRecord, LAST_LINES_MAX, REPORTS_KEPT_MAX, paths};
+use goblin_image::record;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Longest line kept of a failed boot, in bytes.
+pub const LAST_LINE_BYTES_MAX: usize = 240;
+/// Quarantined releases remembered; older ones are dropped.
+pub const QUARANTINE_KEPT_MAX: usize = 32;
+/// Version of [`BootRecord`] written here.
+const SCHEMA: u32 = 1;
+
+/// The open partition.
+#[derive(Debug)]
+pub struct RecordPartition {
+    device: File,
+}
+
+impl RecordPartition {
+    /// Opens the partition's device (in tests: a file of the same size).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open(dev_path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::DSYNC;
+        Ok(Self { device: rustix::fs::open(dev_path, flags, Mode::empty())?.into() })
+    }
+
+    /// The newest whole record; an empty one when neither copy is whole, which is how a new board
+    /// starts.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn read(&self) -> io::Result<BootRecord> {
+        rustix::fs::flock(&self.device, FlockOperation::LockShared)?;
+        let newest = self.newest();
+        rustix::fs::flock(&self.device, FlockOperation::Unlock)?;
+        Ok(newest?.record)
+    }
+
+    /// Changes the record: reads the newest copy, lets `change` work on it, writes it over the other
+    /// copy, and waits until the disk has it. Lists are cut to their limits, oldest first.
+    ///
+    /// # Errors
+    /// The disk's, or `InvalidData` when the record outgrows its copy; the newest copy is then still the
+    /// one that was read.
+    pub fn update<T>(&self, change: impl FnOnce(&mut BootRecord) -> T) -> io::Result<T> {
+        // flock is held by this open file: it ends with the process at the latest.
+        rustix::fs::flock(&self.device, FlockOperation::LockExclusive)?;
+        let result = self.update_locked(change);
+        rustix::fs::flock(&self.device, FlockOperation::Unlock)?;
+        result
+    }
+
+    fn newest(&self) -> io::Result<record::Decoded> {
+        let read = |offset: u64| {
+            let mut copy = vec![0u8; record::COPY_READ_BYTES];
+            self.device.read_exact_at(&mut copy, offset).map(|()| copy)
+        };
+        // A copy on a bad sector must not hide the other one.
+        match (read(record::COPY_A_OFFSET), read(record::COPY_B_OFFSET)) {
+            (Err(err), Err(_)) => Err(err),
+            (a, b) => Ok(record::decode(&a.unwrap_or_default(), &b.unwrap_or_default())),
+        }
+    }
+
+    fn update_locked<T>(&self, change: impl FnOnce(&mut BootRecord) -> T) -> io::Result<T> {
+        let record::Decoded { record: mut boot_record, sequence, .. } = self.newest()?;
+        let before = boot_record.clone();
+        let result = change(&mut boot_record);
+        if boot_record == before {
+            return Ok(result);
+        }
+        limit(&mut boot_record);
+        let (offset, bytes) = record::encode(&boot_record, sequence.saturating_add(1))
+            .map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
+        // The device is open with O_DSYNC: when this returns, the disk has the bytes.
+        self.device.write_all_at(&bytes, offset)?;
+        self.device.sync_data()?;
+        Ok(result)
+    }
+}
+
+/// Cuts every list to its limit, oldest first, and every kept line to [`LAST_LINE_BYTES_MAX`].
+fn limit(boot_record: &mut BootRecord) {
+    boot_record.schema = SCHEMA;
+    keep_newest(&mut boot_record.attempts, ATTEMPTS_KEPT_MAX);
+    keep_newest(&mut boot_record.reports, REPORTS_KEPT_MAX);
+    keep_newest(&mut boot_record.quarantine, QUARANTINE_KEPT_MAX);
+    let attempts = boot_record.attempts.iter_mut().map(|attempt| &mut attempt.last_lines);
+    let reports = boot_record.reports.iter_mut().map(|report| &mut report.last_lines);
+    for lines in attempts.chain(reports) {
+        keep_newest(lines, LAST_LINES_MAX);
+        for line in lines {
+            line.truncate(line.floor_char_boundary(LAST_LINE_BYTES_MAX));
+        }
+    }
+}
+
+fn keep_newest<T>(list: &mut Vec<T>, count_max: usize) {
+    list.drain(..list.len().saturating_sub(count_max));
+}
+
+/// Opens the record of the disk this board was booted from: the partition named `goblin-record` on the
+/// disk whose ESP the boot loader came from. `None` when the board was not started by the boot loader.
+///
+/// # Errors
+/// `NotFound` when that disk or its record partition is not there (yet); otherwise the kernel's.
+pub fn find() -> io::Result<Option<RecordPartition>> {
+    let Some(esp) = efivar::loader_device_part_uuid() else { return Ok(None) };
+    let missing = |what: String| io::Error::new(io::ErrorKind::NotFound, what);
+    let disk = block::system_disk(&esp)?
+        .ok_or_else(|| missing(format!("no disk has the ESP {esp} the loader came from")))?;
+    let partition = disk.partition(paths::PART_RECORD).ok_or_else(|| {
+        missing(format!("disk {} has no partition {}", disk.name, paths::PART_RECORD))
+    })?;
+    RecordPartition::open(&partition.dev_path).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use goblin_core_types::{Attempt, AttemptStage, Version};
+
+    fn attempt(boot: u64) -> Attempt {
+        Attempt {
+            version: Version::new(1, 0, 0),
+            boot,
+            trial: false,
+            stage: AttemptStage::Preinit,
+            fail: None,
+            last_lines: vec!["\u{fc}".repeat(200); LAST_LINES_MAX + 3],
+            at_unix_s: 0,
+        }
+    }
+
+    fn partition(dir: &tempfile::TempDir) -> (RecordPartition, std::path::PathBuf) {
+        let path = dir.path().join("record");
+        File::create(&path).unwrap().set_len(record::RECORD_BYTES).unwrap();
+        (RecordPartition::open(&path).unwrap(), path)
+    }
+
+    #[test]
+    fn changes_are_read_back_and_lists_stay_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let (partition, path) = partition(&dir);
+        assert_eq!(partition.read().unwrap().boot_count, 0);
+        for boot in 1..=20 {
+            partition
+                .update(|record| {
+                    record.boot_count = boot;
+                    record.attempts.push(attempt(boot));
+                })
+                .unwrap();
+        }
+        let record = RecordPartition::open(&path).unwrap().read().unwrap();
+        assert_eq!((record.boot_count, record.attempts.len()), (20, ATTEMPTS_KEPT_MAX));
+        let newest = record.attempts.last().unwrap();
+        assert_eq!((newest.boot, newest.last_lines.len()), (20, LAST_LINES_MAX));
+        assert!(newest.last_lines.iter().all(|line| line.len() <= LAST_LINE_BYTES_MAX));
+    }
+
+    #[test]
+    fn two_processes_at_once_lose_no_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, path) = partition(&dir);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    // Every opening has a lock of its own, as every process has.
+                    let partition = RecordPartition::open(&path).unwrap();
+                    for _ in 0..5 {
+                        partition.update(|record| record.boot_count += 1).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(RecordPartition::open(&path).unwrap().read().unwrap().boot_count, 20);
+    }
+
+    #[test]
+    fn a_ruined_record_starts_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (partition, _) = partition(&dir);
+        partition.device.write_all_at(b"GOBLREC\n garbage", 0).unwrap();
+        assert_eq!(partition.read().unwrap().attempts, []);
+        partition.update(|record| record.boot_count = 1).unwrap();
+        assert_eq!(partition.read().unwrap().boot_count, 1);
+    }
+}

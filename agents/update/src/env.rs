@@ -1,0 +1,119 @@
+//! What the updater needs of the board around it, so that tests can stand in for it.
+
+use crate::esp::Guard;
+use goblin_core_types::{
+    InitReply, InitRequest, LinkState, LinkStatus, Role, SlotStatus, TimeStatus, UpdateStatus,
+    Version, paths,
+};
+use goblin_sys::record::RecordPartition;
+use goblin_sys::{clock, state};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longest wait for PID 1's answer.
+const INIT_WAIT: Duration = Duration::from_secs(10);
+/// Longest answer of PID 1 that is read, in bytes.
+const INIT_REPLY_BYTES_MAX: u64 = 64 << 10;
+
+/// Where releases come from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Address of the repository.
+    pub url: String,
+    /// Channel followed.
+    pub channel: String,
+    /// Text of the trust root.
+    pub root: String,
+}
+
+/// The board around the updater.
+#[derive(Debug)]
+pub struct Env {
+    /// The store on STATE.
+    pub store: PathBuf,
+    /// Mount point of the ESP.
+    pub esp: PathBuf,
+    /// How the ESP is mounted.
+    pub guard: Guard,
+    /// The boot record; absent when the board was not started by its loader.
+    pub record: Option<RecordPartition>,
+    /// Release that runs.
+    pub running: Version,
+    /// The loader counted this boot as a try.
+    pub trial: bool,
+    /// What the board is for; absent while it is not provisioned.
+    pub role: Option<Role>,
+    /// Where releases come from; absent when provisioning names none.
+    pub source: Option<Source>,
+    /// Pause before a failed fetch is tried again.
+    pub retry_pause: Duration,
+    /// Room left on STATE for everyone else, in bytes.
+    pub spare_bytes: u64,
+    /// Clock, neighbours, PID 1, status.
+    pub hooks: Box<dyn Hooks>,
+}
+
+/// What the updater asks of the rest of the board, and tells it.
+pub trait Hooks: Send + std::fmt::Debug {
+    /// Seconds since 1970 by the board's clock.
+    fn now_unix_s(&self) -> u64;
+    /// True when a time server or the other board agreed with the clock.
+    fn clock_is_sure(&self) -> bool;
+    /// True while the other board answers.
+    fn peer_in_sight(&self) -> bool;
+    /// Asks PID 1 to reboot.
+    ///
+    /// # Errors
+    /// What PID 1 answered, or why it could not be asked.
+    fn reboot(&self, reason: &str) -> Result<(), String>;
+    /// Shows the updater's part of the status.
+    fn publish(&self, update: &UpdateStatus, slots: &[SlotStatus]);
+}
+
+/// The hooks of a running board.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BoardHooks;
+
+impl Hooks for BoardHooks {
+    fn now_unix_s(&self) -> u64 {
+        clock::now_unix().as_secs()
+    }
+
+    fn clock_is_sure(&self) -> bool {
+        state::read::<TimeStatus>("time").is_some_and(|time| time.synced)
+    }
+
+    fn peer_in_sight(&self) -> bool {
+        state::read::<LinkStatus>("link").is_some_and(|link| link.state == LinkState::Up)
+    }
+
+    fn reboot(&self, reason: &str) -> Result<(), String> {
+        let request = InitRequest::Reboot { reason: reason.into() };
+        match ask_init(&request) {
+            Ok(InitReply::Refused { message }) => Err(message),
+            Ok(_) => Ok(()),
+            Err(err) => Err(err.to_string()),
+        }
+    }
+
+    fn publish(&self, update: &UpdateStatus, slots: &[SlotStatus]) {
+        let written = state::write("update", update).and_then(|()| state::write("slots", &slots));
+        if let Err(err) = written {
+            tracing::warn!(%err, "the updater's status cannot be shown");
+        }
+    }
+}
+
+fn ask_init(request: &InitRequest) -> std::io::Result<InitReply> {
+    let mut socket = UnixStream::connect(paths::INIT_SOCKET)?;
+    socket.set_read_timeout(Some(INIT_WAIT))?;
+    socket.set_write_timeout(Some(INIT_WAIT))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    socket.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(socket.take(INIT_REPLY_BYTES_MAX)).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}

@@ -1,0 +1,196 @@
+//! The EFI system partition: read-only but for the moments in which the updater writes.
+
+use crate::error::UpdateError;
+use crate::store;
+use goblin_core_types::{Digest, SlotStatus, Version, paths};
+use goblin_core_update::slots::{self, EspFile, EspStep, NEW_FILE};
+use goblin_sys::block;
+use goblin_sys::mount::{self, MountFlags};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Most names looked at in `EFI/Linux`.
+const FILES_MAX: usize = 64;
+/// Bytes written at once.
+const WRITE_BYTES: usize = 1 << 20;
+/// Room left on the ESP beside a new UKI, in bytes.
+const SPARE_BYTES: u64 = 1 << 20;
+
+/// How the ESP is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Read-only outside of [`Esp::change`].
+    ReadOnly,
+    /// A plain writable folder.
+    Writable,
+}
+
+/// The ESP.
+#[derive(Debug, Clone)]
+pub struct Esp {
+    root: PathBuf,
+    guard: Guard,
+}
+
+impl Esp {
+    /// The ESP mounted at `root`.
+    pub fn new(root: PathBuf, guard: Guard) -> Self {
+        Self { root, guard }
+    }
+
+    fn linux(&self) -> PathBuf {
+        self.root.join(paths::ESP_LINUX)
+    }
+
+    fn error(path: &Path) -> impl Fn(io::Error) -> UpdateError {
+        let path = path.to_owned();
+        move |source| UpdateError::Esp { path: path.clone(), source }
+    }
+
+    /// The UKIs, in the loader's order.
+    ///
+    /// # Errors
+    /// [`UpdateError::Esp`] when the ESP is not mounted or cannot be read.
+    pub fn slots(&self, running: Version) -> Result<Vec<SlotStatus>, UpdateError> {
+        let linux = self.linux();
+        let entries = std::fs::read_dir(&linux).map_err(Self::error(&linux))?;
+        let files: Vec<EspFile> = entries
+            .take(FILES_MAX)
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let size_bytes = entry.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+                Some(EspFile { name, size_bytes })
+            })
+            .collect();
+        Ok(slots::slots(&files, running))
+    }
+
+    /// Makes the ESP writable, lets `work` change it, makes everything durable and the ESP read-only
+    /// again, whatever `work` answers.
+    fn change<T>(&self, work: impl FnOnce() -> Result<T, UpdateError>) -> Result<T, UpdateError> {
+        let failed = Self::error(&self.root);
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        if self.guard == Guard::ReadOnly {
+            mount::remount(&self.root, flags, "").map_err(&failed)?;
+        }
+        let result = work();
+        let synced = File::open(&self.root).and_then(|root| Ok(rustix::fs::syncfs(&root)?));
+        if self.guard == Guard::ReadOnly
+            && let Err(err) = mount::remount(&self.root, flags | MountFlags::RDONLY, "")
+        {
+            // The files are right; only the seat belt is missing.
+            tracing::warn!(%err, "the ESP stays writable");
+        }
+        let value = result?;
+        synced.map_err(&failed)?;
+        Ok(value)
+    }
+
+    /// Renames and deletes, in order, each durable before the next.
+    ///
+    /// # Errors
+    /// [`UpdateError::Esp`]; the steps before the failed one are done.
+    pub fn apply(&self, steps: &[EspStep]) -> Result<(), UpdateError> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let linux = self.linux();
+        self.change(|| {
+            for step in steps {
+                let (path, done) = match step {
+                    EspStep::Rename { from, to } => {
+                        let from = linux.join(from);
+                        let done = std::fs::rename(&from, linux.join(to));
+                        (from, done)
+                    }
+                    EspStep::Delete { file } => {
+                        let path = linux.join(file);
+                        let done = std::fs::remove_file(&path);
+                        (path, done)
+                    }
+                };
+                done.map_err(Self::error(&path))?;
+                let synced = File::open(&linux).and_then(|dir| {
+                    dir.sync_all()?;
+                    // FAT keeps the allocation table beside the directory.
+                    Ok(rustix::fs::syncfs(&dir)?)
+                });
+                synced.map_err(Self::error(&linux))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes the temporary file, if there is one.
+    ///
+    /// # Errors
+    /// [`UpdateError::Esp`].
+    pub fn remove_new(&self) -> Result<(), UpdateError> {
+        if !self.linux().join(NEW_FILE).exists() {
+            return Ok(());
+        }
+        self.apply(&[EspStep::Delete { file: NEW_FILE.into() }])
+    }
+
+    /// True when the temporary file is there.
+    pub fn has_new(&self) -> bool {
+        self.linux().join(NEW_FILE).is_file()
+    }
+
+    /// Refuses early what would not fit.
+    ///
+    /// # Errors
+    /// [`UpdateError::Space`] with the numbers.
+    pub fn check_room(&self, needed_bytes: u64) -> Result<(), UpdateError> {
+        let free_bytes = store::free_bytes(&self.root).map_err(Self::error(&self.root))?;
+        let needed_bytes = needed_bytes.saturating_add(SPARE_BYTES);
+        if free_bytes >= needed_bytes {
+            return Ok(());
+        }
+        Err(UpdateError::Space { place: "the boot disk", needed_bytes, free_bytes })
+    }
+
+    /// Lets `write` fill the temporary file and makes it durable. What a failed write left is removed.
+    ///
+    /// # Errors
+    /// [`UpdateError::Esp`], or what `write` answered.
+    pub fn write_new<T>(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<T, UpdateError>,
+    ) -> Result<T, UpdateError> {
+        let path = self.linux().join(NEW_FILE);
+        let failed = Self::error(&path);
+        self.change(|| {
+            let written = (|| {
+                let mut out =
+                    BufWriter::with_capacity(WRITE_BYTES, File::create(&path).map_err(&failed)?);
+                let value = write(&mut out)?;
+                let file = out.into_inner().map_err(|err| failed(err.into_error()))?;
+                file.sync_all().map_err(&failed)?;
+                Ok(value)
+            })();
+            if written.is_err() {
+                // The first error is the one to report; the next write truncates the rest anyway.
+                let _ = std::fs::remove_file(&path);
+            }
+            written
+        })
+    }
+
+    /// blake3 of a file of `EFI/Linux` as the disk has it, read past the cache.
+    ///
+    /// # Errors
+    /// [`UpdateError::Esp`].
+    pub fn digest(&self, file: &str, bytes_max: u64) -> Result<Digest, UpdateError> {
+        let path = self.linux().join(file);
+        let mut hasher = blake3::Hasher::new();
+        block::read_direct(&path, bytes_max, |piece| {
+            hasher.update(piece);
+            Ok(())
+        })
+        .map_err(Self::error(&path))?;
+        Ok(Digest(*hasher.finalize().as_bytes()))
+    }
+}

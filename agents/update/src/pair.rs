@@ -1,0 +1,553 @@
+//! Both boards as one step, led by the compute board: carries out the effects of
+//! [`goblin_core_update::pair`].
+
+use crate::error::UpdateError;
+use crate::updater::{Replies, Updater, done};
+use goblin_core_types::{
+    BoardStatus, PairPlan, Role, SlotState, UpdateCommand, UpdateOutcome, UpdatePhase, UpdateReply,
+    Version,
+};
+use goblin_core_update::machine::State;
+use goblin_core_update::pair::{self, Effect, Event, Outcome};
+use goblin_core_update::slots;
+use std::time::{Duration, Instant};
+
+/// Longest wait until the storage board has decided: three tries with their deadlines, and a slow boot
+/// after them.
+const STORAGE_WAIT: Duration = Duration::from_secs(30 * 60);
+/// Times the storage board is told the same thing.
+const ORDERS_MAX: u32 = 3;
+
+/// The other board.
+pub trait Peer: Send {
+    /// Its status, fresh.
+    ///
+    /// # Errors
+    /// One phrase: why it could not be asked.
+    fn status(&mut self) -> Result<BoardStatus, String>;
+
+    /// Gives its updater a command; `each` is told the progress. Answers the last reply.
+    ///
+    /// # Errors
+    /// One phrase: why it could not be asked, or stopped answering.
+    fn command(
+        &mut self,
+        command: &UpdateCommand,
+        each: &mut dyn FnMut(UpdateReply),
+    ) -> Result<UpdateReply, String>;
+}
+
+/// What the storage board shall do to run another release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Activate what it staged.
+    Activate,
+    /// Boot a good release it has, or fetch one it no longer has.
+    Return,
+}
+
+/// How the leading goes on.
+enum Step {
+    /// This happened.
+    Event(Event),
+    /// This board restarts, or its trial is open: the plan is taken up again later.
+    Later,
+}
+
+/// What became of an order.
+enum Order {
+    Taken,
+    NotNow,
+}
+
+/// Leads both boards.
+pub struct Leader<'a> {
+    updater: &'a mut Updater,
+    peer: &'a mut dyn Peer,
+    pause: Duration,
+    /// The word of the first refusal.
+    kind: Option<String>,
+}
+
+impl std::fmt::Debug for Leader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leader").field("updater", &self.updater).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Leader<'a> {
+    /// Leads this board and the other one, with `pause` between two looks at the latter.
+    pub fn new(updater: &'a mut Updater, peer: &'a mut dyn Peer, pause: Duration) -> Self {
+        Self { updater, peer, pause, kind: None }
+    }
+
+    /// Notes the word of a refusal, and makes an event of its sentence.
+    fn refused(&mut self, role: Role, kind: &str, reason: String) -> Event {
+        self.kind.get_or_insert_with(|| kind.to_owned());
+        Event::Failed { role, reason }
+    }
+
+    /// Carries out [`UpdateCommand::UpgradePair`] or [`UpdateCommand::RollbackPair`].
+    pub fn command(&mut self, command: &UpdateCommand, replies: &mut dyn FnMut(UpdateReply)) {
+        let result = match *command {
+            UpdateCommand::UpgradePair { to } => self.upgrade(to, replies),
+            UpdateCommand::RollbackPair { to } => self.rollback(to, replies),
+            _ => Err(UpdateError::NotLeading),
+        };
+        if let Err(err) = &result {
+            tracing::warn!(kind = err.kind(), %err, "pair command failed");
+            self.updater.status.problem = Some(err.to_string());
+        }
+        self.updater.publish();
+        match result {
+            Ok(Some(last)) => replies(last),
+            Ok(None) => {}
+            Err(err) => replies(err.reply()),
+        }
+    }
+
+    /// Goes on with a plan that an earlier boot left in the record.
+    pub fn resume(&mut self) {
+        // An armed release waits for its reboot; the next boot goes on.
+        if self.updater.status.pair.is_none() || matches!(self.updater.state, State::Armed { .. }) {
+            return;
+        }
+        let plan = self.updater.read_record().ok().and_then(|record| record.pair);
+        let Some(plan) = plan else { return };
+        tracing::info!(to = %plan.to, step = ?plan.step, "going on with the plan for both boards");
+        let mut quiet = |_: UpdateReply| {};
+        match self.go(plan, Event::Resumed, &mut quiet) {
+            Ok(Some(last)) => tracing::info!(?last, "the plan for both boards is done"),
+            Ok(None) => {}
+            Err(err) => {
+                tracing::warn!(kind = err.kind(), %err, "the plan for both boards failed");
+                self.updater.status.problem = Some(err.to_string());
+            }
+        }
+        self.updater.publish();
+    }
+
+    fn upgrade(
+        &mut self,
+        to: Option<Version>,
+        replies: Replies<'_>,
+    ) -> Result<Option<UpdateReply>, UpdateError> {
+        let storage = self.both_ready()?;
+        let running = self.updater.env.running;
+        let to = match to {
+            Some(to) => to,
+            None => {
+                self.updater.carry_out(&UpdateCommand::Check, replies)?;
+                // Nothing newer here; but the storage board may be behind.
+                self.updater.status.offered.unwrap_or(running)
+            }
+        };
+        if running == to && storage.boot.version == Some(to) {
+            let message = format!("both boards run release {to}, and nothing newer is offered");
+            return Ok(Some(done(message, None)));
+        }
+        let (plan, effects) = pair::begin(to, false);
+        self.carry_on(plan, effects, replies)
+    }
+
+    fn rollback(
+        &mut self,
+        to: Option<Version>,
+        replies: Replies<'_>,
+    ) -> Result<Option<UpdateReply>, UpdateError> {
+        let storage = self.both_ready()?;
+        let running = self.updater.env.running;
+        let here = self.updater.slots()?;
+        let has = |all: &[goblin_core_types::SlotStatus], version| {
+            all.iter().any(|slot| slot.version == version && slot.state == SlotState::Good)
+        };
+        let to = match to {
+            Some(to) => to,
+            None => here
+                .iter()
+                .map(|slot| slot.version)
+                .filter(|&v| v < running && has(&here, v) && has(&storage.slots, v))
+                .max()
+                .ok_or(slots::SlotError::NothingOlder { running })?,
+        };
+        if running != to {
+            slots::rollback_target(&here, running, Some(to))?;
+        }
+        if storage.boot.version != Some(to) && !has(&storage.slots, to) {
+            return Err(UpdateError::Board {
+                role: Role::Storage,
+                kind: "not-found".into(),
+                message: format!(
+                    "release {to} is not on its boot disk as a good one; name another"
+                ),
+            });
+        }
+        if running == to && storage.boot.version == Some(to) {
+            return Err(slots::SlotError::Running { version: to }.into());
+        }
+        let (plan, effects) = pair::begin(to, true);
+        self.carry_on(plan, effects, replies)
+    }
+
+    /// Refuses before anything is begun: not the leading board, a plan under way, the other board out of
+    /// reach or itself busy.
+    fn both_ready(&mut self) -> Result<BoardStatus, UpdateError> {
+        if self.updater.role() != Some(Role::Compute) {
+            return Err(UpdateError::NotLeading);
+        }
+        if self.updater.read_record()?.pair.is_some() {
+            return Err(goblin_core_update::machine::Refused::Busy.into());
+        }
+        if self.updater.on_trial() {
+            return Err(goblin_core_update::machine::Refused::OnTrial.into());
+        }
+        let status = self.peer.status().map_err(|detail| UpdateError::Peer { detail })?;
+        if !matches!(status.update.phase, UpdatePhase::Idle | UpdatePhase::Staged) {
+            return Err(UpdateError::Board {
+                role: Role::Storage,
+                kind: "busy".into(),
+                message: "its updater is busy; try again when `goblin status` shows it idle".into(),
+            });
+        }
+        Ok(status)
+    }
+
+    fn go(
+        &mut self,
+        plan: PairPlan,
+        event: Event,
+        replies: Replies<'_>,
+    ) -> Result<Option<UpdateReply>, UpdateError> {
+        let (next, effects) = pair::step(plan.clone(), event).map_err(|err| {
+            tracing::error!(%err, "the plan for both boards cannot go on");
+            UpdateError::Refused(goblin_core_update::machine::Refused::Busy)
+        })?;
+        self.carry_on(next.unwrap_or(plan), effects, replies)
+    }
+
+    /// Carries out effects, and those of the events that follow, until the plan ends or this board
+    /// restarts.
+    fn carry_on(
+        &mut self,
+        mut plan: PairPlan,
+        mut effects: Vec<Effect>,
+        replies: Replies<'_>,
+    ) -> Result<Option<UpdateReply>, UpdateError> {
+        // Why the step before failed: the words of the board, for the last answer.
+        let mut reason = None;
+        loop {
+            let mut event = None;
+            for effect in effects {
+                if let Effect::Tell(outcome) = effect {
+                    return self.tell(outcome, reason).map(Some);
+                }
+                match self.apply(&plan, effect, replies)? {
+                    Some(Step::Event(next)) => event = Some(next),
+                    Some(Step::Later) => return Ok(None),
+                    None => {}
+                }
+            }
+            let Some(event) = event else { return Ok(None) };
+            if let Event::Failed { reason: words, .. } = &event
+                && reason.is_none()
+            {
+                reason = Some(words.clone());
+            }
+            let (next, following) = pair::step(plan.clone(), event).map_err(|err| {
+                tracing::error!(%err, "the plan for both boards cannot go on");
+                UpdateError::Refused(goblin_core_update::machine::Refused::Busy)
+            })?;
+            plan = next.unwrap_or(plan);
+            effects = following;
+        }
+    }
+
+    fn tell(&self, outcome: Outcome, reason: Option<String>) -> Result<UpdateReply, UpdateError> {
+        match outcome {
+            Outcome::Done { to, rollback: false } => {
+                Ok(done(format!("both boards run release {to}"), Some(to)))
+            }
+            Outcome::Done { to, rollback: true } => {
+                Ok(done(format!("both boards run release {to} again"), Some(to)))
+            }
+            Outcome::Failed { role, reason: words } => {
+                let message = match reason {
+                    Some(first) if first != words => format!("{words}: {first}"),
+                    _ => words,
+                };
+                let kind = self.kind.clone().unwrap_or_else(|| "refused".into());
+                Err(UpdateError::Board { role, kind, message })
+            }
+            Outcome::Apart { reason: words } => Err(UpdateError::Board {
+                role: Role::Storage,
+                kind: "peer".into(),
+                message: format!(
+                    "it could not return ({words}), so the boards run different releases; they work together, try `goblin upgrade` or `goblin rollback` again"
+                ),
+            }),
+        }
+    }
+
+    fn apply(
+        &mut self,
+        plan: &PairPlan,
+        effect: Effect,
+        replies: Replies<'_>,
+    ) -> Result<Option<Step>, UpdateError> {
+        Ok(match effect {
+            Effect::Persist(plan) => {
+                self.keep(Some(plan))?;
+                None
+            }
+            Effect::Clear => {
+                self.keep(None)?;
+                None
+            }
+            Effect::StageBoth => Some(Step::Event(self.stage_both(plan.to, replies))),
+            Effect::BringStorage => {
+                let way = if plan.rollback { Way::Return } else { Way::Activate };
+                Some(Step::Event(self.bring_storage(plan.to, way, replies)))
+            }
+            Effect::ReturnStorage => {
+                let running = self.updater.env.running;
+                Some(Step::Event(self.bring_storage(running, Way::Return, replies)))
+            }
+            Effect::BringCompute => Some(self.bring_compute(plan, replies)),
+            Effect::DiscardBoth => {
+                // Leftovers cost space, not safety: what cannot be discarded now is replaced later.
+                let mut quiet = |_: UpdateReply| {};
+                let there = self.peer.command(&UpdateCommand::Discard, &mut quiet);
+                let here = self.updater.carry_out(&UpdateCommand::Discard, &mut quiet);
+                if there.is_err() || here.is_err() {
+                    tracing::info!(
+                        ?there,
+                        here = here.is_ok(),
+                        "a staged release could not be discarded"
+                    );
+                }
+                None
+            }
+            Effect::Tell(_) => None,
+        })
+    }
+
+    fn keep(&mut self, plan: Option<PairPlan>) -> Result<(), UpdateError> {
+        self.updater.record()?.update(|record| record.pair = plan).map_err(UpdateError::Record)?;
+        self.updater.publish();
+        Ok(())
+    }
+
+    fn stage_both(&mut self, to: Version, replies: Replies<'_>) -> Event {
+        let stage = UpdateCommand::Stage { to: Some(to) };
+        // The storage board first: it may be the one without room or with a failed try behind it.
+        let there = self.peer.command(&stage, &mut |reply| replies(named(Role::Storage, reply)));
+        match there {
+            Ok(UpdateReply::Done { .. }) => {}
+            Ok(UpdateReply::Failed { kind, message }) => {
+                return self.refused(Role::Storage, &kind, message);
+            }
+            Ok(UpdateReply::Progress { .. }) => {
+                return self.refused(
+                    Role::Storage,
+                    "peer",
+                    "its updater stopped in the middle".into(),
+                );
+            }
+            Err(reason) => return self.refused(Role::Storage, "peer", reason),
+        }
+        if self.updater.env.running == to {
+            return Event::Staged;
+        }
+        match self.updater.carry_out(&stage, &mut |reply| replies(named(Role::Compute, reply))) {
+            Ok(_) => Event::Staged,
+            Err(err) => self.refused(Role::Compute, err.kind(), err.to_string()),
+        }
+    }
+
+    /// Makes the storage board run `to` and waits until it does for good, or does not.
+    fn bring_storage(&mut self, to: Version, way: Way, replies: Replies<'_>) -> Event {
+        let since = Instant::now();
+        let mut orders = 0u32;
+        let mut last_seen = String::from("it has not answered yet");
+        while since.elapsed() < STORAGE_WAIT {
+            let status = match self.peer.status() {
+                Ok(status) => status,
+                Err(detail) => {
+                    // Restarting, or the cable is out: both end.
+                    self.tell_waiting(
+                        replies,
+                        &mut last_seen,
+                        format!("waiting for it ({detail})"),
+                    );
+                    std::thread::sleep(self.pause);
+                    continue;
+                }
+            };
+            match judge(&status, to) {
+                Seen::Runs => return Event::StorageRuns,
+                Seen::Failed(reason) => return self.refused(Role::Storage, "fell-back", reason),
+                Seen::Moving(what) => {
+                    self.tell_waiting(replies, &mut last_seen, what);
+                    std::thread::sleep(self.pause);
+                    continue;
+                }
+                Seen::Still if orders >= ORDERS_MAX => {
+                    let reason =
+                        format!("it was told {orders} times to run release {to} and does not");
+                    return self.refused(Role::Storage, "refused", reason);
+                }
+                Seen::Still => {}
+            }
+            match self.order_storage(&status, to, way, replies) {
+                Ok(Order::Taken) => orders = orders.saturating_add(1),
+                Ok(Order::NotNow) => {}
+                Err((kind, reason)) => return self.refused(Role::Storage, &kind, reason),
+            }
+            std::thread::sleep(self.pause);
+        }
+        let minutes = STORAGE_WAIT.as_secs() / 60;
+        let reason = format!("it did not decide within {minutes} minutes: {last_seen}");
+        self.refused(Role::Storage, "peer", reason)
+    }
+
+    fn order_storage(
+        &mut self,
+        status: &BoardStatus,
+        to: Version,
+        way: Way,
+        replies: Replies<'_>,
+    ) -> Result<Order, (String, String)> {
+        let staged = status.update.phase == UpdatePhase::Staged && status.update.target == Some(to);
+        let good =
+            status.slots.iter().any(|slot| slot.version == to && slot.state == SlotState::Good);
+        let command = match way {
+            Way::Return if good => UpdateCommand::Rollback { to: Some(to) },
+            Way::Return if !staged => UpdateCommand::Stage { to: Some(to) },
+            Way::Activate | Way::Return => UpdateCommand::Activate { to },
+        };
+        match self.peer.command(&command, &mut |reply| replies(named(Role::Storage, reply))) {
+            Ok(UpdateReply::Failed { kind, .. }) if kind == "busy" => Ok(Order::NotNow),
+            Ok(UpdateReply::Failed { kind, message }) => Err((kind, message)),
+            Ok(last) => {
+                replies(named(Role::Storage, last));
+                Ok(Order::Taken)
+            }
+            // It may have taken the order and restarted before it could say so: its status will tell.
+            Err(_) => Ok(Order::NotNow),
+        }
+    }
+
+    fn tell_waiting(&mut self, replies: Replies<'_>, last: &mut String, what: String) {
+        if *last == what {
+            return;
+        }
+        let message = format!("storage: {what}");
+        replies(UpdateReply::Progress { message, done_bytes: 0, total_bytes: 0 });
+        *last = what;
+    }
+
+    /// Makes this board run the plan's release; that restarts it, and the next boot goes on from here.
+    fn bring_compute(&mut self, plan: &PairPlan, replies: Replies<'_>) -> Step {
+        let to = plan.to;
+        if self.updater.env.running == to {
+            return if self.updater.on_trial() {
+                Step::Later
+            } else {
+                Step::Event(Event::ComputeRuns)
+            };
+        }
+        if matches!(self.updater.state, State::Armed { .. }) {
+            return Step::Later;
+        }
+        let record = match self.updater.read_record() {
+            Ok(record) => record,
+            Err(err) => {
+                return Step::Event(self.refused(Role::Compute, err.kind(), err.to_string()));
+            }
+        };
+        let last = record.reports.last().filter(|report| report.to == to);
+        if let Some(report) = last.filter(|report| report.outcome == UpdateOutcome::FellBack)
+            && record.quarantine.iter().any(|known| known.version == to)
+        {
+            return Step::Event(self.refused(Role::Compute, "fell-back", report.reason.clone()));
+        }
+        let command = if plan.rollback {
+            UpdateCommand::Rollback { to: Some(to) }
+        } else {
+            UpdateCommand::Activate { to }
+        };
+        let mut named_replies = |reply| {
+            replies(match reply {
+                UpdateReply::Done { version, .. } => done(
+                    format!("the storage board runs release {to}; this board restarts into it now"),
+                    version,
+                ),
+                other => named(Role::Compute, other),
+            });
+        };
+        match self.updater.carry_out(&command, &mut named_replies) {
+            Ok(_) => Step::Later,
+            Err(err) => Step::Event(self.refused(Role::Compute, err.kind(), err.to_string())),
+        }
+    }
+}
+
+/// What the storage board's status says about a release.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Runs,
+    Moving(String),
+    Failed(String),
+    Still,
+}
+
+fn judge(status: &BoardStatus, to: Version) -> Seen {
+    let update = &status.update;
+    if status.boot.version == Some(to) {
+        let good =
+            status.slots.iter().any(|slot| slot.version == to && slot.state == SlotState::Good);
+        return if good && update.phase != UpdatePhase::Trial {
+            Seen::Runs
+        } else {
+            Seen::Moving(format!("release {to} is on trial"))
+        };
+    }
+    match update.phase {
+        UpdatePhase::Armed => return Seen::Moving(format!("restarting into release {to}")),
+        UpdatePhase::Trial
+        | UpdatePhase::Checking
+        | UpdatePhase::Fetching
+        | UpdatePhase::Building => {
+            return Seen::Moving("its updater is at work".into());
+        }
+        // An updater that has not shown itself since the boot; a board that stages has a source.
+        UpdatePhase::Idle if update.source.is_none() => {
+            return Seen::Moving("its updater is starting".into());
+        }
+        UpdatePhase::Idle | UpdatePhase::Staged => {}
+    }
+    let last = update.last.as_ref().filter(|report| report.to == to);
+    if let Some(report) = last.filter(|report| report.outcome == UpdateOutcome::FellBack)
+        && update.quarantine.iter().any(|known| known.version == to)
+    {
+        return Seen::Failed(report.reason.clone());
+    }
+    Seen::Still
+}
+
+/// A reply with the board's name in front of its words.
+fn named(role: Role, reply: UpdateReply) -> UpdateReply {
+    match reply {
+        UpdateReply::Progress { message, done_bytes, total_bytes } => {
+            UpdateReply::Progress { message: format!("{role}: {message}"), done_bytes, total_bytes }
+        }
+        // Only the plan as a whole has a last word.
+        UpdateReply::Done { message, .. } | UpdateReply::Failed { message, .. } => {
+            UpdateReply::Progress {
+                message: format!("{role}: {message}"),
+                done_bytes: 0,
+                total_bytes: 0,
+            }
+        }
+    }
+}

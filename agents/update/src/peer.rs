@@ -1,0 +1,83 @@
+//! The storage board, as the compute board's updater sees it: files of the control tree.
+
+use crate::pair::Peer;
+use goblin_core_ninep::client::{Client, ClientError, Fid};
+use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdateReply, paths};
+use goblin_sys::socket::Socket;
+use std::path::Path;
+use std::time::Duration;
+
+/// Largest message of the session in bytes.
+const MSIZE: u32 = 64 << 10;
+/// Largest status read, in bytes.
+const STATUS_BYTES_MAX: usize = 4 << 20;
+/// Longest reply line in bytes.
+const LINE_BYTES_MAX: usize = 64 << 10;
+/// Longest wait for an answer to a short question.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);
+/// Longest silence inside a command: reading back an image from a slow disk says nothing meanwhile.
+const COMMAND_SILENCE_MAX: Duration = Duration::from_secs(300);
+
+/// The storage board through the local control tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ControlTree;
+
+fn detail(err: ClientError) -> String {
+    match err {
+        ClientError::Refused(errno) => format!("its control tree answers {errno}"),
+        other => other.to_string(),
+    }
+}
+
+fn connect(wait: Duration) -> Result<(Client<Socket>, Fid), String> {
+    let text =
+        |err: std::io::Error| format!("the control tree of this board does not answer: {err}");
+    let socket = Socket::connect_unix(Path::new(paths::CONTROL_SOCKET)).map_err(text)?;
+    socket.set_limits(Some(wait), Some(ANSWER_WAIT)).map_err(text)?;
+    let mut client = Client::connect(socket, MSIZE).map_err(detail)?;
+    let root = client.attach("control", "update").map_err(detail)?;
+    Ok((client, root))
+}
+
+fn path(file: &str) -> String {
+    format!("boards/{}/{file}", Role::Storage)
+}
+
+impl Peer for ControlTree {
+    fn status(&mut self) -> Result<BoardStatus, String> {
+        let (mut client, root) = connect(ANSWER_WAIT)?;
+        let bytes = client.read_file(&root, &path("status"), STATUS_BYTES_MAX).map_err(detail)?;
+        serde_json::from_slice(&bytes).map_err(|err| format!("its status cannot be read: {err}"))
+    }
+
+    fn command(
+        &mut self,
+        command: &UpdateCommand,
+        each: &mut dyn FnMut(UpdateReply),
+    ) -> Result<UpdateReply, String> {
+        let line = serde_json::to_vec(command).map_err(|err| err.to_string())?;
+        let (mut client, root) = connect(COMMAND_SILENCE_MAX)?;
+        let fid = client.converse(&root, &path("update/ctl"), &line).map_err(detail)?;
+        let mut offset = 0u64;
+        let mut pending = Vec::new();
+        loop {
+            let piece = client.read(&fid, offset, MSIZE).map_err(detail)?;
+            if piece.is_empty() {
+                return Err("its updater ended the conversation without a last word".into());
+            }
+            offset = offset.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            pending.extend_from_slice(piece);
+            while let Some(end) = pending.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                match serde_json::from_slice(&line) {
+                    Ok(progress @ UpdateReply::Progress { .. }) => each(progress),
+                    Ok(last) => return Ok(last),
+                    Err(err) => return Err(format!("its reply cannot be read: {err}")),
+                }
+            }
+            if pending.len() > LINE_BYTES_MAX {
+                return Err("its reply is endless".into());
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Asks the repository: metadata through the TUF client, then the manifest of the release to run.
+
+use crate::env::{Env, Source};
+use crate::error::UpdateError;
+use crate::fetch::Fetcher;
+use crate::store::Store;
+use goblin_core_manifest::client::Client;
+use goblin_core_manifest::offer::{self, Offer, Question, Release};
+use goblin_core_manifest::release::{
+    BLOB_BYTES_MAX, BLOBS_MAX, MANIFEST_BYTES_MAX, Manifest, UKI_BYTES_MAX,
+};
+use goblin_core_manifest::time::Instant;
+use goblin_core_manifest::tuf::TufError;
+use goblin_core_types::{Quarantined, Version};
+use goblin_image::recipe::{BlobRef, UkiRecipe};
+
+/// A release that may be tried here, with everything needed to build it.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) manifest: Manifest<UkiRecipe>,
+    pub(crate) blobs: Vec<BlobRef>,
+}
+
+/// Answers what the board should run next; `None` when it runs already.
+pub(crate) fn consult(
+    env: &Env,
+    store: &Store,
+    fetcher: &Fetcher,
+    to: Option<Version>,
+    quarantine: &[Quarantined],
+) -> Result<Option<Job>, UpdateError> {
+    let source = env.source.as_ref().ok_or(UpdateError::NoSource)?;
+    let found = match ask(env, source, store, fetcher, to, quarantine) {
+        // A publish was under way between two of our requests: once more shows the new state whole.
+        Err(UpdateError::Tuf(TufError::Mismatch { .. })) => {
+            std::thread::sleep(env.retry_pause);
+            ask(env, source, store, fetcher, to, quarantine)?
+        }
+        other => other?,
+    };
+    let Some((release, bytes)) = found else { return Ok(None) };
+    let manifest = Manifest::<UkiRecipe>::parse(&bytes)?;
+    match env.role {
+        Some(role) => manifest.check_is(release.custom.version, role)?,
+        None => return Err(UpdateError::NoSource),
+    }
+    let uki = manifest.uki.uki_digest;
+    let failed = quarantine.iter().find(|known| known.uki == uki);
+    if let Some(Quarantined { version, reason, .. }) = failed.cloned() {
+        return Err(UpdateError::Quarantined { version, reason });
+    }
+    let blobs = checked_blobs(&manifest)?;
+    Ok(Some(Job { manifest, blobs }))
+}
+
+fn ask(
+    env: &Env,
+    source: &Source,
+    store: &Store,
+    fetcher: &Fetcher,
+    to: Option<Version>,
+    quarantine: &[Quarantined],
+) -> Result<Option<(Release, Vec<u8>)>, UpdateError> {
+    let now = Instant::from_unix_s(env.hooks.now_unix_s());
+    let mut state = store.trusted(&source.root)?;
+    if env.hooks.clock_is_sure() {
+        state.note_time(now);
+    }
+    let mut client = match Client::new(state, now) {
+        Ok(client) => client,
+        Err(err) => {
+            tracing::warn!(%err, "stored metadata is damaged; beginning anew");
+            Client::new(
+                goblin_core_manifest::client::TrustedState::from_root(source.root.as_bytes())?,
+                now,
+            )?
+        }
+    };
+    let walked = walk(&mut client, fetcher);
+    // Also after a refusal: a root or timestamp that passed must not be forgotten.
+    store.keep_trusted(&source.root, client.state())?;
+    walked?;
+    let early = || TufError::Unnamed { file: "targets.json".into() };
+    let targets = client.targets().ok_or_else(early)?;
+    let question = Question { running: env.running, channel: &source.channel, to, quarantine };
+    let Offer::Release(release) = offer::choose(targets, &question)? else { return Ok(None) };
+    let wanted = client.wanted_target(&release.path, &release.target)?;
+    if wanted.bytes_max > MANIFEST_BYTES_MAX {
+        let (file, got) = (release.path.clone(), wanted.bytes_max);
+        return Err(TufError::TooLong { file, got, max: MANIFEST_BYTES_MAX }.into());
+    }
+    let bytes = fetcher.read(&wanted.path, wanted.bytes_max)?;
+    release.target.check(&release.path, &bytes)?;
+    Ok(Some((*release, bytes)))
+}
+
+fn walk(client: &mut Client, fetcher: &Fetcher) -> Result<(), UpdateError> {
+    while let Some(wanted) = client.wanted_root() {
+        let Some(bytes) = fetcher.read_if_there(&wanted.path, wanted.bytes_max)? else { break };
+        client.apply_root(&bytes)?;
+    }
+    let wanted = client.wanted_timestamp();
+    client.apply_timestamp(&fetcher.read(&wanted.path, wanted.bytes_max)?)?;
+    let wanted = client.wanted_snapshot()?;
+    client.apply_snapshot(&fetcher.read(&wanted.path, wanted.bytes_max)?)?;
+    let wanted = client.wanted_targets()?;
+    client.apply_targets(&fetcher.read(&wanted.path, wanted.bytes_max)?)?;
+    Ok(())
+}
+
+/// The contents a release needs, once their number and sizes are within bounds.
+fn checked_blobs(manifest: &Manifest<UkiRecipe>) -> Result<Vec<BlobRef>, UpdateError> {
+    let recipe = &manifest.uki;
+    recipe.check().map_err(|err| UpdateError::Build(err.into()))?;
+    let blobs = recipe.blobs();
+    let too_many = |what, got: usize, max: usize| {
+        UpdateError::Tuf(TufError::TooMany { file: "manifest.json".into(), what, got, max })
+    };
+    if blobs.len() > BLOBS_MAX {
+        return Err(too_many("contents", blobs.len(), BLOBS_MAX));
+    }
+    let largest = blobs.iter().map(|blob| blob.size).max().unwrap_or(0);
+    for (got, max) in [(largest, BLOB_BYTES_MAX), (recipe.uki_size, UKI_BYTES_MAX)] {
+        if got > max {
+            return Err(TufError::TooLong { file: "a part of the release".into(), got, max }.into());
+        }
+    }
+    Ok(blobs)
+}

@@ -1,0 +1,179 @@
+//! The updater as a service: its socket, its threads, and the bless task.
+
+use crate::env::{BoardHooks, Env, Source};
+use crate::error::UpdateError;
+use crate::esp::Guard;
+use crate::pair::Leader;
+use crate::peer::ControlTree;
+use crate::store::SPARE_BYTES;
+use crate::updater::{self, Updater};
+use goblin_core_types::{Role, UpdateCommand, UpdateReply, Version, paths};
+use goblin_core_update::machine::Refused;
+use goblin_sys::provision::LoadError;
+use goblin_sys::socket::{Listener, Socket};
+use goblin_sys::{efivar, files, notify, provision, record};
+use serde::Deserialize;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
+
+/// Conversations at one time.
+const CONNECTIONS_MAX: usize = 16;
+/// Longest command line in bytes.
+const COMMAND_BYTES_MAX: u64 = 4096;
+/// Longest wait for a command, and for a reader of replies.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at the trial, the plan for both boards, and the storage board.
+const TICK: Duration = Duration::from_secs(2);
+/// Pause before a failed fetch is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Largest release description in bytes.
+const RELEASE_BYTES_MAX: usize = 64 << 10;
+
+/// The part of [`paths::RELEASE`] that the updater needs.
+#[derive(Deserialize)]
+struct Release {
+    version: Version,
+}
+
+fn board() -> Result<Env, UpdateError> {
+    let path = Path::new(paths::RELEASE);
+    let unreadable = |source| UpdateError::Store { path: path.to_owned(), source };
+    let bytes = files::read_bounded(path, RELEASE_BYTES_MAX).map_err(unreadable)?;
+    let release: Release = serde_json::from_slice(&bytes).map_err(|err| unreadable(err.into()))?;
+    let provision = match provision::load() {
+        Ok(provision) => Some(provision),
+        Err(LoadError::NotProvisioned) => None,
+        Err(err) => {
+            // Releases can still be rolled back and settled without it.
+            tracing::error!(%err, "running without provisioning");
+            None
+        }
+    };
+    let record = record::find().unwrap_or_else(|err| {
+        tracing::error!(%err, "the boot record cannot be opened; releases cannot be changed");
+        None
+    });
+    Ok(Env {
+        store: paths::UPDATE_STORE.into(),
+        esp: paths::ESP.into(),
+        guard: Guard::ReadOnly,
+        record,
+        running: release.version,
+        trial: efivar::loader_boot_count_path().is_some(),
+        role: provision.as_ref().map(|provision| provision.role),
+        source: provision.and_then(|provision| provision.update).map(|update| Source {
+            url: update.url,
+            channel: update.channel,
+            root: update.root,
+        }),
+        retry_pause: RETRY_PAUSE,
+        spare_bytes: SPARE_BYTES,
+        hooks: Box::new(BoardHooks),
+    })
+}
+
+/// Runs the updater: settles an earlier upgrade, then serves [`paths::UPDATE_SOCKET`].
+///
+/// # Errors
+/// Only when the socket cannot be served or the base image does not say its version; PID 1 starts it
+/// again.
+pub fn run() -> Result<(), UpdateError> {
+    let env = board()?;
+    let leads = env.role == Some(Role::Compute);
+    let updater = Arc::new(Mutex::new(Updater::start(env)));
+    let socket = Path::new(paths::UPDATE_SOCKET);
+    let broken = |source| UpdateError::Store { path: socket.to_owned(), source };
+    let listener = Listener::unix(socket, 0o600).map_err(broken)?;
+    let watched = updater.clone();
+    std::thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || watch(&watched, leads))
+        .map_err(broken)?;
+    notify::ready();
+    listener
+        .serve(
+            CONNECTIONS_MAX,
+            |peer| tracing::warn!(?peer, "too many conversations, one was refused"),
+            move |socket, _| {
+                if let Err(err) = converse(&updater, &socket) {
+                    tracing::debug!(%err, "a conversation ended early");
+                }
+            },
+        )
+        .map_err(broken)?;
+    Ok(())
+}
+
+/// Blesses the running release; the task that PID 1 runs once a trial's checks have passed.
+///
+/// # Errors
+/// [`UpdateError`]; PID 1 starts it again, and without it the next boot is one more try.
+pub fn run_bless() -> Result<(), UpdateError> {
+    let env = board()?;
+    updater::bless(&env)?;
+    tracing::info!(version = %env.running, "the running release is blessed");
+    Ok(())
+}
+
+/// An operation that panicked is over; what it left is settled like after a power cut, so its lock is
+/// taken over.
+fn lock(updater: &Mutex<Updater>) -> Result<MutexGuard<'_, Updater>, Refused> {
+    match updater.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => Err(Refused::Busy),
+    }
+}
+
+/// Looks at the trial and at the plan for both boards for ever.
+fn watch(updater: &Mutex<Updater>, leads: bool) {
+    loop {
+        if let Ok(mut updater) = lock(updater) {
+            updater.tick();
+            if leads && !updater.on_trial() {
+                Leader::new(&mut updater, &mut ControlTree, TICK).resume();
+            }
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+/// One conversation: a command line in, reply lines out.
+fn converse(updater: &Mutex<Updater>, socket: &Socket) -> std::io::Result<()> {
+    socket.set_limits(Some(PATIENCE), Some(PATIENCE))?;
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(socket.try_clone()?.take(COMMAND_BYTES_MAX));
+    reader.read_until(b'\n', &mut line)?;
+    let mut out = Some(socket.try_clone()?);
+    let mut replies = |reply: UpdateReply| {
+        // Whoever asked may leave, or stop reading; the operation goes on without waiting for them, and
+        // the status tells how it ended.
+        let Ok(mut line) = serde_json::to_vec(&reply) else { return };
+        line.push(b'\n');
+        if out.as_mut().is_some_and(|out| out.write_all(&line).is_err()) {
+            out = None;
+        }
+    };
+    let command: UpdateCommand = match serde_json::from_slice(&line) {
+        Ok(command) => command,
+        Err(err) => {
+            let message = format!("the command cannot be read: {err}");
+            replies(UpdateReply::Failed { kind: "refused".into(), message });
+            return Ok(());
+        }
+    };
+    tracing::info!(?command, "update command");
+    match lock(updater) {
+        Err(busy) => replies(UpdateError::from(busy).reply()),
+        Ok(mut updater) => match command {
+            UpdateCommand::UpgradePair { .. } | UpdateCommand::RollbackPair { .. } => {
+                let mut peer = ControlTree;
+                Leader::new(&mut updater, &mut peer, TICK).command(&command, &mut replies);
+            }
+            _ => updater.command(&command, &mut replies),
+        },
+    }
+    Ok(())
+}

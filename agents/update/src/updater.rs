@@ -1,0 +1,352 @@
+//! The updater of one board: commands in, the state machine's effects out.
+
+use crate::env::Env;
+use crate::error::UpdateError;
+use crate::esp::Esp;
+use crate::fetch::Fetcher;
+use crate::repository::Job;
+use crate::store::Store;
+use goblin_core_types::{
+    BootRecord, Role, SlotState, SlotStatus, UpdateCommand, UpdateReply, UpdateStatus, Version,
+};
+use goblin_core_update::machine::{Chosen, Event, OnDisk, State};
+use goblin_core_update::pair;
+use goblin_core_update::settle::{self, Boot, Verdict};
+use goblin_core_update::slots::{self, FlipSource};
+use goblin_sys::record::RecordPartition;
+use std::time::{Duration, Instant};
+
+/// Shortest time between two progress lines.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// Where progress and the last word of an operation go.
+pub(crate) type Replies<'a> = &'a mut dyn FnMut(UpdateReply);
+
+/// The updater of one board.
+#[derive(Debug)]
+pub struct Updater {
+    pub(crate) env: Env,
+    pub(crate) store: Store,
+    pub(crate) esp: Esp,
+    pub(crate) fetcher: Option<Fetcher>,
+    pub(crate) state: State,
+    pub(crate) job: Option<Job>,
+    pub(crate) wanted: Option<Version>,
+    pub(crate) status: UpdateStatus,
+    progress_at: Option<Instant>,
+}
+
+impl Updater {
+    /// Takes over the board: settles what an earlier boot left pending, and finds what is staged.
+    pub fn start(env: Env) -> Self {
+        let store = Store::new(env.store.clone());
+        let esp = Esp::new(env.esp.clone(), env.guard);
+        let fetcher = env.source.as_ref().map(|source| Fetcher::new(&source.url, env.retry_pause));
+        let status = UpdateStatus {
+            source: env.source.as_ref().map(|s| s.url.clone()),
+            ..UpdateStatus::default()
+        };
+        let mut updater = Self {
+            env,
+            store,
+            esp,
+            fetcher,
+            state: State::Idle,
+            job: None,
+            wanted: None,
+            status,
+            progress_at: None,
+        };
+        if let Err(err) = updater.settle() {
+            tracing::error!(%err, "an earlier upgrade cannot be settled");
+            updater.status.problem = Some(err.to_string());
+        }
+        updater.publish();
+        updater
+    }
+
+    /// Carries out a command of this board alone. The last reply is `Done` or `Failed`.
+    pub fn command(&mut self, command: &UpdateCommand, replies: &mut dyn FnMut(UpdateReply)) {
+        let last = match self.carry_out(command, replies) {
+            Ok(Some(last)) => last,
+            // The operation told its last word itself, before the reboot.
+            Ok(None) => {
+                self.publish();
+                return;
+            }
+            Err(err) => {
+                tracing::warn!(kind = err.kind(), %err, "update command failed");
+                self.status.problem = Some(err.to_string());
+                err.reply()
+            }
+        };
+        self.publish();
+        replies(last);
+    }
+
+    pub(crate) fn carry_out(
+        &mut self,
+        command: &UpdateCommand,
+        replies: Replies<'_>,
+    ) -> Result<Option<UpdateReply>, UpdateError> {
+        self.status.problem = None;
+        match *command {
+            UpdateCommand::Check => {
+                self.wanted = None;
+                self.drive(Event::CheckAsked, replies)?;
+                Ok(Some(self.offer()))
+            }
+            UpdateCommand::Stage { to } => {
+                self.wanted = to;
+                self.drive(Event::StageAsked, replies)?;
+                Ok(Some(match self.state {
+                    State::Staged(OnDisk { release, .. }) if self.job.is_some() => done(
+                        format!("release {} is on the disk, verified", release.version),
+                        Some(release.version),
+                    ),
+                    _ => self.offer(),
+                }))
+            }
+            UpdateCommand::Activate { to } => {
+                self.drive(Event::ActivateAsked { to }, replies)?;
+                Ok(None)
+            }
+            UpdateCommand::Rollback { to } => {
+                let release = self.rollback_release(to)?;
+                self.drive(Event::RollbackAsked(release), replies)?;
+                Ok(None)
+            }
+            UpdateCommand::Discard => {
+                self.drive(Event::DiscardAsked, replies)?;
+                Ok(Some(done("nothing is staged".into(), None)))
+            }
+            UpdateCommand::ClearQuarantine => {
+                self.record()?
+                    .update(|record| record.quarantine.clear())
+                    .map_err(UpdateError::Record)?;
+                Ok(Some(done("releases that failed here may be tried again".into(), None)))
+            }
+            UpdateCommand::Bless => Err(UpdateError::NotByCommand),
+            UpdateCommand::UpgradePair { .. } | UpdateCommand::RollbackPair { .. } => {
+                Err(UpdateError::NotLeading)
+            }
+        }
+    }
+
+    fn offer(&self) -> UpdateReply {
+        match &self.job {
+            Some(job) => {
+                let (version, notes) = (job.manifest.version, &job.manifest.notes);
+                done(format!("release {version} is offered: {notes}"), Some(version))
+            }
+            None => {
+                let running = self.env.running;
+                done(format!("release {running} runs, and nothing newer is offered"), None)
+            }
+        }
+    }
+
+    fn rollback_release(&self, to: Option<Version>) -> Result<Chosen, UpdateError> {
+        self.record()?;
+        let all = self.slots()?;
+        let version = slots::rollback_target(&all, self.env.running, to)?;
+        let good = |slot: &&SlotStatus| slot.version == version && slot.state == SlotState::Good;
+        let slot = all.iter().find(good).ok_or(slots::SlotError::NotGood { version })?;
+        Ok(Chosen { version, uki: self.esp.digest(&slot.file, slot.size_bytes)? })
+    }
+
+    /// Takes an event through the machine, with everything that follows from it.
+    pub(crate) fn drive(&mut self, event: Event, replies: Replies<'_>) -> Result<(), UpdateError> {
+        if event != Event::CheckAsked {
+            self.record()?;
+        }
+        let mut next_event = Some(event);
+        let mut failure: Option<UpdateError> = None;
+        while let Some(event) = next_event.take() {
+            let effects = match self.state.step(event) {
+                Ok((state, effects)) => {
+                    self.state = state;
+                    self.publish();
+                    effects
+                }
+                // What came back was refused: the operation fails, once.
+                Err(refused) if failure.is_none() && matches!(event, Event::Verified { .. }) => {
+                    failure = Some(refused.into());
+                    next_event = Some(Event::Failed);
+                    continue;
+                }
+                Err(refused) => return Err(failure.unwrap_or(refused.into())),
+            };
+            for effect in effects {
+                match self.apply(effect, replies) {
+                    Ok(Some(result)) => next_event = Some(result),
+                    Ok(None) => {}
+                    Err(err) => {
+                        // The first failure is the cause; those of the way back are logged.
+                        match &failure {
+                            Some(_) => tracing::error!(%err, "cannot undo a failed step"),
+                            None => failure = Some(err),
+                        }
+                        next_event = Some(Event::Failed);
+                        break;
+                    }
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Judges a flip that an earlier boot, or a failed step of this one, left pending.
+    pub(crate) fn settle(&mut self) -> Result<(), UpdateError> {
+        let Some(partition) = &self.env.record else { return Ok(()) };
+        let record = partition.read().map_err(UpdateError::Record)?;
+        let all = self.slots()?;
+        let blessed = all.iter().any(|slot| slot.running && slot.state == SlotState::Good);
+        // A bless that was cut off before the record knew of it still is one.
+        let trial = self.env.trial && !blessed;
+        let boot = Boot { running: self.env.running, trial };
+        let settled = settle::settle(&record, &all, boot, self.env.hooks.now_unix_s());
+        self.esp.apply(&settled.esp)?;
+        if settled.clear_pending {
+            partition.update(|record| settled.apply(record)).map_err(UpdateError::Record)?;
+        }
+        if let Some(report) = &settled.report {
+            tracing::info!(outcome = ?report.outcome, reason = report.reason, "an upgrade was settled");
+        }
+        self.esp.apply(&settled.cleanup)?;
+        self.state = match (settled.verdict, &record.pending) {
+            (Verdict::Armed, Some(pending)) => {
+                State::Armed { release: Chosen { version: pending.to, uki: pending.uki } }
+            }
+            (Verdict::OnTrial, _) => State::Trial,
+            (Verdict::Nothing, _) if trial => State::Trial,
+            _ => State::resumed(self.staged()?),
+        };
+        Ok(())
+    }
+
+    /// The staged release, if its file is still where it was.
+    fn staged(&self) -> Result<Option<OnDisk>, UpdateError> {
+        let Some(on_disk) = self.store.staged() else { return Ok(None) };
+        let version = on_disk.release.version;
+        let there = match on_disk.source {
+            FlipSource::New => self.esp.has_new(),
+            FlipSource::Existing | FlipSource::Blessed => {
+                self.slots()?.iter().any(|slot| slot.version == version)
+            }
+        };
+        if there && version != self.env.running {
+            return Ok(Some(on_disk));
+        }
+        self.store.drop_staged()?;
+        Ok(None)
+    }
+
+    /// Notices that the trial passed; called every few seconds.
+    pub fn tick(&mut self) {
+        if self.state != State::Trial {
+            return;
+        }
+        let blessed = self
+            .slots()
+            .is_ok_and(|all| all.iter().any(|slot| slot.running && slot.state == SlotState::Good));
+        let decided =
+            self.record().and_then(|record| record.read().map_err(UpdateError::Record)).is_ok_and(
+                |record| record.pending.is_none_or(|pending| pending.to != self.env.running),
+            );
+        if blessed && decided {
+            tracing::info!(version = %self.env.running, "the trial passed");
+            // A bless has no effects of its own.
+            if let Ok((state, _)) = self.state.step(Event::Blessed) {
+                self.state = state;
+            }
+            self.publish();
+        }
+    }
+
+    /// True while this boot is a try without a verdict.
+    pub fn on_trial(&self) -> bool {
+        self.state == State::Trial
+    }
+
+    pub(crate) fn role(&self) -> Option<Role> {
+        self.env.role
+    }
+
+    pub(crate) fn record(&self) -> Result<&RecordPartition, UpdateError> {
+        self.env.record.as_ref().ok_or(UpdateError::NotLoaded)
+    }
+
+    pub(crate) fn read_record(&self) -> Result<BootRecord, UpdateError> {
+        self.record()?.read().map_err(UpdateError::Record)
+    }
+
+    pub(crate) fn slots(&self) -> Result<Vec<SlotStatus>, UpdateError> {
+        self.esp.slots(self.env.running)
+    }
+
+    /// Tells whoever asked, at most every [`PROGRESS_PAUSE`] while bytes move.
+    pub(crate) fn progress(
+        &mut self,
+        replies: Replies<'_>,
+        message: String,
+        done: u64,
+        total: u64,
+    ) {
+        let now = Instant::now();
+        let soon = self.progress_at.is_some_and(|at| now.duration_since(at) < PROGRESS_PAUSE);
+        if soon && done != 0 && done != total {
+            return;
+        }
+        self.progress_at = Some(now);
+        (self.status.done_bytes, self.status.total_bytes) = (done, total);
+        self.publish();
+        replies(UpdateReply::Progress { message, done_bytes: done, total_bytes: total });
+    }
+
+    /// Shows where the updater stands.
+    pub(crate) fn publish(&mut self) {
+        // Nothing in the record changes while bytes move, and this is called a few times a second.
+        let moving = matches!(self.state, State::Fetching { .. } | State::Building { .. });
+        let status = &mut self.status;
+        status.phase = self.state.phase();
+        status.target = match self.state {
+            State::Trial => Some(self.env.running),
+            state => state.target().map(|release| release.version),
+        };
+        if !moving {
+            (status.done_bytes, status.total_bytes) = (0, 0);
+        }
+        if let Some(Ok(record)) =
+            self.env.record.as_ref().filter(|_| !moving).map(RecordPartition::read)
+        {
+            status.last = record.reports.last().cloned();
+            status.quarantine = record.quarantine;
+            status.pair = record.pair.as_ref().map(pair::sentence);
+        }
+        let slots = self.esp.slots(self.env.running).unwrap_or_default();
+        self.env.hooks.publish(&self.status, &slots);
+    }
+}
+
+pub(crate) fn done(message: String, version: Option<Version>) -> UpdateReply {
+    UpdateReply::Done { message, version }
+}
+
+/// Blesses the running release: its name on the ESP loses the counter, the record says that it is good.
+/// Repeating it changes nothing.
+///
+/// # Errors
+/// [`UpdateError`]; the trial stays open and is blessed by a repetition.
+pub fn bless(env: &Env) -> Result<(), UpdateError> {
+    let record = env.record.as_ref().ok_or(UpdateError::NotLoaded)?;
+    let esp = Esp::new(env.esp.clone(), env.guard);
+    let all = esp.slots(env.running)?;
+    if let Some(step) = slots::bless(&all, env.running)? {
+        esp.apply(&[step])?;
+    }
+    let at_unix_s = env.hooks.now_unix_s();
+    record
+        .update(|record| settle::blessed(record, env.running, at_unix_s))
+        .map_err(UpdateError::Record)
+}

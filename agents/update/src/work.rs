@@ -1,0 +1,202 @@
+//! The effects of the state machine, carried out.
+
+use crate::error::UpdateError;
+use crate::repository::{self, Job};
+use crate::updater::{Replies, Updater, done};
+use goblin_core_manifest::release::blob_path;
+use goblin_core_types::{Digest, Pending, SlotStatus};
+use goblin_core_update::machine::{Chosen, Effect, Event};
+use goblin_core_update::slots::{self, FlipSource, NEW_FILE, SLOTS_MAX, SlotError};
+use goblin_image::BuildError;
+use goblin_image::recipe::BlobRef;
+use std::io;
+
+impl Updater {
+    /// Carries out one effect; answers with the event that follows from it, if one does.
+    pub(crate) fn apply(
+        &mut self,
+        effect: Effect,
+        replies: Replies<'_>,
+    ) -> Result<Option<Event>, UpdateError> {
+        match effect {
+            Effect::Consult => self.consult(replies).map(Some),
+            Effect::Fetch(_) => self.fetch(replies).map(|()| Some(Event::Fetched)),
+            Effect::MakeRoom => self.make_room().map(|()| None),
+            Effect::Build(release) => self.build(release, replies).map(Some),
+            Effect::KeepStaged(on_disk) => self.store.keep_staged(on_disk).map(|()| None),
+            Effect::DropStaged => {
+                self.store.drop_staged()?;
+                self.esp.remove_new().map(|()| None)
+            }
+            Effect::WritePending { to, rollback } => {
+                self.write_pending(to, rollback).map(|()| None)
+            }
+            Effect::Flip { to, source } => self.flip(to, source).map(|()| Some(Event::Flipped)),
+            Effect::Abandon => {
+                self.settle()?;
+                Ok(None)
+            }
+            Effect::Reboot => self.reboot(replies).map(|()| None),
+        }
+    }
+
+    fn consult(&mut self, replies: Replies<'_>) -> Result<Event, UpdateError> {
+        self.job = None;
+        let fetcher = self.fetcher.clone().ok_or(UpdateError::NoSource)?;
+        self.progress(replies, "reading the repository".into(), 0, 0);
+        let quarantine = match &self.env.record {
+            Some(record) => record.read().map_err(UpdateError::Record)?.quarantine,
+            None => Vec::new(),
+        };
+        let job = repository::consult(&self.env, &self.store, &fetcher, self.wanted, &quarantine)?;
+        let Some(job) = job else {
+            (self.status.offered, self.status.offered_notes) = (None, None);
+            return Ok(Event::NothingNew);
+        };
+        self.status.offered = Some(job.manifest.version);
+        self.status.offered_notes = Some(job.manifest.notes.clone());
+        let chosen = Chosen { version: job.manifest.version, uki: job.manifest.uki.uki_digest };
+        self.job = Some(job);
+        Ok(Event::Offered(chosen))
+    }
+
+    fn job(&self) -> Result<Job, UpdateError> {
+        self.job.clone().ok_or(UpdateError::NoSource)
+    }
+
+    fn fetch(&mut self, replies: Replies<'_>) -> Result<(), UpdateError> {
+        let job = self.job()?;
+        let fetcher = self.fetcher.clone().ok_or(UpdateError::NoSource)?;
+        let version = job.manifest.version;
+        self.store.keep_only(&job.blobs)?;
+        let missing: Vec<BlobRef> =
+            job.blobs.iter().filter(|blob| !self.store.has(blob)).copied().collect();
+        let total = missing.iter().fold(0u64, |sum, blob| sum.saturating_add(blob.size));
+        self.store.check_room(total, self.env.spare_bytes)?;
+        let store = self.store.clone();
+        let mut before = 0u64;
+        for blob in &missing {
+            let path = blob_path(&blob.digest);
+            fetcher.download(&path, blob.size, |body| {
+                store.receive(blob, body, &mut |got| {
+                    let message = format!("fetching release {version}");
+                    self.progress(replies, message, before.saturating_add(got), total);
+                })
+            })?;
+            before = before.saturating_add(blob.size);
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self) -> Result<(), UpdateError> {
+        let job = self.job()?;
+        let all = self.slots()?;
+        let version = job.manifest.version;
+        let there = all.iter().any(|slot| slot.version == version);
+        let keep_max = if there { SLOTS_MAX } else { SLOTS_MAX.saturating_sub(1) };
+        self.esp.apply(&slots::prune(&all, &[version], keep_max))?;
+        self.esp.remove_new()
+    }
+
+    fn build(&mut self, release: Chosen, replies: Replies<'_>) -> Result<Event, UpdateError> {
+        let job = self.job()?;
+        let size = job.manifest.uki.uki_size;
+        if let Some(slot) = self.slot_of(release)?.filter(|slot| slot.size_bytes == size)
+            && self.esp.digest(&slot.file, size)? == release.uki
+        {
+            return Ok(Event::Verified { uki: release.uki, source: FlipSource::Existing });
+        }
+        self.esp.check_room(size)?;
+        self.progress(replies, format!("building release {}", release.version), 0, size);
+        let mut contents = self.store.clone();
+        let recipe = &job.manifest.uki;
+        let written = self.esp.write_new(|out| {
+            recipe.write_uki(out, &mut contents).map_err(|err| self.build_error(err, size))
+        })?;
+        if written != release.uki {
+            return Err(UpdateError::Rebuilt { got: written, expected: release.uki });
+        }
+        self.progress(replies, format!("reading release {} back", release.version), size, size);
+        let uki = self.esp.digest(NEW_FILE, size)?;
+        Ok(Event::Verified { uki, source: FlipSource::New })
+    }
+
+    fn slot_of(&self, release: Chosen) -> Result<Option<SlotStatus>, UpdateError> {
+        Ok(self.slots()?.into_iter().find(|slot| slot.version == release.version))
+    }
+
+    fn build_error(&self, err: BuildError, size: u64) -> UpdateError {
+        let damaged = |digest: Digest, detail: String| {
+            // It was whole when it came: fetched anew next time.
+            if let Err(err) = self.store.remove_blob(&digest) {
+                tracing::warn!(%err, "a damaged content cannot be removed");
+            }
+            UpdateError::Blob { digest, detail }
+        };
+        match err {
+            BuildError::Write(source) if source.kind() == io::ErrorKind::StorageFull => {
+                UpdateError::Space { place: "the boot disk", needed_bytes: size, free_bytes: 0 }
+            }
+            BuildError::Write(source) => UpdateError::Esp { path: NEW_FILE.into(), source },
+            BuildError::ContentDigest { expected, got } => {
+                damaged(expected, format!("in the store its blake3 digest is {got}"))
+            }
+            BuildError::ContentSize { digest, got, .. } => {
+                damaged(digest, format!("in the store it has {got} bytes"))
+            }
+            BuildError::Read { digest, source } => {
+                damaged(digest, format!("in the store it cannot be read: {source}"))
+            }
+            other => UpdateError::Build(other),
+        }
+    }
+
+    fn write_pending(&mut self, to: Chosen, rollback: bool) -> Result<(), UpdateError> {
+        let pending = Pending {
+            to: to.version,
+            from: self.env.running,
+            rollback,
+            uki: to.uki,
+            peer_expected: self.env.hooks.peer_in_sight(),
+            at_unix_s: self.env.hooks.now_unix_s(),
+        };
+        self.record()?.update(|record| record.pending = Some(pending)).map_err(UpdateError::Record)
+    }
+
+    fn flip(&mut self, to: Chosen, source: FlipSource) -> Result<(), UpdateError> {
+        let all = self.slots()?;
+        if source != FlipSource::Blessed {
+            // The file was verified when it was staged, perhaps weeks ago: once more, for the loader
+            // cannot recover from an image that does not load.
+            let slot = all.iter().find(|slot| slot.version == to.version);
+            let file = match (source, slot) {
+                (FlipSource::Existing, Some(slot)) => slot.file.as_str(),
+                (FlipSource::Existing, None) => {
+                    return Err(SlotError::Absent { version: to.version }.into());
+                }
+                _ => NEW_FILE,
+            };
+            let got = self.esp.digest(file, u64::MAX)?;
+            if got != to.uki {
+                // Staged anew it is written again.
+                self.store.drop_staged()?;
+                self.esp.remove_new()?;
+                return Err(goblin_core_update::machine::Refused::WrongDigest {
+                    got,
+                    expected: to.uki,
+                }
+                .into());
+            }
+        }
+        self.esp.apply(&slots::flip(&all, to.version, source)?)?;
+        self.store.drop_staged()
+    }
+
+    fn reboot(&mut self, replies: Replies<'_>) -> Result<(), UpdateError> {
+        let Some(to) = self.state.target().map(|release| release.version) else { return Ok(()) };
+        self.publish();
+        replies(done(format!("release {to} is armed; the board restarts into it now"), Some(to)));
+        let reason = format!("release {to} takes over");
+        self.env.hooks.reboot(&reason).map_err(|detail| UpdateError::Reboot { to, detail })
+    }
+}

@@ -1,0 +1,423 @@
+//! A repository, a web server and a board in temporary folders: enough of each to upgrade for real.
+
+use goblin_agent_update::esp::Guard;
+use goblin_agent_update::{Env, Hooks, Source, Updater, bless};
+use goblin_core_manifest::publish::{Lifetimes, Publisher, RepositoryKeys, Seed, sign};
+use goblin_core_manifest::release::{MANIFEST_SCHEMA, Manifest, ProtocolRange, blob_path};
+use goblin_core_manifest::time::Instant;
+use goblin_core_manifest::tuf::ReleaseCustom;
+use goblin_core_types::{
+    Attempt, AttemptStage, BoardStatus, BootRecord, Digest, FailReason, Role, SlotState,
+    SlotStatus, UpdateCommand, UpdateReply, UpdateStatus, Version,
+};
+use goblin_core_update::slots::{self, EspFile, counted, file_name, loader_pick};
+use goblin_image::recipe::{BlobRef, RECIPE_FORMAT, UkiRecipe};
+use goblin_image::{Entry, Guid, Kind, MemoryContents, Tree};
+use goblin_sys::record::RecordPartition;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The time of every test, seconds since 1970.
+pub const NOW: u64 = 1_800_000_000;
+/// Size of the largest content of a release.
+pub const LARGE_BYTES: usize = 300 << 10;
+
+pub fn v(n: u32) -> Version {
+    Version::new(n, 0, 0)
+}
+
+pub fn keys(n: u8) -> RepositoryKeys {
+    let seed = |role: u8| vec![Seed([n * 10 + role; 32])];
+    RepositoryKeys { root: seed(0), targets: seed(1), snapshot: seed(2), timestamp: seed(3) }
+}
+
+/// What the server does with a request.
+#[derive(Clone)]
+pub enum Fault {
+    None,
+    /// Ends the connection in the middle of files whose path holds this, so many times.
+    Cut(&'static str, u32),
+    /// Does this before it answers for a file whose path holds this.
+    Before(&'static str, Arc<dyn Fn() + Send + Sync>),
+}
+
+/// Files of a web server, and what is wrong with it.
+#[derive(Clone)]
+pub struct Server {
+    pub url: String,
+    pub files: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    pub fault: Arc<Mutex<Fault>>,
+    pub requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Self {
+            url: format!("http://{}/repo", listener.local_addr().unwrap()),
+            files: Arc::default(),
+            fault: Arc::new(Mutex::new(Fault::None)),
+            requests: Arc::default(),
+        };
+        let served = server.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let served = served.clone();
+                std::thread::spawn(move || served.answer(stream));
+            }
+        });
+        server
+    }
+
+    fn answer(&self, mut stream: std::net::TcpStream) -> Option<()> {
+        let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
+        let request = lines.next()?.ok()?;
+        while !lines.next()?.ok()?.is_empty() {}
+        let path = request.split(' ').nth(1)?.strip_prefix("/repo/")?.to_owned();
+        self.requests.lock().unwrap().push(path.clone());
+        let fault = self.fault.lock().unwrap().clone();
+        let Some(bytes) = self.files.lock().unwrap().get(&path).cloned() else {
+            let _ = stream.write_all(
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            );
+            return None;
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            bytes.len()
+        );
+        let _ = stream.write_all(head.as_bytes());
+        match fault {
+            Fault::Cut(part, times) if path.contains(part) && times > 0 => {
+                *self.fault.lock().unwrap() = Fault::Cut(part, times - 1);
+                let _ = stream.write_all(&bytes[..bytes.len() / 2]);
+                return None;
+            }
+            Fault::Before(part, act) if path.contains(part) => act(),
+            _ => {}
+        }
+        let _ = stream.write_all(&bytes);
+        Some(())
+    }
+}
+
+/// The least PE32+ image: one section, room for more headers.
+fn stub() -> Vec<u8> {
+    let mut pe = vec![0u8; 0x600];
+    let mut put = |at: usize, bytes: &[u8]| pe[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &0x80u32.to_le_bytes());
+    put(0x80, b"PE\0\0");
+    put(0x84, &0x8664u16.to_le_bytes());
+    put(0x86, &1u16.to_le_bytes());
+    put(0x94, &240u16.to_le_bytes());
+    let optional = 0x98;
+    put(optional, &0x20bu16.to_le_bytes());
+    put(optional + 32, &4096u32.to_le_bytes());
+    put(optional + 36, &512u32.to_le_bytes());
+    put(optional + 56, &0x2000u32.to_le_bytes());
+    put(optional + 60, &0x400u32.to_le_bytes());
+    put(optional + 108, &16u32.to_le_bytes());
+    let section = optional + 240;
+    put(section, b".text");
+    put(section + 8, &0x10u32.to_le_bytes());
+    put(section + 12, &0x1000u32.to_le_bytes());
+    put(section + 16, &0x200u32.to_le_bytes());
+    put(section + 20, &0x400u32.to_le_bytes());
+    pe
+}
+
+/// A release with all its contents.
+pub struct Release {
+    pub manifest: Manifest<UkiRecipe>,
+    pub blobs: BTreeMap<Digest, Vec<u8>>,
+    pub uki: Vec<u8>,
+}
+
+pub fn release(n: u32) -> Release {
+    let mut contents = MemoryContents::new();
+    let mut blobs = BTreeMap::new();
+    let mut add = |bytes: Vec<u8>| {
+        let size = bytes.len() as u64;
+        let digest = contents.insert(bytes.clone());
+        blobs.insert(digest, bytes);
+        BlobRef { digest, size }
+    };
+    let large: Vec<u8> = (0..LARGE_BYTES).map(|i| (i as u32 * 7 + n) as u8).collect();
+    let (kernel, preinit, stub) =
+        (add(format!("kernel {n}").into_bytes()), add(b"preinit".to_vec()), add(stub()));
+    let entries =
+        [("/usr/bin/goblin", add(large)), ("/etc/os-release", add(format!("{n}").into_bytes()))]
+            .map(|(path, BlobRef { digest, size })| Entry {
+                path: path.into(),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                kind: Kind::File { size, digest },
+            });
+    let mut recipe = UkiRecipe {
+        format: RECIPE_FORMAT,
+        stub,
+        kernel,
+        cmdline: "quiet".into(),
+        os_release: format!("IMAGE_VERSION={n}\n"),
+        uname: "6.12".into(),
+        preinit,
+        base: Tree::new(entries.to_vec()).unwrap(),
+        erofs_uuid: Guid::derive(&[b"test"]),
+        erofs_time: 1,
+        uki_size: 0,
+        uki_digest: Digest([0; 32]),
+    };
+    recipe.seal(&mut contents).unwrap();
+    let mut uki = Vec::new();
+    recipe.build(&mut uki, &mut contents).unwrap();
+    let manifest = Manifest {
+        schema: MANIFEST_SCHEMA,
+        version: v(n),
+        channel: "stable".into(),
+        notes: format!("what release {n} brings"),
+        accent: String::new(),
+        created: None,
+        protocol: ProtocolRange { min: 1, max: 1 },
+        roles: Role::ALL.to_vec(),
+        uki: recipe,
+    };
+    Release { manifest, blobs, uki }
+}
+
+pub fn root_json(keys: &RepositoryKeys) -> String {
+    let root = keys.root(1, Instant::from_unix_s(NOW).plus_days(1000));
+    String::from_utf8(sign(&root, &keys.root).unwrap()).unwrap()
+}
+
+/// Publishes releases as one state of the repository.
+pub fn publish(server: &Server, keys: &RepositoryKeys, version: u64, releases: &[u32], at: u64) {
+    let mut publisher = Publisher { version, ..Publisher::empty() };
+    let mut files = server.files.lock().unwrap();
+    files.clear();
+    for &n in releases {
+        let release = release(n);
+        let bytes = release.manifest.to_bytes().unwrap();
+        let uki = Some(release.manifest.uki.uki_digest);
+        let custom = ReleaseCustom { version: v(n), channel: "stable".into(), uki };
+        files.insert(publisher.add_release(&custom, &bytes).unwrap(), bytes);
+        for (digest, bytes) in release.blobs {
+            files.insert(blob_path(&digest), bytes);
+        }
+    }
+    let now = Instant::from_unix_s(at);
+    for written in publisher.publish(keys, now, Lifetimes::default()).unwrap() {
+        files.insert(written.path, written.bytes);
+    }
+}
+
+/// What the updater of a test showed and asked.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    pub reboots: Arc<AtomicU32>,
+    pub now: Arc<AtomicU64>,
+    pub status: Arc<Mutex<(UpdateStatus, Vec<SlotStatus>)>>,
+}
+
+impl Hooks for Seen {
+    fn now_unix_s(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn clock_is_sure(&self) -> bool {
+        true
+    }
+
+    fn peer_in_sight(&self) -> bool {
+        true
+    }
+
+    fn reboot(&self, _: &str) -> Result<(), String> {
+        self.reboots.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn publish(&self, update: &UpdateStatus, slots: &[SlotStatus]) {
+        *self.status.lock().unwrap() = (update.clone(), slots.to_vec());
+    }
+}
+
+/// A board in a temporary folder.
+pub struct Board {
+    pub dir: TempDir,
+    pub role: Role,
+    pub source: Source,
+    pub running: u32,
+    pub seen: Seen,
+    /// Releases that stop after preinit.
+    pub broken: Vec<u32>,
+    pub spare_bytes: u64,
+}
+
+impl Board {
+    pub fn new(role: Role, server: &Server, keys: &RepositoryKeys) -> Self {
+        let dir = TempDir::new().unwrap();
+        fs::create_dir_all(dir.path().join("esp/EFI/Linux")).unwrap();
+        fs::create_dir_all(dir.path().join("store")).unwrap();
+        fs::write(dir.path().join("record"), vec![0u8; 4 << 20]).unwrap();
+        let source =
+            Source { url: server.url.clone(), channel: "stable".into(), root: root_json(keys) };
+        let seen = Seen::default();
+        seen.now.store(NOW, Ordering::Relaxed);
+        let board =
+            Self { dir, role, source, running: 1, seen, broken: Vec::new(), spare_bytes: 0 };
+        fs::write(board.linux().join(file_name(v(1), SlotState::Good)), release(1).uki).unwrap();
+        board
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    pub fn linux(&self) -> PathBuf {
+        self.dir.path().join("esp/EFI/Linux")
+    }
+
+    pub fn record(&self) -> RecordPartition {
+        RecordPartition::open(&self.dir.path().join("record")).unwrap()
+    }
+
+    pub fn boot_record(&self) -> BootRecord {
+        self.record().read().unwrap()
+    }
+
+    pub fn env(&self, trial: bool) -> Env {
+        Env {
+            store: self.store(),
+            esp: self.dir.path().join("esp"),
+            guard: Guard::Writable,
+            record: Some(self.record()),
+            running: v(self.running),
+            trial,
+            role: Some(self.role),
+            source: Some(self.source.clone()),
+            retry_pause: Duration::from_millis(1),
+            spare_bytes: self.spare_bytes,
+            hooks: Box::new(self.seen.clone()),
+        }
+    }
+
+    pub fn updater(&self) -> Updater {
+        Updater::start(self.env(false))
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.linux())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Everything that a refused operation must leave alone: boot record, ESP, the staged note.
+    pub fn fixed(&self) -> (BootRecord, Vec<(String, Digest)>, Option<Vec<u8>>) {
+        let esp = self
+            .names()
+            .into_iter()
+            .map(|name| {
+                let digest = hash(&fs::read(self.linux().join(&name)).unwrap());
+                (name, digest)
+            })
+            .collect();
+        (self.boot_record(), esp, fs::read(self.store().join("staged.json")).ok())
+    }
+
+    /// Checks that the store holds only whole contents.
+    pub fn check_store(&self) {
+        assert!(!self.store().join("incoming").exists(), "a part of a content was left");
+        for entry in fs::read_dir(self.store().join("blobs")).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(hash(&fs::read(&path).unwrap()).to_string(), name);
+        }
+    }
+
+    /// What loader, preinit and PID 1 do, until a release comes up; then the updater is started and a
+    /// trial blessed.
+    pub fn boot(&mut self) -> Updater {
+        for _ in 0..8 {
+            let files: Vec<EspFile> =
+                self.names().into_iter().map(|name| EspFile { name, size_bytes: 1 }).collect();
+            let all = slots::slots(&files, v(0));
+            let pick = loader_pick(&all).unwrap();
+            let name = counted(pick);
+            fs::rename(self.linux().join(&pick.file), self.linux().join(&name)).unwrap();
+            let trial = pick.state != SlotState::Good;
+            let n = pick.version.to_string().parse().unwrap();
+            let broken = self.broken.contains(&n);
+            self.record().update(|record| begin(record, pick.version, trial, broken)).unwrap();
+            if broken {
+                continue;
+            }
+            self.running = n;
+            let mut updater = Updater::start(self.env(trial));
+            if trial {
+                bless(&self.env(trial)).unwrap();
+                updater.tick();
+            }
+            return updater;
+        }
+        panic!("the board does not come up: {:?}", self.names());
+    }
+
+    pub fn status(&self) -> BoardStatus {
+        let (update, slots) = self.seen.status.lock().unwrap().clone();
+        let mut status =
+            BoardStatus { role: Some(self.role), slots, update, ..BoardStatus::default() };
+        status.boot.version = Some(v(self.running));
+        status
+    }
+}
+
+fn begin(record: &mut BootRecord, version: Version, trial: bool, broken: bool) {
+    record.boot_count += 1;
+    let message = "Kernel panic - not syncing: Attempted to kill init!".into();
+    record.attempts.push(Attempt {
+        version,
+        boot: record.boot_count,
+        trial,
+        stage: AttemptStage::Preinit,
+        fail: broken.then_some(FailReason::Panic { message }),
+        last_lines: Vec::new(),
+        at_unix_s: NOW,
+    });
+}
+
+pub fn hash(bytes: &[u8]) -> Digest {
+    Digest(*blake3::hash(bytes).as_bytes())
+}
+
+/// Gives a command and returns the last reply.
+pub fn tell(updater: &mut Updater, command: &UpdateCommand) -> UpdateReply {
+    let mut last = None;
+    updater.command(command, &mut |reply| last = Some(reply));
+    last.expect("a command is answered")
+}
+
+pub fn kind(reply: &UpdateReply) -> &str {
+    match reply {
+        UpdateReply::Failed { kind, .. } => kind,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+pub fn done(reply: &UpdateReply) -> Option<Version> {
+    match reply {
+        UpdateReply::Done { version, .. } => *version,
+        other => panic!("not done: {other:?}"),
+    }
+}

@@ -1,0 +1,5 @@
+//! The updater against a real web server, with disks in temporary folders.
+
+mod board;
+mod pair;
+mod single;

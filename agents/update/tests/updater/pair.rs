@@ -1,0 +1,205 @@
+//! Two boards, each with its own disk, led by the compute board.
+
+use crate::board::*;
+use goblin_agent_update::{Leader, Peer, Updater};
+use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdateReply};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const UPGRADE: UpdateCommand = UpdateCommand::UpgradePair { to: None };
+const ROLLBACK: UpdateCommand = UpdateCommand::RollbackPair { to: None };
+
+/// The storage board as a peer: out of reach while it restarts.
+struct Storage {
+    board: Board,
+    updater: Updater,
+    cable: bool,
+}
+
+impl Storage {
+    fn new(board: Board) -> Self {
+        let updater = board.updater();
+        Self { board, updater, cable: true }
+    }
+
+    fn reach(&mut self) -> Result<(), String> {
+        if !self.cable {
+            return Err("no route".into());
+        }
+        if self.board.seen.reboots.swap(0, Ordering::Relaxed) > 0 {
+            self.updater = self.board.boot();
+            return Err("restarting".into());
+        }
+        Ok(())
+    }
+}
+
+impl Peer for Storage {
+    fn status(&mut self) -> Result<BoardStatus, String> {
+        self.reach()?;
+        Ok(self.board.status())
+    }
+
+    fn command(
+        &mut self,
+        command: &UpdateCommand,
+        each: &mut dyn FnMut(UpdateReply),
+    ) -> Result<UpdateReply, String> {
+        self.reach()?;
+        let mut last = None;
+        self.updater.command(command, &mut |reply| {
+            if let Some(before) = last.replace(reply) {
+                each(before);
+            }
+        });
+        last.ok_or_else(|| "silent".into())
+    }
+}
+
+struct Pair {
+    server: Server,
+    compute: Board,
+    updater: Updater,
+    storage: Storage,
+}
+
+impl Pair {
+    fn new(releases: &[u32]) -> Self {
+        let server = Server::start();
+        publish(&server, &keys(1), 1, releases, NOW);
+        let compute = Board::new(Role::Compute, &server, &keys(1));
+        let storage = Storage::new(Board::new(Role::Storage, &server, &keys(1)));
+        let updater = compute.updater();
+        Self { server, compute, updater, storage }
+    }
+
+    fn tell(&mut self, command: &UpdateCommand) -> Vec<UpdateReply> {
+        let mut replies = Vec::new();
+        Leader::new(&mut self.updater, &mut self.storage, Duration::from_millis(1))
+            .command(command, &mut |reply| replies.push(reply));
+        replies
+    }
+
+    /// Restarts the compute board where it asked for it, and lets it go on with its plan.
+    fn settle(&mut self) {
+        for _ in 0..4 {
+            if self.compute.seen.reboots.swap(0, Ordering::Relaxed) > 0 {
+                self.updater = self.compute.boot();
+            }
+            Leader::new(&mut self.updater, &mut self.storage, Duration::from_millis(1)).resume();
+        }
+    }
+
+    fn run(&self) -> (u32, u32) {
+        (self.compute.running, self.storage.board.running)
+    }
+}
+
+#[test]
+fn both_boards_go_up_and_back_together() {
+    let mut pair = Pair::new(&[1, 2]);
+    let replies = pair.tell(&UPGRADE);
+    assert_eq!(done(replies.last().unwrap()), Some(v(2)));
+    assert_eq!(pair.run(), (1, 2), "storage goes first");
+    let told = |word: &str| {
+        replies
+            .iter()
+            .any(|r| matches!(r, UpdateReply::Progress { message, .. } if message.contains(word)))
+    };
+    assert!(told("storage: fetching") && told("compute: fetching"), "{replies:?}");
+    pair.settle();
+    assert_eq!(pair.run(), (2, 2));
+    assert_eq!(pair.compute.boot_record().pair, None);
+    assert_eq!(done(pair.tell(&UPGRADE).last().unwrap()), None);
+
+    done(pair.tell(&ROLLBACK).last().unwrap());
+    pair.settle();
+    assert_eq!(pair.run(), (1, 1));
+    assert_eq!(pair.compute.boot_record().pair, None);
+}
+
+#[test]
+fn storage_that_falls_back_keeps_both_on_the_old_release() {
+    let mut pair = Pair::new(&[1, 2]);
+    pair.storage.board.broken = vec![2];
+    let replies = pair.tell(&UPGRADE);
+    let last = replies.last().unwrap();
+    assert_eq!(kind(last), "fell-back");
+    let UpdateReply::Failed { message, .. } = last else { unreachable!() };
+    assert!(
+        message.starts_with("the storage board: release 2 stopped after preinit three times"),
+        "{message}"
+    );
+    assert_eq!(pair.run(), (1, 1));
+    assert_eq!(pair.compute.names(), ["goblinux_1.efi"], "what compute staged is discarded");
+    assert_eq!(pair.compute.boot_record().pair, None);
+    assert_eq!(pair.compute.seen.reboots.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn compute_that_falls_back_takes_storage_along() {
+    let mut pair = Pair::new(&[1, 2]);
+    pair.compute.broken = vec![2];
+    done(pair.tell(&UPGRADE).last().unwrap());
+    assert_eq!(pair.run(), (1, 2));
+    pair.settle();
+    assert_eq!(pair.run(), (1, 1));
+    assert_eq!(pair.compute.boot_record().pair, None);
+    let problem = pair.compute.status().update.problem.unwrap();
+    assert!(problem.contains("so the storage board returned too: release 2 stopped"), "{problem}");
+}
+
+#[test]
+fn board_out_of_reach_is_refused_at_the_beginning() {
+    let mut pair = Pair::new(&[1, 2]);
+    pair.storage.cable = false;
+    let before = pair.compute.fixed();
+    assert_eq!(kind(pair.tell(&UPGRADE).last().unwrap()), "peer");
+    assert_eq!(kind(pair.tell(&ROLLBACK).last().unwrap()), "peer");
+    assert_eq!(pair.compute.fixed(), before);
+}
+
+#[test]
+fn release_that_storage_refuses_is_staged_on_neither() {
+    let mut pair = Pair::new(&[1, 2]);
+    pair.storage.board.spare_bytes = u64::MAX / 2;
+    pair.storage.updater = pair.storage.board.updater();
+    assert_eq!(kind(pair.tell(&UPGRADE).last().unwrap()), "space");
+    assert_eq!(pair.compute.names(), ["goblinux_1.efi"]);
+    assert_eq!(pair.compute.boot_record().pair, None);
+}
+
+#[test]
+fn storage_that_is_behind_catches_up_alone() {
+    let mut pair = Pair::new(&[1, 2]);
+    done(&tell(&mut pair.updater, &UpdateCommand::Stage { to: None }));
+    done(&tell(&mut pair.updater, &UpdateCommand::Activate { to: v(2) }));
+    pair.settle();
+    assert_eq!(pair.run(), (2, 1));
+    assert_eq!(done(pair.tell(&UPGRADE).last().unwrap()), Some(v(2)));
+    assert_eq!(pair.run(), (2, 2));
+    assert_eq!(pair.compute.seen.reboots.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn plan_survives_a_restart_at_every_step() {
+    use goblin_core_types::{PairPlan, PairStep};
+    for step in [PairStep::Staging, PairStep::StorageTrial, PairStep::ComputeTrial] {
+        let mut pair = Pair::new(&[1, 2]);
+        let stage = UpdateCommand::Stage { to: Some(v(2)) };
+        done(&tell(&mut pair.updater, &stage));
+        done(&tell(&mut pair.storage.updater, &stage));
+        let plan = PairPlan { to: v(2), rollback: false, step };
+        pair.compute.record().update(|record| record.pair = Some(plan)).unwrap();
+        if step == PairStep::ComputeTrial {
+            done(&tell(&mut pair.storage.updater, &UpdateCommand::Activate { to: v(2) }));
+            let _ = pair.storage.reach();
+        }
+        pair.updater = pair.compute.boot();
+        pair.settle();
+        let expected = if step == PairStep::Staging { (1, 1) } else { (2, 2) };
+        assert_eq!(pair.run(), expected, "{step:?}");
+        assert_eq!(pair.compute.boot_record().pair, None);
+    }
+    assert!(!Pair::new(&[1]).server.url.is_empty());
+}

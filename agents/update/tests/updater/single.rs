@@ -1,0 +1,329 @@
+//! One board against a real web server: the good way, and every bad input met with a clear word and the
+//! board as it was.
+
+use crate::board::*;
+use goblin_core_types::{Role, UpdateCommand, UpdateOutcome, UpdatePhase, UpdateReply};
+use goblin_sys::mount::{self, MountFlags};
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+const STAGE: UpdateCommand = UpdateCommand::Stage { to: None };
+
+fn setup(releases: &[u32]) -> (Server, Board) {
+    let server = Server::start();
+    publish(&server, &keys(1), 1, releases, NOW);
+    let board = Board::new(Role::Storage, &server, &keys(1));
+    (server, board)
+}
+
+/// Stages, expects the refusal, and checks that the board stayed as it was.
+fn refused(board: &Board, expected: &str) -> String {
+    let mut updater = board.updater();
+    let before = board.fixed();
+    let reply = tell(&mut updater, &STAGE);
+    assert_eq!(kind(&reply), expected, "{reply:?}");
+    assert_eq!(board.fixed(), before);
+    board.check_store();
+    let status = board.status().update;
+    assert_eq!(status.phase, UpdatePhase::Idle);
+    let UpdateReply::Failed { message, .. } = reply else { unreachable!() };
+    assert_eq!(status.problem.as_ref(), Some(&message));
+    message
+}
+
+#[test]
+fn release_is_fetched_built_tried_and_blessed() {
+    let (_server, mut board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    let mut steps = Vec::new();
+    updater.command(&STAGE, &mut |reply| steps.push(reply));
+    assert_eq!(done(steps.last().unwrap()), Some(v(2)));
+    assert!(steps.iter().any(|reply| matches!(reply, UpdateReply::Progress { message, .. } if message.contains("fetching"))));
+    assert_eq!(fs::read(board.linux().join(".new")).unwrap(), release(2).uki);
+    assert_eq!(board.boot_record().pending, None);
+    board.check_store();
+
+    // A restart of the service, or of the board, keeps it staged.
+    let mut updater = board.updater();
+    assert_eq!(board.status().update.phase, UpdatePhase::Staged);
+    assert_eq!(kind(&tell(&mut updater, &UpdateCommand::Activate { to: v(3) })), "refused");
+    assert_eq!(done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) })), Some(v(2)));
+    assert_eq!(board.names(), ["goblinux_1.efi", "goblinux_2+3.efi"]);
+    assert_eq!(board.boot_record().pending.unwrap().to, v(2));
+    assert_eq!(board.seen.reboots.load(Ordering::Relaxed), 1);
+
+    board.boot();
+    assert_eq!(board.running, 2);
+    assert_eq!(board.names(), ["goblinux_1.efi", "goblinux_2.efi"]);
+    let record = board.boot_record();
+    assert_eq!(record.pending, None);
+    assert_eq!(record.reports.last().unwrap().outcome, UpdateOutcome::Good);
+    assert_eq!(board.status().update.phase, UpdatePhase::Idle);
+}
+
+#[test]
+fn what_the_store_has_is_not_fetched_again() {
+    let (server, board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Discard));
+    assert_eq!(board.names(), ["goblinux_1.efi"]);
+    server.requests.lock().unwrap().clear();
+    done(&tell(&mut updater, &STAGE));
+    assert!(!server.requests.lock().unwrap().iter().any(|path| path.starts_with("blobs/")));
+}
+
+#[test]
+fn check_says_what_is_offered_and_changes_nothing() {
+    let (_server, board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    let before = board.fixed();
+    assert_eq!(done(&tell(&mut updater, &UpdateCommand::Check)), Some(v(2)));
+    assert_eq!(board.fixed(), before);
+    let status = board.status().update;
+    assert_eq!(
+        (status.offered, status.offered_notes.as_deref()),
+        (Some(v(2)), Some("what release 2 brings"))
+    );
+}
+
+#[test]
+fn nothing_newer_is_no_error() {
+    let (_server, board) = setup(&[1]);
+    assert_eq!(done(&tell(&mut board.updater(), &STAGE)), None);
+}
+
+#[test]
+fn release_that_fails_its_trial_is_left_with_its_reason_and_not_tried_again() {
+    let (_server, mut board) = setup(&[1, 2]);
+    board.broken = vec![2];
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    let mut updater = board.boot();
+    assert_eq!(board.running, 1);
+    assert_eq!(board.names(), ["goblinux_1.efi"]);
+    let report = board.boot_record().reports.pop().unwrap();
+    assert_eq!(report.outcome, UpdateOutcome::FellBack);
+    assert_eq!(
+        report.reason,
+        "release 2 stopped after preinit three times: Kernel panic - not syncing: Attempted to kill init!"
+    );
+    assert_eq!(kind(&tell(&mut updater, &STAGE)), "quarantined");
+    done(&tell(&mut updater, &UpdateCommand::ClearQuarantine));
+    assert_eq!(done(&tell(&mut updater, &STAGE)), Some(v(2)));
+}
+
+#[test]
+fn rollback_boots_the_older_release_and_the_newer_can_come_back() {
+    let (server, mut board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    assert_eq!(kind(&tell(&mut updater, &UpdateCommand::Rollback { to: None })), "not-found");
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    let mut updater = board.boot();
+    assert_eq!(done(&tell(&mut updater, &UpdateCommand::Rollback { to: None })), Some(v(1)));
+    assert_eq!(board.names(), ["goblinux_1.efi", "goblinux_2+0-1.efi"]);
+    let mut updater = board.boot();
+    assert_eq!(board.running, 1);
+    assert_eq!(board.boot_record().reports.last().unwrap().outcome, UpdateOutcome::RolledBack);
+
+    // Its image is on the disk: nothing is fetched or written, and it gets fresh tries.
+    fs::remove_dir_all(board.store().join("blobs")).unwrap();
+    server.requests.lock().unwrap().clear();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    assert_eq!(board.names(), ["goblinux_1.efi", "goblinux_2+3.efi"]);
+    board.boot();
+    assert_eq!(board.running, 2);
+}
+
+#[test]
+fn at_most_three_images_stay() {
+    let (server, mut board) = setup(&[1]);
+    for n in 2..=5 {
+        publish(&server, &keys(1), u64::from(n), &[n], NOW);
+        let mut updater = board.boot();
+        done(&tell(&mut updater, &STAGE));
+        done(&tell(&mut updater, &UpdateCommand::Activate { to: v(n) }));
+        board.boot();
+        assert_eq!(board.running, n);
+    }
+    assert_eq!(board.names(), ["goblinux_3.efi", "goblinux_4.efi", "goblinux_5.efi"]);
+}
+
+#[test]
+fn other_keys_are_refused() {
+    let (server, board) = setup(&[1]);
+    publish(&server, &keys(2), 2, &[1, 2], NOW);
+    assert!(refused(&board, "signature").contains("not signed by the keys this board trusts"));
+}
+
+#[test]
+fn changed_manifest_is_refused() {
+    let (server, board) = setup(&[1, 2]);
+    let path = "releases/2/manifest.json";
+    let mut files = server.files.lock().unwrap();
+    let text = String::from_utf8(files[path].clone()).unwrap().replace("quiet", "debug");
+    files.insert(path.into(), text.into_bytes());
+    drop(files);
+    refused(&board, "signature");
+}
+
+#[test]
+fn expired_repository_is_refused() {
+    let (server, board) = setup(&[1]);
+    publish(&server, &keys(1), 1, &[1, 2], NOW - 400 * 86_400);
+    assert!(refused(&board, "expired").contains("timestamp.json expired at"));
+}
+
+#[test]
+fn past_state_of_the_repository_is_refused() {
+    let (server, board) = setup(&[1]);
+    publish(&server, &keys(1), 7, &[1], NOW);
+    done(&tell(&mut board.updater(), &UpdateCommand::Check));
+    publish(&server, &keys(1), 6, &[1, 2], NOW);
+    refused(&board, "older");
+}
+
+#[test]
+fn older_release_is_not_offered_but_may_be_named() {
+    let (server, mut board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    board.boot();
+    publish(&server, &keys(1), 3, &[1], NOW);
+    assert!(refused(&board, "older").contains("`goblin upgrade --to 1`"));
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &UpdateCommand::Stage { to: Some(v(1)) }));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(1) }));
+    board.boot();
+    assert_eq!(board.running, 1);
+}
+
+#[test]
+fn damaged_content_is_refused_and_not_kept() {
+    let (server, board) = setup(&[1, 2]);
+    for (path, bytes) in server.files.lock().unwrap().iter_mut() {
+        if path.starts_with("blobs/") && bytes.len() == LARGE_BYTES {
+            bytes[1000] ^= 1;
+        }
+    }
+    refused(&board, "blob-mismatch");
+}
+
+#[test]
+fn content_of_another_length_is_refused() {
+    let (server, board) = setup(&[1, 2]);
+    for (path, bytes) in server.files.lock().unwrap().iter_mut() {
+        if path.starts_with("blobs/") && bytes.len() == LARGE_BYTES {
+            bytes.push(0);
+        }
+    }
+    refused(&board, "blob-mismatch");
+}
+
+#[test]
+fn content_that_rots_in_the_store_is_noticed_and_fetched_anew() {
+    let (_server, board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Discard));
+    for entry in fs::read_dir(board.store().join("blobs")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if bytes.len() == LARGE_BYTES {
+            bytes[7] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    refused(&board, "blob-mismatch");
+    assert_eq!(done(&tell(&mut board.updater(), &STAGE)), Some(v(2)));
+}
+
+#[test]
+fn server_that_stops_for_good_is_refused_and_one_that_stumbles_is_not() {
+    let (server, board) = setup(&[1, 2]);
+    *server.fault.lock().unwrap() = Fault::Cut("blobs/", u32::MAX);
+    assert!(refused(&board, "network").contains("it stopped after"));
+    *server.fault.lock().unwrap() = Fault::Cut("blobs/", 2);
+    assert_eq!(done(&tell(&mut board.updater(), &STAGE)), Some(v(2)));
+}
+
+#[test]
+fn absent_server_is_refused() {
+    let (server, mut board) = setup(&[1, 2]);
+    server.files.lock().unwrap().clear();
+    refused(&board, "network");
+    board.source.url = "http://127.0.0.1:1/repo".into();
+    refused(&board, "network");
+}
+
+#[test]
+fn full_state_is_refused_before_anything_is_fetched() {
+    let (server, mut board) = setup(&[1, 2]);
+    board.spare_bytes = u64::MAX / 2;
+    let message = refused(&board, "space");
+    assert!(message.contains("bytes free and"), "{message}");
+    assert!(!server.requests.lock().unwrap().iter().any(|path| path.starts_with("blobs/")));
+}
+
+#[test]
+fn state_that_fills_up_meanwhile_is_refused_and_nothing_is_left() {
+    let (server, board) = setup(&[1, 2]);
+    let store = board.store();
+    if let Err(err) = mount::mount("tmpfs", &store, "tmpfs", MountFlags::empty(), "size=768k") {
+        println!("skipped: cannot mount a small tmpfs: {err}");
+        return;
+    }
+    let filler = store.join("someone-else");
+    let fill = move || {
+        // Until not one more page fits.
+        let mut file = fs::File::create(&filler).unwrap();
+        while std::io::Write::write(&mut file, &[0u8; 4096]).is_ok_and(|n| n > 0) {}
+    };
+    *server.fault.lock().unwrap() = Fault::Before("blobs/", Arc::new(fill));
+    let message = refused(&board, "space");
+    assert!(message.contains("the state partition"), "{message}");
+    mount::umount_lazy(&store).unwrap();
+}
+
+#[test]
+fn staged_image_that_rots_is_not_armed() {
+    let (_server, board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    let mut bytes = fs::read(board.linux().join(".new")).unwrap();
+    bytes[2000] ^= 1;
+    fs::write(board.linux().join(".new"), bytes).unwrap();
+    let reply = tell(&mut updater, &UpdateCommand::Activate { to: v(2) });
+    assert_eq!(kind(&reply), "esp");
+    assert_eq!(board.seen.reboots.load(Ordering::Relaxed), 0);
+    assert!(!board.names().iter().any(|name| name.starts_with("goblinux_2")));
+    assert_eq!(board.boot_record().pending, None);
+    assert_eq!(board.status().update.phase, UpdatePhase::Idle);
+    done(&tell(&mut updater, &STAGE));
+    assert_eq!(done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) })), Some(v(2)));
+}
+
+#[test]
+fn foreign_or_damaged_stored_metadata_begins_anew() {
+    let (_server, board) = setup(&[1, 2]);
+    for garbage in ["", "{}", "not json"] {
+        fs::write(board.store().join("trusted.json"), garbage).unwrap();
+        assert_eq!(done(&tell(&mut board.updater(), &UpdateCommand::Check)), Some(v(2)));
+    }
+}
+
+#[test]
+fn board_without_record_or_source_says_so() {
+    let (_server, board) = setup(&[1, 2]);
+    let mut env = board.env(false);
+    env.record = None;
+    assert_eq!(kind(&tell(&mut goblin_agent_update::Updater::start(env), &STAGE)), "esp");
+    let mut env = board.env(false);
+    env.source = None;
+    assert_eq!(kind(&tell(&mut goblin_agent_update::Updater::start(env), &STAGE)), "not-found");
+}

@@ -1,0 +1,376 @@
+//! PID 1's control socket: one request line in, reply lines out. Every buffer has a limit, and nobody
+//! who reads slowly makes PID 1 wait.
+//!
+//! Log lines are copied from the ring only when there is room in the connection's buffer, so that a slow
+//! reader costs no memory: what the ring drops before the reader takes it is a gap in the numbers.
+
+use crate::log_ring::LogRing;
+use crate::supervise::Supervisor;
+use goblin_core_types::{InitReply, InitRequest, LogFilter};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Connections at one time; more are closed at once.
+pub const CONNECTIONS_MAX: usize = 16;
+/// Longest request in bytes.
+const REQUEST_BYTES_MAX: usize = 4096;
+/// Replies waiting for a slow reader, in bytes; log lines wait in the ring instead.
+const OUT_BYTES_MAX: usize = 64 * 1024;
+
+/// The listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+}
+
+impl Listener {
+    /// Listens at a path; what was there before is replaced. Only root may connect.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match std::fs::remove_file(path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+            _ => {}
+        }
+        let old_mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+        let bound = rustix::net::bind(&socket, &SocketAddrUnix::new(path)?);
+        rustix::process::umask(old_mask);
+        bound?;
+        rustix::net::listen(&socket, 8)?;
+        Ok(Self { socket })
+    }
+
+    /// The next connection, if one waits.
+    pub fn accept(&self) -> Option<OwnedFd> {
+        rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).ok()
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What a connection shall be told, by the owner of the state.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    /// The log.
+    pub ring: &'a LogRing,
+    /// Every unit, and the verdict over a trial.
+    pub supervisor: &'a Supervisor,
+    /// When PID 1 began.
+    pub start_ms: u64,
+}
+
+/// What a connection wants from the owner.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Nothing.
+    None,
+    /// A reboot, and why.
+    Reboot(String),
+    /// A power-off, and why.
+    PowerOff(String),
+}
+
+#[derive(Debug)]
+enum Talk {
+    /// The request is not whole yet.
+    Reading(Vec<u8>),
+    /// Log lines from this number on.
+    Logs { next_seq: u64, until_seq: Option<u64>, unit: Option<String> },
+    /// Everything was said; the rest of the buffer goes out.
+    Ending,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+    talk: Talk,
+    out: Vec<u8>,
+    broken: bool,
+}
+
+impl Connection {
+    /// A connection that has said nothing yet.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self { socket, talk: Talk::Reading(Vec::new()), out: Vec::new(), broken: false }
+    }
+
+    /// True when it can be closed.
+    pub fn is_over(&self) -> bool {
+        self.broken || (matches!(self.talk, Talk::Ending) && self.out.is_empty())
+    }
+
+    /// Reads what came, answers a whole request.
+    pub fn readable(&mut self, answers: &Answers<'_>) -> Wish {
+        let mut room = [0u8; 1024];
+        let mut wish = Wish::None;
+        loop {
+            match rustix::io::read(&self.socket, &mut room) {
+                // A reader that closed its sending half may still read; one that is gone shows itself
+                // when something is sent.
+                Ok(0) => {
+                    self.broken =
+                        matches!(self.talk, Talk::Reading(_) | Talk::Logs { until_seq: None, .. });
+                    break;
+                }
+                Ok(count) => match self.take(room.get(..count).unwrap_or_default(), answers) {
+                    Wish::None => {}
+                    other => wish = other,
+                },
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(_) => {
+                    self.broken = true;
+                    break;
+                }
+            }
+        }
+        wish
+    }
+
+    fn take(&mut self, bytes: &[u8], answers: &Answers<'_>) -> Wish {
+        // After the request the reader has nothing more to say.
+        let Talk::Reading(request) = &mut self.talk else { return Wish::None };
+        let room = REQUEST_BYTES_MAX.saturating_sub(request.len());
+        request.extend_from_slice(bytes.get(..bytes.len().min(room)).unwrap_or_default());
+        let Some(line) = request.split_inclusive(|byte| *byte == b'\n').next() else {
+            return Wish::None;
+        };
+        if !line.ends_with(b"\n") {
+            if room < bytes.len() {
+                self.refuse(format!("the request is longer than {REQUEST_BYTES_MAX} bytes"));
+            }
+            return Wish::None;
+        }
+        match serde_json::from_slice::<InitRequest>(line) {
+            Ok(request) => self.answer(request, answers),
+            Err(err) => {
+                self.refuse(format!("not a request this release knows: {err}"));
+                Wish::None
+            }
+        }
+    }
+
+    fn answer(&mut self, request: InitRequest, answers: &Answers<'_>) -> Wish {
+        self.talk = Talk::Ending;
+        match request {
+            InitRequest::Units => {
+                self.reply(&InitReply::Units {
+                    units: answers.supervisor.statuses(),
+                    init_start_ms: answers.start_ms,
+                    trial: answers.supervisor.trial_open(),
+                    dropped_lines: answers.ring.dropped(),
+                });
+                Wish::None
+            }
+            InitRequest::Logs(LogFilter { unit, follow, lines_max }) => {
+                let count_max = usize::try_from(lines_max).unwrap_or(usize::MAX);
+                self.talk = Talk::Logs {
+                    next_seq: answers.ring.seq_of_newest(count_max, unit.as_deref()),
+                    until_seq: (!follow).then(|| answers.ring.next_seq()),
+                    unit,
+                };
+                Wish::None
+            }
+            InitRequest::Reboot { reason } => {
+                self.reply(&InitReply::Done);
+                Wish::Reboot(reason)
+            }
+            InitRequest::PowerOff { reason } => {
+                self.reply(&InitReply::Done);
+                Wish::PowerOff(reason)
+            }
+        }
+    }
+
+    fn refuse(&mut self, message: String) {
+        self.talk = Talk::Ending;
+        self.reply(&InitReply::Refused { message });
+    }
+
+    fn reply(&mut self, reply: &InitReply) {
+        if let Ok(line) = serde_json::to_vec(reply) {
+            self.out.extend_from_slice(&line);
+            self.out.push(b'\n');
+        }
+    }
+
+    /// Fills the buffer from the ring and sends what the reader takes.
+    pub fn pump(&mut self, ring: &LogRing) {
+        loop {
+            self.fill(ring);
+            if self.out.is_empty() || self.broken {
+                return;
+            }
+            match rustix::net::send(&self.socket, &self.out, rustix::net::SendFlags::NOSIGNAL) {
+                Ok(count) => drop(self.out.drain(..count.min(self.out.len()))),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(_) => self.broken = true,
+            }
+        }
+    }
+
+    fn fill(&mut self, ring: &LogRing) {
+        while self.out.len() < OUT_BYTES_MAX {
+            let Talk::Logs { next_seq, until_seq, unit } = &mut self.talk else { return };
+            let line = ring.at_or_after(*next_seq, unit.as_deref());
+            match line.filter(|line| until_seq.is_none_or(|until| line.seq < until)) {
+                Some(line) => {
+                    *next_seq = line.seq.saturating_add(1);
+                    let reply = InitReply::Line(line.clone());
+                    self.reply(&reply);
+                }
+                None if until_seq.is_some() => {
+                    self.talk = Talk::Ending;
+                    self.reply(&InitReply::Done);
+                }
+                None => {
+                    *next_seq = ring.next_seq();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervise::Boot;
+    use goblin_core_types::LogLevel;
+    use std::io::{BufRead, Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (Connection::new(ours.into()), theirs)
+    }
+
+    fn ask(connection: &mut Connection, peer: &mut UnixStream, text: &str, ring: &LogRing) -> Wish {
+        peer.write_all(text.as_bytes()).unwrap();
+        let supervisor = Supervisor::new(vec![], vec![], Boot { trial: true, start_ms: 5 });
+        let wish = connection.readable(&Answers { ring, supervisor: &supervisor, start_ms: 5 });
+        connection.pump(ring);
+        wish
+    }
+
+    fn arrived(peer: &mut UnixStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Ends with an error when nothing more is there; what was read stays.
+        let _ = peer.read_to_end(&mut bytes);
+        bytes
+    }
+
+    fn parsed(bytes: &[u8]) -> Vec<InitReply> {
+        bytes.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+    }
+
+    fn replies(peer: &mut UnixStream) -> Vec<InitReply> {
+        parsed(&arrived(peer))
+    }
+
+    fn ring(count: usize) -> LogRing {
+        let mut ring = LogRing::new(1 << 20);
+        for number in 0..count {
+            ring.push(0, if number % 2 == 0 { "a" } else { "b" }, LogLevel::Info, &"x".repeat(100));
+        }
+        ring
+    }
+
+    #[test]
+    fn a_request_in_pieces_is_answered_once() {
+        let (mut connection, mut peer) = pair();
+        let ring = ring(0);
+        assert_eq!(ask(&mut connection, &mut peer, "{\"op\":\"un", &ring), Wish::None);
+        assert!(!connection.is_over());
+        ask(&mut connection, &mut peer, "its\"}\n{\"op\":\"units\"}\n", &ring);
+        assert!(connection.is_over());
+        let replies = replies(&mut peer);
+        assert!(matches!(
+            replies.as_slice(),
+            [InitReply::Units { init_start_ms: 5, trial: true, .. }]
+        ));
+    }
+
+    #[test]
+    fn nonsense_and_floods_are_refused() {
+        for text in ["what\n".to_owned(), "x".repeat(5000), "{\"op\":\"dance\"}\n".into()] {
+            let (mut connection, mut peer) = pair();
+            ask(&mut connection, &mut peer, &text, &ring(0));
+            assert!(connection.is_over(), "{text}");
+            assert!(matches!(replies(&mut peer).as_slice(), [InitReply::Refused { .. }]));
+        }
+    }
+
+    #[test]
+    fn reboot_is_handed_to_the_owner() {
+        let (mut connection, mut peer) = pair();
+        let wish =
+            ask(&mut connection, &mut peer, "{\"op\":\"reboot\",\"reason\":\"r\"}\n", &ring(0));
+        assert_eq!(wish, Wish::Reboot("r".into()));
+        assert_eq!(replies(&mut peer), [InitReply::Done]);
+    }
+
+    #[test]
+    fn a_listing_ends_and_a_slow_reader_costs_little() {
+        let (mut connection, mut peer) = pair();
+        let mut ring = ring(4000);
+        ask(&mut connection, &mut peer, "{\"op\":\"logs\",\"unit\":\"a\"}\n", &ring);
+        let mut got = Vec::new();
+        for _ in 0..1000 {
+            assert!(connection.out.len() < OUT_BYTES_MAX + 2048);
+            got.extend(arrived(&mut peer));
+            // Lines that come after the request are not part of the listing.
+            ring.push(0, "a", LogLevel::Info, "late");
+            connection.pump(&ring);
+            if connection.is_over() {
+                break;
+            }
+        }
+        got.extend(arrived(&mut peer));
+        let got = parsed(&got);
+        assert_eq!(got.len(), 2001);
+        assert_eq!(got.last(), Some(&InitReply::Done));
+    }
+
+    #[test]
+    fn followers_get_new_lines_until_they_leave() {
+        let (mut connection, mut peer) = pair();
+        let mut ring = ring(10);
+        ask(
+            &mut connection,
+            &mut peer,
+            "{\"op\":\"logs\",\"follow\":true,\"lines_max\":2}\n",
+            &ring,
+        );
+        assert_eq!(replies(&mut peer).len(), 2);
+        ring.push(0, "c", LogLevel::Warn, "new");
+        connection.pump(&ring);
+        assert!(
+            matches!(replies(&mut peer).as_slice(), [InitReply::Line(line)] if line.text == "new")
+        );
+        drop(peer);
+        ring.push(0, "c", LogLevel::Warn, "new");
+        connection.pump(&ring);
+        assert!(connection.is_over());
+    }
+}

@@ -1,0 +1,332 @@
+//! What init writes to the boot record: how far this boot came and why an earlier one ended.
+//!
+//! preinit writes by itself; PID 1 has it written by a short-lived child (`goblin-init record JOB`), so
+//! that a slow or dead system disk never stops it.
+
+use goblin_core_types::{
+    Attempt, AttemptStage, BootRecord, FailReason, LAST_LINES_MAX, Version, paths,
+};
+use goblin_sys::{efivar, files, record};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
+
+/// Where the kernel offers what it saved of an earlier panic.
+pub const PSTORE: &str = "/sys/fs/pstore";
+/// Longest record of an earlier panic read, in bytes.
+const PSTORE_BYTES_MAX: usize = 64 * 1024;
+/// Most files of earlier panics looked at.
+const PSTORE_FILES_MAX: usize = 256;
+/// Longest description of the release.
+const RELEASE_BYTES_MAX: usize = 64 * 1024;
+/// Longest message of a failure, in bytes.
+const MESSAGE_BYTES_MAX: usize = 240;
+
+/// What the child of PID 1 shall write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "job", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Job {
+    /// PID 1 runs: this boot came as far as [`AttemptStage::Init`]; what an earlier panic left behind is
+    /// collected.
+    Start {
+        /// Number of the attempt that preinit opened; absent when it could not.
+        boot: Option<u64>,
+    },
+    /// Every role check passed.
+    Healthy,
+    /// The trial failed.
+    Fail {
+        /// Why.
+        reason: FailReason,
+        /// The newest lines of the log.
+        last_lines: Vec<String>,
+    },
+}
+
+/// Does a job. Nothing happens on a board that was not started by the boot loader.
+///
+/// # Errors
+/// The disk's.
+pub fn run(job: Job) -> io::Result<()> {
+    let Some(partition) = record::find()? else { return Ok(()) };
+    match job {
+        Job::Start { boot } => {
+            let panic = collect_panic(Path::new(PSTORE));
+            let version = running_version();
+            let trial = efivar::loader_boot_count_path().is_some();
+            partition.update(|record| {
+                started(record, boot, version, trial);
+                if let Some(panic) = &panic {
+                    blame_panic(record, panic);
+                }
+            })?;
+            // Only now: a power cut before this line leaves the panic for the next boot.
+            if panic.is_some() {
+                clear_panics(Path::new(PSTORE));
+            }
+            Ok(())
+        }
+        Job::Healthy => partition.update(|record| {
+            if let Some(attempt) = record.attempts.last_mut() {
+                attempt.stage = AttemptStage::Healthy;
+            }
+        }),
+        Job::Fail { reason, last_lines } => {
+            partition.update(|record| fail(record, reason, last_lines))
+        }
+    }
+}
+
+/// preinit runs: opens a new attempt, and closes the last one where it was a trial that ended without a
+/// word.
+pub fn begin_attempt(record: &mut BootRecord, version: Version, trial: bool, at_unix_s: u64) {
+    if let Some(last) = record.attempts.last_mut()
+        && last.trial
+        && last.fail.is_none()
+        && last.stage < AttemptStage::Healthy
+    {
+        last.fail = Some(FailReason::Stopped { after: last.stage });
+    }
+    record.boot_count = record.boot_count.saturating_add(1);
+    record.attempts.push(Attempt {
+        version,
+        boot: record.boot_count,
+        trial,
+        stage: AttemptStage::Preinit,
+        fail: None,
+        last_lines: Vec::new(),
+        at_unix_s,
+    });
+}
+
+/// PID 1 runs. The base image knows its version better than the loader's file name did. Where preinit
+/// could not reach the record (`boot` is not the last attempt), this boot is entered now.
+fn started(record: &mut BootRecord, boot: Option<u64>, version: Option<Version>, trial: bool) {
+    if boot.is_none() || record.attempts.last().map(|last| last.boot) != boot {
+        begin_attempt(record, version.unwrap_or(UNKNOWN), trial, now_unix_s());
+    }
+    if let Some(attempt) = record.attempts.last_mut() {
+        attempt.version = version.unwrap_or(attempt.version);
+        attempt.stage = attempt.stage.max(AttemptStage::Init);
+    }
+}
+
+/// The present attempt failed. The first reason stays: later ones follow from it.
+pub fn fail(record: &mut BootRecord, reason: FailReason, last_lines: Vec<String>) {
+    if let Some(attempt) = record.attempts.last_mut()
+        && attempt.fail.is_none()
+    {
+        attempt.fail = Some(reason);
+        attempt.last_lines = last_lines;
+    }
+}
+
+/// The version of a board whose release cannot be read.
+pub const UNKNOWN: Version = Version::new(0, 0, 0);
+
+/// The release of the base image.
+pub fn running_version() -> Option<Version> {
+    #[derive(Deserialize)]
+    struct Release {
+        version: Version,
+    }
+    let bytes = files::read_bounded(Path::new(paths::RELEASE), RELEASE_BYTES_MAX).ok()?;
+    serde_json::from_slice::<Release>(&bytes).ok().map(|release| release.version)
+}
+
+/// The version in the name of a UKI: `goblinux_VERSION[+COUNTER].efi`.
+pub fn version_of_entry(entry: &str) -> Option<Version> {
+    let name = entry.rsplit(['/', '\\']).next()?.to_ascii_lowercase();
+    let name = name.strip_prefix("goblinux_")?;
+    let name = name.strip_suffix(".efi").unwrap_or(name);
+    name.split('+').next()?.parse().ok()
+}
+
+/// Seconds since 1970 by the board's clock.
+pub fn now_unix_s() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// What an earlier panic left behind.
+#[derive(Debug, PartialEq, Eq)]
+struct Panic {
+    message: String,
+    last_lines: Vec<String>,
+}
+
+/// The boot before this one panicked.
+fn blame_panic(record: &mut BootRecord, panic: &Panic) {
+    // The last attempt is this boot.
+    let Some(previous) = record.attempts.iter_mut().rev().nth(1) else { return };
+    // A verdict by PID 1 came before the panic and says more; a silent stop says less.
+    if !matches!(previous.fail, None | Some(FailReason::Stopped { .. })) {
+        return;
+    }
+    previous.fail = Some(FailReason::Panic { message: panic.message.clone() });
+    previous.last_lines.clone_from(&panic.last_lines);
+}
+
+fn panic_files(pstore: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(pstore).into_iter().flatten().flatten().take(PSTORE_FILES_MAX);
+    let mut files: Vec<_> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("dmesg-"))
+        .map(|entry| entry.path())
+        .collect();
+    files.sort();
+    files
+}
+
+fn clear_panics(pstore: &Path) {
+    for file in panic_files(pstore) {
+        // What stays is collected again at the next boot and blamed on the wrong one at worst.
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+/// The lines of the newest panic. The kernel cuts its log into parts, each with a line `Panic#1 Part2`
+/// (or `Oops#..`) on top; part 1 holds the newest lines.
+fn collect_panic(pstore: &Path) -> Option<Panic> {
+    let mut parts: Vec<(u32, Vec<String>)> = Vec::new();
+    for file in panic_files(pstore) {
+        let Ok(bytes) = files::read_bounded(&file, PSTORE_BYTES_MAX) else { continue };
+        let text = String::from_utf8_lossy(&bytes);
+        let mut lines = text.lines();
+        let head = lines.next().unwrap_or_default();
+        if !head.starts_with("Panic#") {
+            continue;
+        }
+        let part =
+            head.rsplit("Part").next().and_then(|number| number.trim().parse().ok()).unwrap_or(1);
+        parts.push((part, lines.map(without_stamp).collect()));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    parts.sort_by_key(|(part, _)| std::cmp::Reverse(*part));
+    let lines: Vec<String> = parts.into_iter().flat_map(|(_, lines)| lines).collect();
+    let is_message = |line: &&String| line.contains("Kernel panic - not syncing");
+    let place = lines.iter().rposition(|line| is_message(&line));
+    let mut message =
+        place.and_then(|place| lines.get(place)).cloned().unwrap_or_else(|| "panic".into());
+    message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+    // What came before the panic says more than the registers after it.
+    let end = place.map_or(lines.len(), |place| place.saturating_add(1));
+    let first = end.saturating_sub(LAST_LINES_MAX);
+    let last_lines = lines.get(first..end).unwrap_or_default().to_vec();
+    Some(Panic { message, last_lines })
+}
+
+/// A line of the kernel's log without `<4>[   12.345678] `.
+fn without_stamp(line: &str) -> String {
+    let line =
+        line.strip_prefix('<').and_then(|rest| rest.split_once('>')).map_or(line, |(_, rest)| rest);
+    let line = line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+        .map_or(line, |(_, rest)| rest);
+    line.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record_after(trial: bool, stage: AttemptStage, fail: Option<FailReason>) -> BootRecord {
+        let mut record = BootRecord::default();
+        begin_attempt(&mut record, Version::new(2, 0, 0), trial, 7);
+        let last = record.attempts.last_mut().unwrap();
+        last.stage = stage;
+        last.fail = fail;
+        begin_attempt(&mut record, Version::new(1, 0, 0), false, 9);
+        record
+    }
+
+    #[test]
+    fn entries_name_their_version() {
+        assert_eq!(version_of_entry("goblinux_2+3.efi"), Some(Version::new(2, 0, 0)));
+        assert_eq!(
+            version_of_entry("/EFI/Linux/goblinux_2026.11+2-1.efi"),
+            Some(Version::new(2026, 11, 0))
+        );
+        assert_eq!(version_of_entry("GOBLINUX_3.EFI"), Some(Version::new(3, 0, 0)));
+        assert_eq!(version_of_entry("other.efi"), None);
+    }
+
+    #[test]
+    fn only_a_trial_that_ended_early_was_stopped() {
+        let stopped = record_after(true, AttemptStage::Init, None);
+        let reason = FailReason::Stopped { after: AttemptStage::Init };
+        assert_eq!(stopped.attempts[0].fail, Some(reason));
+        assert_eq!(stopped.boot_count, 2);
+        assert_eq!(record_after(true, AttemptStage::Healthy, None).attempts[0].fail, None);
+        assert_eq!(record_after(false, AttemptStage::Init, None).attempts[0].fail, None);
+    }
+
+    #[test]
+    fn a_panic_explains_a_silent_stop_but_not_a_verdict() {
+        let panic = Panic { message: "m".into(), last_lines: vec!["l".into()] };
+        let mut record = record_after(true, AttemptStage::Init, None);
+        blame_panic(&mut record, &panic);
+        assert_eq!(record.attempts[0].fail, Some(FailReason::Panic { message: "m".into() }));
+        let verdict = FailReason::HandOver { message: "x".into() };
+        let mut record = record_after(true, AttemptStage::Init, Some(verdict.clone()));
+        blame_panic(&mut record, &panic);
+        assert_eq!(record.attempts[0].fail, Some(verdict));
+        blame_panic(&mut BootRecord::default(), &panic);
+    }
+
+    #[test]
+    fn parts_of_a_panic_are_joined_oldest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        put(
+            "dmesg-efi_pstore-1",
+            "Panic#1 Part1\n<3>[  1.5] goblin-init: panicked\n<0>[    2.0] Kernel panic - not syncing: Attempted to kill init!\n<4>[ 2.1] Call Trace:\n",
+        );
+        put("dmesg-efi_pstore-2", "Panic#1 Part2\n<6>[  1.0] early\n");
+        put("dmesg-efi_pstore-3", "Oops#1 Part1\n<6>[  1.0] not this\n");
+        let panic = collect_panic(dir.path()).unwrap();
+        assert_eq!(panic.message, "Kernel panic - not syncing: Attempted to kill init!");
+        assert_eq!(panic.last_lines, ["early", "goblin-init: panicked", panic.message.as_str()]);
+        clear_panics(dir.path());
+        assert_eq!(collect_panic(dir.path()), None);
+    }
+
+    #[test]
+    fn the_first_reason_stays() {
+        let mut record = BootRecord::default();
+        begin_attempt(&mut record, UNKNOWN, true, 0);
+        started(&mut record, Some(1), Some(Version::new(4, 0, 0)), true);
+        fail(&mut record, FailReason::HandOver { message: "1".into() }, vec!["a".into()]);
+        fail(&mut record, FailReason::HandOver { message: "2".into() }, vec![]);
+        let attempt = record.attempts.last().unwrap();
+        assert_eq!((attempt.version, attempt.stage), (Version::new(4, 0, 0), AttemptStage::Init));
+        assert_eq!(attempt.last_lines, ["a"]);
+    }
+
+    #[test]
+    fn a_boot_that_preinit_missed_is_entered_by_pid_1() {
+        let mut record = record_after(false, AttemptStage::Healthy, None);
+        started(&mut record, None, None, true);
+        started(&mut record, Some(3), None, true);
+        let boots: Vec<_> =
+            record.attempts.iter().map(|attempt| (attempt.boot, attempt.trial)).collect();
+        assert_eq!(boots, [(1, false), (2, false), (3, true)]);
+        assert_eq!(record.attempts[1].stage, AttemptStage::Preinit);
+        assert_eq!(record.attempts[2].stage, AttemptStage::Init);
+    }
+
+    #[test]
+    fn jobs_survive_the_command_line() {
+        let job = Job::Fail {
+            reason: FailReason::Unhealthy { checks: vec!["net: \u{fc}".into()], deadline_s: 3 },
+            last_lines: vec!["x".into()],
+        };
+        let text = serde_json::to_string(&job).unwrap();
+        assert_eq!(serde_json::from_str::<Job>(&text).unwrap(), job);
+        let start = Job::Start { boot: Some(3) };
+        assert_eq!(serde_json::to_string(&start).unwrap(), r#"{"job":"start","boot":3}"#);
+    }
+}

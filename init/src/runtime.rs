@@ -1,0 +1,496 @@
+//! PID 1's loop: one thread, one epoll. Turns what the kernel reports into events of the supervisor and
+//! the supervisor's actions into system calls. Nothing here decides, and nothing here waits for a unit, a
+//! reader or a disk; only the very end ([`crate::ending`]) does, with limits.
+
+mod act;
+
+use crate::control::{Answers, CONNECTIONS_MAX, Connection, Listener, Wish};
+use crate::finish::{signal_all, signal_one};
+use crate::kmsg::{KernelLog, KernelRecord, Kmsg};
+use crate::log_ring::{Lines, LogRing, RING_BYTES_MAX, understand};
+use crate::power::PowerButton;
+use crate::record::Job;
+use crate::shutdown::How;
+use crate::spawn::{self, Child, Program, Started};
+use crate::supervise::{Action, Event, Exit, Supervisor, UnitIndex};
+use crate::ending;
+use goblin_core_types::{FailReason, LAST_LINES_MAX, LogLevel, Notify, Role, UnitPhase, paths};
+use goblin_sys::files;
+use goblin_sys::watchdog::Watchdog;
+use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::epoll;
+use rustix::process::{Signal, WaitOptions};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// The watchdog is fed this often, in milliseconds; far below its timeout.
+const FEED_MS: u64 = 10_000;
+/// Events taken from the kernel at once.
+const EVENTS_MAX: usize = 32;
+/// Bytes read from one pipe before others have their turn.
+const PIPE_TURN_BYTES: usize = 64 * 1024;
+/// Records of the kernel's log taken before others have their turn.
+const KERNEL_TURN_RECORDS: usize = 64;
+/// Units start when the record says that PID 1 runs, or after this time, in milliseconds.
+const START_PATIENCE_MS: u64 = 5_000;
+/// Name under which PID 1 writes to the log.
+const INIT: &str = "init";
+
+/// Something that can become ready.
+#[derive(Debug)]
+enum Source {
+    Signals(SignalFd),
+    Listener(Listener),
+    Connection(Connection),
+    /// Output of a unit, or of a child that is no unit.
+    Log {
+        unit: String,
+        index: Option<UnitIndex>,
+        pipe: OwnedFd,
+        lines: Lines,
+    },
+    Notify {
+        index: UnitIndex,
+        pipe: OwnedFd,
+        lines: Lines,
+    },
+    Status {
+        index: UnitIndex,
+        pipe: OwnedFd,
+    },
+    Power(PowerButton),
+    Kernel(KernelLog),
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Signals(fd) => fd.as_fd(),
+            Self::Listener(fd) => fd.as_fd(),
+            Self::Connection(fd) => fd.as_fd(),
+            Self::Log { pipe, .. } | Self::Notify { pipe, .. } | Self::Status { pipe, .. } => {
+                pipe.as_fd()
+            }
+            Self::Power(fd) => fd.as_fd(),
+            Self::Kernel(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// Everything PID 1 holds.
+#[derive(Debug)]
+pub struct Runtime {
+    epoll: OwnedFd,
+    sources: BTreeMap<u64, Source>,
+    next_token: u64,
+    supervisor: Supervisor,
+    /// Log of the board.
+    pub ring: LogRing,
+    /// PID 1's words in the kernel's log.
+    pub kmsg: Kmsg,
+    /// The armed watchdog.
+    pub watchdog: Option<Watchdog>,
+    fed_ms: u64,
+    start_ms: u64,
+    /// The board was started by the loader, so there is a boot record.
+    has_record: bool,
+    jobs: VecDeque<Job>,
+    /// Process that writes the boot record, and whether the end of a failed trial waits for it.
+    job: Option<(u32, bool)>,
+    /// Units start when this has passed, or when the first job is done.
+    start_at_ms: Option<u64>,
+    finish: Option<How>,
+    /// First line of each unit that was not shown with a failure yet.
+    shown_seq: BTreeMap<UnitIndex, u64>,
+}
+
+/// Milliseconds since the kernel started.
+pub fn now_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let millis = u64::try_from(now.tv_nsec).unwrap_or(0).checked_div(1_000_000).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(millis)
+}
+
+impl Runtime {
+    /// Opens everything the loop listens to.
+    ///
+    /// # Errors
+    /// When there is no epoll or signalfd: then there can be no PID 1.
+    pub fn new(supervisor: Supervisor, start_ms: u64, has_record: bool) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut runtime = Self {
+            epoll,
+            sources: BTreeMap::new(),
+            next_token: 1,
+            supervisor,
+            ring: LogRing::new(RING_BYTES_MAX),
+            kmsg: Kmsg::open(),
+            watchdog: None,
+            fed_ms: start_ms,
+            start_ms,
+            has_record,
+            jobs: VecDeque::new(),
+            job: None,
+            start_at_ms: None,
+            finish: None,
+            shown_seq: BTreeMap::new(),
+        };
+        let signals: SigSet =
+            [NixSignal::SIGCHLD, NixSignal::SIGINT, NixSignal::SIGTERM, NixSignal::SIGPWR]
+                .into_iter()
+                .collect();
+        signals.thread_block()?;
+        let signals =
+            SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        runtime.add(Source::Signals(signals))?;
+        for button in PowerButton::find() {
+            runtime.add(Source::Power(button))?;
+        }
+        if let Some(log) = KernelLog::open() {
+            runtime.add(Source::Kernel(log))?;
+        }
+        match Listener::bind(Path::new(paths::INIT_SOCKET)) {
+            Ok(listener) => drop(runtime.add(Source::Listener(listener))?),
+            Err(err) => runtime.log(LogLevel::Error, &format!("{}: {err}", paths::INIT_SOCKET)),
+        }
+        Ok(runtime)
+    }
+
+    /// A line of PID 1's own in the log.
+    pub fn log(&mut self, level: LogLevel, text: &str) {
+        self.ring.push(now_ms(), INIT, level, text);
+    }
+
+    /// A line of PID 1's own in the log and on the console.
+    pub fn say(&mut self, level: LogLevel, text: &str) {
+        let now_ms = now_ms();
+        self.ring.push(now_ms, INIT, level, text);
+        self.kmsg.say(now_ms, &format!("goblin-init: {text}"));
+    }
+
+    /// Runs the board until its end.
+    pub fn run(mut self, attempt: Option<u64>) -> ! {
+        if self.has_record {
+            self.start_at_ms = Some(now_ms().saturating_add(START_PATIENCE_MS));
+            self.queue_job(Job::Start { boot: attempt });
+        } else {
+            self.event(Event::Start);
+        }
+        loop {
+            self.turn();
+            if let Some(how) = self.finish {
+                ending::end(self, how);
+            }
+        }
+    }
+
+    /// Waits for the kernel once and handles what it reports.
+    fn turn(&mut self) {
+        let now = now_ms();
+        let feed_ms = self.watchdog.as_ref().map(|_| self.fed_ms.saturating_add(FEED_MS));
+        let deadlines = [self.supervisor.next_deadline_ms(), feed_ms, self.start_at_ms];
+        let timeout = deadlines.into_iter().flatten().min().map(|deadline_ms| {
+            // A millisecond more than asked is late by nothing; a millisecond less is one turn too many.
+            let wait_ms = deadline_ms.saturating_sub(now).saturating_add(1);
+            rustix::time::Timespec::try_from(std::time::Duration::from_millis(wait_ms))
+                .unwrap_or_default()
+        });
+        let mut events: [epoll::Event; EVENTS_MAX] = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }; EVENTS_MAX];
+        // An error is an interruption; the deadlines are looked at all the same.
+        let count = epoll::wait(&self.epoll, &mut events, timeout.as_ref()).unwrap_or(0);
+        let tokens: Vec<u64> = events.iter().take(count).map(|event| event.data.u64()).collect();
+        for token in tokens {
+            self.ready(token);
+        }
+        let now = now_ms();
+        if self.start_at_ms.is_some_and(|at_ms| at_ms <= now) {
+            self.start_units();
+        }
+        self.event(Event::Tick);
+        self.feed(now);
+        for source in self.sources.values_mut() {
+            if let Source::Connection(connection) = source {
+                connection.pump(&self.ring);
+            }
+        }
+        self.sources.retain(|_, source| !matches!(source, Source::Connection(c) if c.is_over()));
+    }
+
+    fn feed(&mut self, now: u64) {
+        if let Some(watchdog) = &self.watchdog
+            && now.saturating_sub(self.fed_ms) >= FEED_MS
+        {
+            self.fed_ms = now;
+            if let Err(err) = watchdog.keepalive() {
+                self.log(LogLevel::Error, &format!("watchdog: {err}"));
+            }
+        }
+    }
+
+    fn add(&mut self, source: Source) -> io::Result<u64> {
+        let token = self.next_token;
+        self.next_token = token.saturating_add(1);
+        let flags = match source {
+            // Edge-triggered: told once when the reader takes more, instead of always.
+            Source::Connection(_) => {
+                epoll::EventFlags::IN
+                    | epoll::EventFlags::OUT
+                    | epoll::EventFlags::RDHUP
+                    | epoll::EventFlags::ET
+            }
+            _ => epoll::EventFlags::IN,
+        };
+        epoll::add(&self.epoll, &source, epoll::EventData::new_u64(token), flags)?;
+        self.sources.insert(token, source);
+        Ok(token)
+    }
+
+    /// A source is ready. It is taken out while it is handled, and dropped (and thereby closed) when it
+    /// is over.
+    fn ready(&mut self, token: u64) {
+        let Some(mut source) = self.sources.remove(&token) else { return };
+        let stays = self.handle(&mut source);
+        if stays {
+            self.sources.insert(token, source);
+        }
+    }
+
+    fn handle(&mut self, source: &mut Source) -> bool {
+        match source {
+            Source::Signals(signals) => {
+                while let Ok(Some(signal)) = signals.read_signal() {
+                    self.signal(i32::try_from(signal.ssi_signo).unwrap_or(0));
+                }
+                true
+            }
+            Source::Listener(listener) => {
+                while let Some(socket) = listener.accept() {
+                    self.connected(socket);
+                }
+                true
+            }
+            Source::Connection(connection) => {
+                self.talk(connection);
+                !connection.is_over()
+            }
+            Source::Log { unit, pipe, lines, .. } => self.read_log(unit, pipe, lines),
+            Source::Notify { index, pipe, lines } => self.read_notify(*index, pipe, lines),
+            Source::Status { index, pipe } => self.read_status(*index, pipe),
+            Source::Power(button) => {
+                if button.pressed() {
+                    self.event(Event::Shutdown(How::PowerOff, "power button".into()));
+                }
+                true
+            }
+            Source::Kernel(log) => {
+                for _ in 0..KERNEL_TURN_RECORDS {
+                    match log.read_next() {
+                        KernelRecord::Line(level, text) => {
+                            self.ring.push(now_ms(), "kernel", level, &text)
+                        }
+                        KernelRecord::Skipped => {}
+                        KernelRecord::Empty => break,
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: i32) {
+        match NixSignal::try_from(signal) {
+            Ok(NixSignal::SIGCHLD) => self.reap(),
+            Ok(NixSignal::SIGINT) => {
+                self.event(Event::Shutdown(How::Reboot, "ctrl-alt-del".into()))
+            }
+            Ok(NixSignal::SIGPWR) => {
+                self.event(Event::Shutdown(How::PowerOff, "power failure".into()))
+            }
+            Ok(NixSignal::SIGTERM) => self.event(Event::Shutdown(How::Reboot, "SIGTERM".into())),
+            _ => {}
+        }
+    }
+
+    /// Takes every dead child away, units and strangers alike.
+    pub fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let pid = pid.as_raw_pid().unsigned_abs();
+            let exit = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Status(code),
+                (None, Some(signal)) => Exit::Signal(signal),
+                // Stopped or continued: not an end.
+                (None, None) => continue,
+            };
+            if let Some(index) = self.supervisor.by_pid(pid) {
+                self.drain(index);
+                self.event(Event::Ended(index, exit));
+            } else if let Some((_, decides)) = self.job.take_if(|(job, _)| *job == pid) {
+                self.job_ended(exit, decides);
+            }
+        }
+    }
+
+    /// A unit's process is dead: its last words are read before its end is told, and pipes that only the
+    /// process itself used are closed.
+    fn drain(&mut self, of: UnitIndex) {
+        let tokens: Vec<u64> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| match source {
+                Source::Log { index, .. } => *index == Some(of),
+                Source::Notify { index, .. } | Source::Status { index, .. } => *index == of,
+                _ => false,
+            })
+            .map(|(token, _)| *token)
+            .collect();
+        for token in tokens {
+            self.ready(token);
+            if matches!(
+                self.sources.get(&token),
+                Some(Source::Notify { .. } | Source::Status { .. })
+            ) {
+                self.sources.remove(&token);
+            }
+        }
+    }
+
+    fn read_log(&mut self, unit: &str, pipe: &OwnedFd, lines: &mut Lines) -> bool {
+        let ring = &mut self.ring;
+        let mut take = |line: &str| {
+            let (level, text) = understand(line);
+            ring.push(now_ms(), unit, level, &text);
+        };
+        match read_pipe(pipe, |bytes| lines.take(bytes, &mut take)) {
+            PipeState::Open => true,
+            PipeState::Closed => {
+                lines.end(&mut take);
+                false
+            }
+        }
+    }
+
+    fn read_notify(&mut self, index: UnitIndex, pipe: &OwnedFd, lines: &mut Lines) -> bool {
+        let mut words = Vec::new();
+        let state = read_pipe(pipe, |bytes| {
+            lines.take(bytes, |line| words.push(serde_json::from_str::<Notify>(line)));
+        });
+        for word in words {
+            match word {
+                Ok(Notify::Ready) => self.event(Event::Ready(index)),
+                Ok(Notify::Status { text }) => self.event(Event::Said(index, text)),
+                Ok(Notify::Ping) => {}
+                Ok(Notify::TrialFailed { reason }) => self.event(Event::TrialFailed(reason)),
+                Err(err) => {
+                    let name = self.name(index);
+                    self.log(LogLevel::Warn, &format!("{name}: word not understood: {err}"));
+                }
+            }
+        }
+        // A unit may open and close its end as it likes; the source goes when the process does.
+        state == PipeState::Open
+    }
+
+    fn read_status(&mut self, index: UnitIndex, pipe: &OwnedFd) -> bool {
+        match spawn::explain(pipe.as_fd()) {
+            Started::Executed => self.event(Event::Executed(index)),
+            Started::Failed(why) => self.event(Event::NotStarted(index, why)),
+            Started::Unknown => return true,
+        }
+        false
+    }
+
+    fn connected(&mut self, socket: OwnedFd) {
+        let count =
+            self.sources.values().filter(|source| matches!(source, Source::Connection(_))).count();
+        // Dropping the socket closes it: the peer sees the end before an answer.
+        if count < CONNECTIONS_MAX
+            && let Err(err) = self.add(Source::Connection(Connection::new(socket)))
+        {
+            self.log(LogLevel::Warn, &format!("control connection: {err}"));
+        }
+    }
+
+    fn talk(&mut self, connection: &mut Connection) {
+        let wish = connection.readable(&Answers {
+            ring: &self.ring,
+            supervisor: &self.supervisor,
+            start_ms: self.start_ms,
+        });
+        connection.pump(&self.ring);
+        match wish {
+            Wish::None => {}
+            Wish::Reboot(why) => self.event(Event::Shutdown(How::Reboot, why)),
+            Wish::PowerOff(why) => self.event(Event::Shutdown(How::PowerOff, why)),
+        }
+    }
+
+    fn start_units(&mut self) {
+        if self.start_at_ms.take().is_some() {
+            self.event(Event::Start);
+        }
+    }
+
+    /// Hands an event to the supervisor and carries out what it wants, and what follows from that.
+    fn event(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            if let Event::Shutdown(how, why) = &event {
+                let word = if *how == How::Reboot { "reboot" } else { "power off" };
+                self.say(LogLevel::Info, &format!("{word}: {why}"));
+            }
+            for action in self.supervisor.step(now_ms(), event) {
+                events.extend(self.apply(action));
+            }
+        }
+    }
+
+    /// Reads everything that lies in the pipes; for the end, when the loop does not turn any more.
+    pub fn drain_logs(&mut self) {
+        let tokens: Vec<u64> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| matches!(source, Source::Log { .. }))
+            .map(|(token, _)| *token)
+            .collect();
+        for token in tokens {
+            self.ready(token);
+        }
+    }
+
+    /// Sends a signal to every other process.
+    pub fn signal_all(&self, signal: Signal) {
+        signal_all(signal);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum PipeState {
+    Open,
+    Closed,
+}
+
+/// Reads a pipe's content, not more than one turn's worth.
+fn read_pipe(pipe: &OwnedFd, mut on_bytes: impl FnMut(&[u8])) -> PipeState {
+    let mut room = [0u8; 4096];
+    let mut total = 0usize;
+    while total < PIPE_TURN_BYTES {
+        match rustix::io::read(pipe, &mut room) {
+            Ok(0) => return PipeState::Closed,
+            Ok(count) => {
+                on_bytes(room.get(..count).unwrap_or_default());
+                total = total.saturating_add(count);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return PipeState::Open,
+            Err(_) => return PipeState::Closed,
+        }
+    }
+    PipeState::Open
+}

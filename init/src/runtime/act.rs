@@ -1,0 +1,194 @@
+//! The supervisor's actions as system calls, and the children that write the boot record.
+
+use super::{INIT, Runtime, Source, now_ms};
+use crate::cgroup;
+use crate::finish::signal_one;
+use crate::log_ring::Lines;
+use crate::record::Job;
+use crate::spawn::{Child, Program};
+use crate::supervise::{Action, Event, Exit, UnitIndex};
+use goblin_core_types::{FailReason, LAST_LINES_MAX, LogLevel, Role, UnitPhase, paths};
+use goblin_sys::files;
+use rustix::process::Signal;
+use std::io;
+use std::path::Path;
+
+/// Jobs for the boot record that wait for the one before; more are dropped.
+const JOBS_MAX: usize = 8;
+/// Lines of a failed unit that go to the console.
+const FAILED_LINES_MAX: usize = 5;
+/// Longest role file.
+const ROLE_BYTES_MAX: usize = 64;
+
+impl Runtime {
+    pub(super) fn apply(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Spawn(index) => return Some(self.spawn(index)),
+            Action::Terminate(index) => {
+                if let Some(pid) = self.supervisor.pid(index) {
+                    signal_one(pid, Signal::TERM);
+                }
+            }
+            Action::Kill(index) => {
+                cgroup::kill(&self.name(index));
+                if let Some(pid) = self.supervisor.pid(index) {
+                    signal_one(pid, Signal::KILL);
+                }
+            }
+            Action::ReadRole => return Some(Event::RoleRead(read_role())),
+            Action::Changed(index) => self.tell(index),
+            Action::AllReady => self.say(LogLevel::Info, "ready"),
+            Action::Healthy { trial } => {
+                self.say(LogLevel::Info, if trial { "healthy: trial passed" } else { "healthy" });
+                self.queue_job(Job::Healthy);
+            }
+            Action::RecordFail(reason) => return self.record_fail(reason),
+            Action::Finish(how) => self.finish = Some(how),
+        }
+        None
+    }
+
+    pub(super) fn name(&self, index: UnitIndex) -> String {
+        self.supervisor.unit(index).map(|unit| unit.name.clone()).unwrap_or_default()
+    }
+
+    fn spawn(&mut self, index: UnitIndex) -> Event {
+        let Some(unit) = self.supervisor.unit(index) else {
+            return Event::NotStarted(index, "no such unit".into());
+        };
+        let name = unit.name.clone();
+        let child = Program::of_unit(unit).and_then(|program| program.start());
+        let pid = child.and_then(|Child { pid, log, notify, status }| {
+            let lines = Lines::default;
+            self.add(Source::Log { unit: name, index: Some(index), pipe: log, lines: lines() })?;
+            self.add(Source::Notify { index, pipe: notify, lines: lines() })?;
+            self.add(Source::Status { index, pipe: status })?;
+            Ok(pid)
+        });
+        match pid {
+            Ok(pid) => Event::Forked(index, pid),
+            Err(err) => Event::NotStarted(index, format!("not started: fork: {err}")),
+        }
+    }
+
+    /// A unit changed its phase: one line in the log, and the important ones on the console.
+    fn tell(&mut self, index: UnitIndex) {
+        let Some(status) = self.supervisor.status(index) else { return };
+        let (name, detail) = (&status.name, &status.detail);
+        match status.phase {
+            UnitPhase::Ready => self.say(LogLevel::Info, &format!("{name} ready")),
+            UnitPhase::BackOff => {
+                self.say(
+                    LogLevel::Warn,
+                    &format!("{name} back-off: {detail} (restarts {})", status.restarts),
+                );
+                self.tell_last_lines(index, name);
+            }
+            UnitPhase::Failed => {
+                self.say(LogLevel::Error, &format!("{name} failed: {detail}"));
+                self.tell_last_lines(index, name);
+            }
+            UnitPhase::Stopping => self.log(LogLevel::Info, &format!("{name} stopping: {detail}")),
+            UnitPhase::Off => self.log(LogLevel::Info, &format!("{name} off: {detail}")),
+            UnitPhase::Waiting | UnitPhase::Starting => {}
+        }
+    }
+
+    fn tell_last_lines(&mut self, index: UnitIndex, name: &str) {
+        let shown_seq = self.shown_seq.insert(index, self.ring.next_seq()).unwrap_or(0);
+        let new =
+            self.ring.newest(FAILED_LINES_MAX, Some(name)).filter(|line| line.seq >= shown_seq);
+        for line in new {
+            self.kmsg.say(now_ms(), &format!("goblin-init: {name} | {}", line.text));
+        }
+    }
+
+    fn record_fail(&mut self, reason: FailReason) -> Option<Event> {
+        self.say(LogLevel::Error, &format!("trial failed: {}", describe(&reason)));
+        let last_lines = self
+            .ring
+            .newest(LAST_LINES_MAX, None)
+            .map(|line| format!("{}: {}", line.unit, line.text))
+            .collect();
+        if !self.has_record {
+            return Some(Event::RecordWritten);
+        }
+        self.queue_job(Job::Fail { reason, last_lines });
+        None
+    }
+
+    pub(super) fn queue_job(&mut self, job: Job) {
+        if !self.has_record {
+            return;
+        }
+        if self.jobs.len() < JOBS_MAX {
+            self.jobs.push_back(job);
+        }
+        self.start_job();
+    }
+
+    /// Starts the next job, if none runs.
+    fn start_job(&mut self) {
+        while self.job.is_none()
+            && let Some(job) = self.jobs.pop_front()
+        {
+            let decides = matches!(job, Job::Fail { .. });
+            let started = serde_json::to_string(&job)
+                .map_err(io::Error::from)
+                .and_then(|job| self.helper(&["record".to_owned(), job]));
+            match started {
+                Ok(pid) => self.job = Some((pid, decides)),
+                Err(err) => self.log(LogLevel::Error, &format!("boot record: {err}")),
+            }
+        }
+    }
+
+    /// Starts this very program with other words; its output goes to the log.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn helper(&mut self, words: &[String]) -> io::Result<u32> {
+        let exec: Vec<String> =
+            std::iter::once("/proc/self/exe".to_owned()).chain(words.iter().cloned()).collect();
+        let child = Program::helper(&exec)?.start()?;
+        self.add(Source::Log {
+            unit: INIT.into(),
+            index: None,
+            pipe: child.log,
+            lines: Lines::default(),
+        })?;
+        Ok(child.pid)
+    }
+
+    pub(super) fn job_ended(&mut self, exit: Exit, decides: bool) {
+        if exit != Exit::Status(0) {
+            self.say(LogLevel::Error, &format!("boot record: child {exit}"));
+        }
+        self.start_units();
+        self.start_job();
+        if decides {
+            self.event(Event::RecordWritten);
+        }
+    }
+
+    /// True while the boot record is being written.
+    pub fn record_is_busy(&self) -> bool {
+        self.job.is_some()
+    }
+}
+
+/// The role that provisioning wrote down; a word that is no role is no role.
+fn read_role() -> Option<Role> {
+    let bytes = files::read_bounded(Path::new(paths::ROLE_FILE), ROLE_BYTES_MAX).ok()?;
+    String::from_utf8_lossy(&bytes).trim().parse().ok()
+}
+
+fn describe(reason: &FailReason) -> String {
+    match reason {
+        FailReason::Unhealthy { checks, deadline_s } => {
+            format!("unhealthy (deadline {deadline_s} s): {}", checks.join("; "))
+        }
+        FailReason::Stopped { after } => format!("stopped after {after:?}"),
+        FailReason::Panic { message } | FailReason::HandOver { message } => message.clone(),
+    }
+}

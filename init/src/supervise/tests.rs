@@ -1,0 +1,413 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn unit(name: &str, text: &str) -> Unit {
+    let kind = if text.contains("kind") { "" } else { "kind = 'service'\n" };
+    crate::unit::parse(name, &format!("description = 'd'\nexec = ['/x']\n{kind}{text}")).unwrap()
+}
+
+fn board(units: Vec<Unit>, trial: bool) -> Supervisor {
+    Supervisor::new(units, vec![], Boot { trial, start_ms: 0 })
+}
+
+fn started(actions: &[Action]) -> Vec<UnitIndex> {
+    let spawned =
+        |action: &Action| if let Action::Spawn(index) = action { Some(*index) } else { None };
+    actions.iter().filter_map(spawned).collect()
+}
+
+/// Starts a board without roles.
+fn start(board: &mut Supervisor) -> Vec<UnitIndex> {
+    let mut all = board.step(0, Event::Start);
+    all.extend(board.step(0, Event::RoleRead(None)));
+    started(&all)
+}
+
+fn phase(board: &Supervisor, index: UnitIndex) -> UnitPhase {
+    board.status(index).unwrap().phase
+}
+
+fn detail(board: &Supervisor, index: UnitIndex) -> String {
+    board.status(index).unwrap().detail
+}
+
+#[test]
+fn units_start_when_what_they_require_is_ready() {
+    let mut board = board(vec![unit("a", ""), unit("b", "requires = ['a']")], false);
+    assert_eq!(start(&mut board), [0]);
+    assert_eq!(detail(&board, 1), "waits for a");
+    board.step(1, Event::Forked(0, 10));
+    assert!(started(&board.step(2, Event::Executed(0))).is_empty(), "notify means notify");
+    assert_eq!(started(&board.step(3, Event::Ready(0))), [1]);
+    board.step(3, Event::Forked(1, 11));
+    let actions = board.step(4, Event::Ready(1));
+    assert!(actions.contains(&Action::AllReady));
+    assert!(!board.step(5, Event::Ready(1)).contains(&Action::AllReady), "told once");
+}
+
+#[test]
+fn after_waits_for_an_end_of_the_first_start_whatever_it_was() {
+    let units =
+        vec![unit("a", "kind = 'task'"), unit("b", "after = ['a']"), unit("c", "requires = ['a']")];
+    let mut board = board(units, false);
+    assert_eq!(start(&mut board), [0]);
+    board.step(1, Event::Forked(0, 10));
+    assert_eq!(started(&board.step(2, Event::Ended(0, Exit::Status(1)))), [1]);
+    assert_eq!(phase(&board, 0), UnitPhase::Failed);
+    assert_eq!(detail(&board, 2), "needs a, which failed");
+}
+
+#[test]
+fn pauses_double_up_to_the_limit_and_begin_anew_after_a_steady_run() {
+    let mut board = board(vec![unit("a", "backoff_ms = [200, 700]")], false);
+    start(&mut board);
+    let mut now = 0;
+    for pause_ms in [200, 400, 700, 700] {
+        board.step(now, Event::Forked(0, 1));
+        board.step(now, Event::Ended(0, Exit::Signal(6)));
+        assert_eq!(phase(&board, 0), UnitPhase::BackOff);
+        assert_eq!(detail(&board, 0), "ended by signal 6");
+        assert_eq!(board.next_deadline_ms(), Some(now + pause_ms));
+        assert!(started(&board.step(now + pause_ms - 1, Event::Tick)).is_empty());
+        now += pause_ms;
+        assert_eq!(started(&board.step(now, Event::Tick)), [0]);
+    }
+    board.step(now, Event::Forked(0, 1));
+    board.step(now, Event::Ready(0));
+    now += STEADY_MS;
+    board.step(now, Event::Ended(0, Exit::Status(0)));
+    assert_eq!(board.next_deadline_ms(), Some(now + 200));
+    assert_eq!(board.status(0).unwrap().restarts, 4);
+}
+
+#[test]
+fn a_unit_that_is_not_ready_in_time_is_stopped_killed_and_started_again() {
+    let mut board = board(vec![unit("a", "start_timeout_ms = 1000\nstop_timeout_ms = 100")], false);
+    start(&mut board);
+    board.step(0, Event::Forked(0, 1));
+    assert_eq!(board.step(1000, Event::Tick), [Action::Terminate(0), Action::Changed(0)]);
+    assert_eq!(board.step(1100, Event::Tick), [Action::Kill(0)]);
+    board.step(1101, Event::Ended(0, Exit::Signal(9)));
+    assert_eq!(
+        (phase(&board, 0), detail(&board, 0).as_str()),
+        (UnitPhase::BackOff, "not ready within 1000 ms")
+    );
+}
+
+#[test]
+fn a_program_that_cannot_run_is_explained() {
+    let mut board =
+        board(vec![unit("a", "restart = 'never'"), unit("b", "restart = 'never'")], false);
+    start(&mut board);
+    board.step(0, Event::NotStarted(0, "fork".into()));
+    assert_eq!((phase(&board, 0), detail(&board, 0).as_str()), (UnitPhase::Failed, "fork"));
+    board.step(0, Event::Forked(1, 1));
+    board.step(0, Event::NotStarted(1, "not started: exec: x".into()));
+    board.step(0, Event::Ended(1, Exit::Status(127)));
+    assert_eq!(detail(&board, 1), "not started: exec: x");
+}
+
+#[test]
+fn the_role_decides_and_may_come_late() {
+    let units = vec![
+        unit("provision", "kind = 'task'\nrestart = 'on-failure'"),
+        unit("screen", "roles = ['none', 'compute']"),
+        unit("share", "roles = ['storage']"),
+        unit("any", ""),
+    ];
+    let mut board = board(units, false);
+    assert_eq!(started(&board.step(0, Event::Start)), [0, 3]);
+    assert_eq!(detail(&board, 1), "waits for the role");
+    board.step(0, Event::Forked(0, 10));
+    assert!(board.step(1, Event::Ended(0, Exit::Status(1))).contains(&Action::ReadRole));
+    assert_eq!(started(&board.step(1, Event::RoleRead(None))), [1]);
+    board.step(1, Event::Forked(1, 11));
+    assert_eq!(phase(&board, 2), UnitPhase::Off);
+    // Provisioning succeeds at its second try: the board becomes a storage board.
+    board.step(600, Event::Tick);
+    board.step(600, Event::Forked(0, 12));
+    board.step(601, Event::Ended(0, Exit::Status(0)));
+    let actions = board.step(601, Event::RoleRead(Some(Role::Storage)));
+    assert!(actions.contains(&Action::Terminate(1)));
+    assert_eq!(started(&actions), [2]);
+    board.step(602, Event::Ended(1, Exit::Signal(15)));
+    assert_eq!(phase(&board, 1), UnitPhase::Off);
+}
+
+#[test]
+fn the_gate_accepts_a_trial_and_lets_bless_run() {
+    let bless = "kind = 'task'\ntrial_only = true\nrequires = ['health']";
+    let units = || vec![unit("bless", bless), unit("health", "gate = true\nstart_timeout_ms = 0")];
+    let mut trial = board(units(), true);
+    start(&mut trial);
+    trial.step(0, Event::Forked(1, 1));
+    assert_eq!(trial.next_deadline_ms(), Some(180_000));
+    let actions = trial.step(5000, Event::Ready(1));
+    assert!(actions.contains(&Action::Healthy { trial: true }));
+    assert_eq!(started(&actions), [0]);
+    trial.step(5001, Event::Forked(0, 2));
+    trial.step(5002, Event::Ended(0, Exit::Status(0)));
+    assert_eq!(trial.step(200_000, Event::Tick), []);
+    assert_eq!(
+        trial.step(200_000, Event::TrialFailed(FailReason::Panic { message: "late".into() })),
+        []
+    );
+
+    let mut plain = board(units(), false);
+    assert_eq!(start(&mut plain), [1]);
+    plain.step(0, Event::Forked(1, 1));
+    assert!(plain.step(999_000, Event::Ready(1)).contains(&Action::Healthy { trial: false }));
+    assert_eq!(phase(&plain, 0), UnitPhase::Off);
+}
+
+#[test]
+fn a_missed_gate_is_recorded_and_then_reboots() {
+    let mut board = board(vec![unit("health", "gate = true\ngate_deadline_s = 5")], true);
+    start(&mut board);
+    board.step(0, Event::Forked(0, 1));
+    board.step(1, Event::Said(0, "clock: not set\n\n link: no cable ".into()));
+    let checks = vec!["clock: not set".into(), "link: no cable".into()];
+    let reason = FailReason::Unhealthy { checks, deadline_s: 5 };
+    assert_eq!(board.step(5000, Event::Tick), [Action::RecordFail(reason)]);
+    assert!(!board.trial_open());
+    assert_eq!(board.step(5001, Event::RecordWritten), [Action::Terminate(0), Action::Changed(0)]);
+    let actions = board.step(5002, Event::Ended(0, Exit::Signal(15)));
+    assert_eq!(actions.last(), Some(&Action::Finish(How::Reboot)));
+}
+
+#[test]
+fn a_dead_disk_does_not_hold_up_the_fall_back() {
+    let mut board = board(vec![], true);
+    start(&mut board);
+    let deadline_ms = u64::from(GATE_DEADLINE_DEFAULT_S) * 1000;
+    let checks = vec!["no unit is the gate".into()];
+    let reason = FailReason::Unhealthy { checks, deadline_s: GATE_DEADLINE_DEFAULT_S };
+    assert_eq!(board.step(deadline_ms, Event::Tick), [Action::RecordFail(reason)]);
+    let late_ms = deadline_ms + RECORD_TIMEOUT_MS;
+    assert_eq!(board.next_deadline_ms(), Some(late_ms));
+    assert_eq!(board.step(late_ms, Event::Tick), [Action::Finish(How::Reboot)]);
+}
+
+#[test]
+fn the_end_of_a_critical_unit_ends_a_trial_only() {
+    let units = || vec![unit("a", "critical = true\nrestart = 'never'"), unit("h", "gate = true")];
+    for trial in [true, false] {
+        let mut board = board(units(), trial);
+        start(&mut board);
+        board.step(0, Event::Forked(0, 1));
+        let actions = board.step(1, Event::Ended(0, Exit::Status(3)));
+        assert_eq!(actions.iter().any(|action| matches!(action, Action::RecordFail(_))), trial);
+    }
+}
+
+#[test]
+fn an_ordered_end_of_a_trial_is_not_a_silent_one() {
+    let mut board = board(vec![unit("health", "gate = true")], true);
+    start(&mut board);
+    let actions = board.step(1, Event::Shutdown(How::Reboot, "a person".into()));
+    let [Action::RecordFail(FailReason::Unhealthy { checks, .. }), ..] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(checks, &["ended before the verdict: a person"]);
+}
+
+#[test]
+fn shutdown_stops_users_first_and_kills_what_stays() {
+    let mut board = board(vec![unit("pool", ""), unit("share", "requires = ['pool']")], false);
+    start(&mut board);
+    board.step(0, Event::Forked(0, 1));
+    board.step(0, Event::Ready(0));
+    board.step(0, Event::Forked(1, 2));
+    board.step(0, Event::Ready(1));
+    let actions = board.step(10, Event::Shutdown(How::PowerOff, "test".into()));
+    assert_eq!(actions, [Action::Terminate(1), Action::Changed(1)]);
+    assert!(board.step(11, Event::Ended(1, Exit::Status(0))).contains(&Action::Terminate(0)));
+    assert_eq!(board.step(11 + 5000, Event::Tick), [Action::Kill(0)]);
+    let actions = board.step(11 + 5000 + KILL_GRACE_MS, Event::Tick);
+    assert_eq!(actions, [Action::Changed(0), Action::Finish(How::PowerOff)]);
+    assert_eq!(board.next_deadline_ms(), None);
+}
+
+#[test]
+fn broken_units_are_failed_and_named() {
+    let refused = vec![("odd".to_owned(), "odd.toml: why".to_owned())];
+    let units = vec![unit("a", "requires = ['nobody']"), unit("b", "")];
+    let mut board = Supervisor::new(units, refused, Boot { trial: false, start_ms: 0 });
+    assert_eq!(start(&mut board), [1]);
+    let phases: Vec<_> = board.statuses().into_iter().map(|unit| (unit.name, unit.phase)).collect();
+    let expected =
+        [("a", UnitPhase::Failed), ("b", UnitPhase::Starting), ("odd", UnitPhase::Failed)];
+    assert_eq!(phases, expected.map(|(name, phase)| (name.to_owned(), phase)));
+}
+
+/// A world that answers the supervisor: any program may start, fail, be ready, ignore signals.
+struct World {
+    board: Supervisor,
+    now_ms: u64,
+    processes: BTreeMap<UnitIndex, u32>,
+    ended_ms: BTreeMap<UnitIndex, u64>,
+    next_pid: u32,
+    /// Answers to give, used up round and round.
+    dice: Vec<u8>,
+    throws: usize,
+    role: Option<Role>,
+    finished: bool,
+    shutdown_ms: Option<u64>,
+}
+
+impl World {
+    fn throw(&mut self) -> u8 {
+        self.throws += 1;
+        self.dice[self.throws % self.dice.len()]
+    }
+
+    fn event(&mut self, event: Event) {
+        let mut events = std::collections::VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.board.step(self.now_ms, event) {
+                events.extend(self.apply(action));
+            }
+            if let Some(deadline_ms) = self.board.next_deadline_ms() {
+                assert!(deadline_ms > self.now_ms, "a busy loop");
+            }
+        }
+    }
+
+    fn apply(&mut self, action: Action) -> Option<Event> {
+        assert!(!self.finished, "nothing follows the end");
+        match action {
+            Action::Spawn(index) => return Some(self.spawn(index)),
+            // Some end at once, some later, some never.
+            Action::Terminate(index) if self.throw().is_multiple_of(3) => self.gone(index),
+            Action::Kill(index) if !self.throw().is_multiple_of(4) => self.gone(index),
+            Action::ReadRole => return Some(Event::RoleRead(self.role)),
+            Action::RecordFail(_) if self.throw().is_multiple_of(2) => {
+                return Some(Event::RecordWritten);
+            }
+            Action::Finish(_) => self.finished = true,
+            _ => {}
+        }
+        None
+    }
+
+    fn spawn(&mut self, index: UnitIndex) -> Event {
+        assert!(self.shutdown_ms.is_none(), "nothing starts after the order to end");
+        assert!(!self.processes.contains_key(&index), "one process at a time");
+        let unit = self.board.unit(index).unwrap().clone();
+        for name in &unit.requires {
+            let status =
+                self.board.statuses().into_iter().find(|status| &status.name == name).unwrap();
+            assert_eq!(status.phase, UnitPhase::Ready, "{} starts before {name}", unit.name);
+        }
+        if let Some(ended_ms) = self.ended_ms.get(&index) {
+            assert!(self.now_ms >= ended_ms + unit.backoff_ms.0, "{} starts too soon", unit.name);
+        }
+        if self.throw().is_multiple_of(8) {
+            self.ended_ms.insert(index, self.now_ms);
+            return Event::NotStarted(index, "fork".into());
+        }
+        self.next_pid += 1;
+        self.processes.insert(index, self.next_pid);
+        Event::Forked(index, self.next_pid)
+    }
+
+    /// A process will be found dead at the next turn.
+    fn gone(&mut self, index: UnitIndex) {
+        if let Some(pid) = self.processes.get_mut(&index) {
+            *pid = 0;
+        }
+    }
+
+    fn turn(&mut self) {
+        let dead: Vec<_> =
+            self.processes.iter().filter(|(_, pid)| **pid == 0).map(|(index, _)| *index).collect();
+        for index in dead {
+            self.end(index, Exit::Signal(15));
+        }
+        let alive: Vec<_> = self.processes.keys().copied().collect();
+        for index in alive {
+            match self.throw() % 16 {
+                0 => self.end(index, Exit::Status(0)),
+                1 => self.end(index, Exit::Status(1)),
+                2..=5 => self.event(Event::Ready(index)),
+                6 => self.event(Event::Executed(index)),
+                7 => self.event(Event::NotStarted(index, "late".into())),
+                _ => {}
+            }
+        }
+        let step_ms = u64::from(self.throw()) * 7;
+        let next = self.board.next_deadline_ms().unwrap_or(self.now_ms + 1000);
+        self.now_ms =
+            if self.throw().is_multiple_of(2) { next } else { next.min(self.now_ms + step_ms) };
+        self.event(Event::Tick);
+    }
+
+    fn end(&mut self, index: UnitIndex, exit: Exit) {
+        if self.processes.remove(&index).is_some() {
+            self.ended_ms.insert(index, self.now_ms);
+            self.event(Event::Ended(index, exit));
+        }
+    }
+}
+
+prop_compose! {
+    /// Any graph, with circles and missing units in it.
+    fn graph()(rows in prop::collection::vec(
+        (prop::collection::vec(0usize..9, 0..3), prop::collection::vec(0usize..9, 0..2), 0u8..12), 1..8
+    )) -> Vec<Unit> {
+        let name = |index: usize| if index == 0 { "provision".to_owned() } else { format!("u{index}") };
+        rows.iter().enumerate().map(|(index, (requires, after, shape))| {
+            let names = |list: &[usize]| {
+                // Mostly backwards, so that most graphs are good ones.
+                list.iter().map(|to| name(if *to == 8 { 8 } else { to % (index + 1) })).filter(|to| *to != name(index) || *shape == 11).collect::<Vec<_>>()
+            };
+            let (requires, after) = (names(requires), names(after));
+            let kind = match shape {
+                0..=2 => "kind = 'task'\nrestart = 'on-failure'",
+                3 => "kind = 'task'",
+                4 => "roles = ['storage']",
+                5 => "roles = ['none']\nrestart = 'never'",
+                6 => "ready = 'start'\nstart_timeout_ms = 0",
+                7 => "gate = true\ngate_deadline_s = 20",
+                8 => "trial_only = true",
+                9 => "critical = true\nrestart = 'on-failure'",
+                _ => "start_timeout_ms = 2000",
+            };
+            unit(&name(index), &format!("{kind}\nrequires = {requires:?}\nafter = {after:?}\n"))
+        }).collect()
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_world_keeps_the_order_the_floor_and_the_end(
+        units in graph(), dice in prop::collection::vec(any::<u8>(), 16..64),
+        trial: bool, storage: bool, turns in 0usize..80,
+    ) {
+        let board = board(units, trial);
+        let role = storage.then_some(Role::Storage);
+        let mut world = World {
+            board, dice, role, now_ms: 0, processes: BTreeMap::new(), ended_ms: BTreeMap::new(), next_pid: 0,
+            throws: 0, finished: false, shutdown_ms: None,
+        };
+        world.event(Event::Start);
+        for _ in 0..turns {
+            world.turn();
+        }
+        if !world.finished {
+            world.event(Event::Shutdown(How::Reboot, "test".into()));
+            // A failed trial may have begun the end already; it is bounded from its own begin.
+            let begin_ms = world.now_ms;
+            world.shutdown_ms = Some(begin_ms);
+            for _ in 0..10_000 {
+                if world.finished {
+                    break;
+                }
+                world.turn();
+            }
+            prop_assert!(world.finished);
+            prop_assert!(world.now_ms <= begin_ms + SHUTDOWN_MAX_MS);
+        }
+    }
+}

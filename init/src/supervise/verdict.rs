@@ -1,0 +1,79 @@
+//! The verdict over a trial: the gate, its deadline, the reason of a refusal.
+
+use super::slot::Slot;
+use super::{Action, RECORD_TIMEOUT_MS, Supervisor, Verdict};
+use crate::shutdown::How;
+use crate::unit::GATE_DEADLINE_DEFAULT_S;
+use goblin_core_types::{FailReason, UnitPhase};
+
+/// Most lines of the gate's sentence that become checks of the record.
+const CHECKS_MAX: usize = 16;
+
+impl Supervisor {
+    pub(super) fn gate(&self) -> Option<(&Slot, u32)> {
+        self.slots.iter().find_map(|slot| slot.unit.gate.map(|deadline_s| (slot, deadline_s)))
+    }
+
+    pub(super) fn gate_deadline_s(&self) -> u32 {
+        self.gate().map_or(GATE_DEADLINE_DEFAULT_S, |(_, deadline_s)| deadline_s)
+    }
+
+    pub(super) fn gate_ms(&self) -> u64 {
+        self.boot.start_ms.saturating_add(u64::from(self.gate_deadline_s()).saturating_mul(1000))
+    }
+
+    pub(super) fn unhealthy(&self, checks: Vec<String>) -> FailReason {
+        FailReason::Unhealthy { checks, deadline_s: self.gate_deadline_s() }
+    }
+
+    pub(super) fn check_verdict(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        if self.shutdown.is_some() {
+            return;
+        }
+        match self.verdict {
+            Verdict::Open => {
+                if self.gate().is_some_and(|(slot, _)| slot.phase == UnitPhase::Ready) {
+                    self.verdict = Verdict::Passed;
+                    out.push(Action::Healthy { trial: self.boot.trial });
+                } else if self.boot.trial && now_ms >= self.gate_ms() {
+                    let reason = self.unhealthy(self.failed_checks());
+                    self.refuse_trial(now_ms, reason, out);
+                }
+            }
+            Verdict::Refused { reboot_at_ms } if now_ms >= reboot_at_ms => {
+                self.begin_shutdown(now_ms, How::Reboot);
+            }
+            Verdict::Passed | Verdict::Refused { .. } => {}
+        }
+    }
+
+    /// Why the gate is not ready: what it said last, else where it stands.
+    pub(super) fn failed_checks(&self) -> Vec<String> {
+        let Some((slot, _)) = self.gate() else { return vec!["no unit is the gate".into()] };
+        let said: Vec<String> = slot
+            .said
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .filter(|line| !line.is_empty())
+            .take(CHECKS_MAX)
+            .collect();
+        if !said.is_empty() {
+            return said;
+        }
+        let detail = if slot.phase == UnitPhase::Waiting {
+            self.waits_for(slot)
+        } else {
+            slot.detail.clone()
+        };
+        let detail = if detail.is_empty() { "said nothing".to_owned() } else { detail };
+        vec![format!("{}: {detail}", slot.unit.name)]
+    }
+
+    pub(super) fn refuse_trial(&mut self, now_ms: u64, reason: FailReason, out: &mut Vec<Action>) {
+        if !self.trial_open() || self.shutdown.is_some() {
+            return;
+        }
+        self.verdict = Verdict::Refused { reboot_at_ms: now_ms.saturating_add(RECORD_TIMEOUT_MS) };
+        out.push(Action::RecordFail(reason));
+    }
+}

@@ -1,0 +1,508 @@
+//! A unit's TOML file -> a checked [`Unit`].
+//!
+//! Unknown keys and words are refused: a misspelt limit must not silently be no limit.
+
+use goblin_core_types::Role;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+/// Longest unit file in bytes.
+const UNIT_BYTES_MAX: usize = 16 * 1024;
+/// Most units on a board.
+pub const UNITS_MAX: usize = 64;
+/// Most entries of one list in a unit.
+const LIST_MAX: usize = 32;
+/// Longest name of a unit; it is a directory name of the cgroup tree and a word in every log line.
+const NAME_BYTES_MAX: usize = 32;
+/// Shortest pause before a unit is started again. Below it, a unit that fails at once would be a busy
+/// loop.
+pub const BACKOFF_FLOOR_MS: u64 = 200;
+/// Longest of any time in a unit: a day.
+const TIME_MS_MAX: u64 = 24 * 3600 * 1000;
+/// Time for a trial to prove itself, where the gate unit does not say.
+pub const GATE_DEADLINE_DEFAULT_S: u32 = 180;
+
+/// One supervised program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// Stem of its file name.
+    pub name: String,
+    /// What it is for, one sentence.
+    pub description: String,
+    /// Service or task.
+    pub kind: Kind,
+    /// Program by absolute path, and its arguments.
+    pub exec: Vec<String>,
+    /// Boards it is for; empty: any.
+    pub roles: Vec<RoleWord>,
+    /// Units that must be ready before it is started.
+    pub requires: Vec<String>,
+    /// Units whose first start must have come to an end, good or bad, before it is started.
+    pub after: Vec<String>,
+    /// When it counts as ready.
+    pub ready: ReadyBy,
+    /// Whether it is started again after it ended.
+    pub restart: Restart,
+    /// First and longest pause before it is started again, in milliseconds.
+    pub backoff_ms: (u64, u64),
+    /// Without it the board cannot be healthy: when it ends for good during a trial, the trial failed.
+    pub critical: bool,
+    /// Only started while the boot is a trial.
+    pub trial_only: bool,
+    /// Its readiness accepts a trial; the value is the deadline in seconds after PID 1 started.
+    pub gate: Option<u32>,
+    /// From the request to stop to the kill, in milliseconds.
+    pub stop_timeout_ms: u64,
+    /// From start to readiness, in milliseconds; 0: no limit.
+    pub start_timeout_ms: u64,
+    /// Memory limit of the unit's cgroup.
+    pub memory_max_mib: Option<u32>,
+    /// Limit of processes and threads of the unit's cgroup.
+    pub pids_max: Option<u32>,
+    /// Added to the environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// What kind of unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Keeps running.
+    Service,
+    /// Runs to completion; ready means that it exited with status 0.
+    Task,
+}
+
+/// When a service counts as ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadyBy {
+    /// When it says so over `GOBLIN_NOTIFY`.
+    Notify,
+    /// As soon as its program runs.
+    Start,
+    /// When it exited with status 0; tasks only.
+    Exit,
+}
+
+/// Whether a unit is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// However it ended; services only.
+    Always,
+    /// When it exited with another status than 0, was killed, or was not ready in time.
+    OnFailure,
+    /// Not.
+    Never,
+}
+
+/// A word of `roles`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleWord {
+    /// A board of this role.
+    Role(Role),
+    /// A board that was not provisioned.
+    Unprovisioned,
+}
+
+/// Why a unit file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum UnitError {
+    /// The file cannot be read.
+    #[error("{file}: cannot be read: {source}")]
+    Read {
+        /// Its name.
+        file: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It is not TOML, or has keys and words that units do not have.
+    #[error("{file}: {message}")]
+    Toml {
+        /// Its name.
+        file: String,
+        /// Line, key and what was expected instead.
+        message: String,
+    },
+    /// A value breaks a rule.
+    #[error("{file}: `{key}` {problem}; {remedy}")]
+    Value {
+        /// Its name.
+        file: String,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+        /// What to write instead.
+        remedy: &'static str,
+    },
+    /// There are more files than a board can have units.
+    #[error("{file}: more than {UNITS_MAX} units; remove some")]
+    TooMany {
+        /// The first file that was left out.
+        file: String,
+    },
+}
+
+/// A unit file as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUnit {
+    description: String,
+    kind: Kind,
+    exec: Vec<String>,
+    #[serde(default)]
+    roles: Vec<String>,
+    #[serde(default)]
+    requires: Vec<String>,
+    #[serde(default)]
+    after: Vec<String>,
+    ready: Option<ReadyBy>,
+    restart: Option<Restart>,
+    #[serde(default = "default_backoff")]
+    backoff_ms: [u64; 2],
+    #[serde(default)]
+    critical: bool,
+    #[serde(default)]
+    trial_only: bool,
+    #[serde(default)]
+    gate: bool,
+    gate_deadline_s: Option<u32>,
+    #[serde(default = "default_stop_timeout")]
+    stop_timeout_ms: u64,
+    #[serde(default = "default_start_timeout")]
+    start_timeout_ms: u64,
+    memory_max_mib: Option<u32>,
+    pids_max: Option<u32>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+fn default_backoff() -> [u64; 2] {
+    [500, 30_000]
+}
+
+fn default_stop_timeout() -> u64 {
+    5_000
+}
+
+fn default_start_timeout() -> u64 {
+    90_000
+}
+
+/// The unit files of a directory.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The good ones, by name.
+    pub units: Vec<Unit>,
+    /// Stems of the others, and why.
+    pub refused: Vec<(String, UnitError)>,
+}
+
+/// Reads every `*.toml` of a directory, by name. Files that are refused are told apart, so that one bad
+/// unit does not take the others down.
+///
+/// # Errors
+/// When the directory itself cannot be read.
+pub fn load_dir(dir: &Path) -> io::Result<Loaded> {
+    let mut paths: Vec<_> = std::fs::read_dir(dir)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    paths.sort();
+    let Loaded { mut units, mut refused } = Loaded::default();
+    for path in paths {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let file = format!("{stem}.toml");
+        if units.len() >= UNITS_MAX {
+            refused.push((stem, UnitError::TooMany { file }));
+            break;
+        }
+        let unit = goblin_sys::files::read_bounded(&path, UNIT_BYTES_MAX)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
+            .map_err(|source| UnitError::Read { file, source })
+            .and_then(|text| parse(&stem, &text));
+        match unit {
+            Ok(unit) => units.push(unit),
+            Err(err) => refused.push((stem, err)),
+        }
+    }
+    Ok(Loaded { units, refused })
+}
+
+/// Checks the text of `NAME.toml`.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn parse(name: &str, text: &str) -> Result<Unit, UnitError> {
+    let file = format!("{name}.toml");
+    let raw: RawUnit = toml::from_str(text).map_err(|err| {
+        // The message without the picture of the line, which takes several lines of the log.
+        let line = err.span().map_or(1, |span| {
+            text.get(..span.start).unwrap_or_default().matches('\n').count().saturating_add(1)
+        });
+        UnitError::Toml {
+            file: file.clone(),
+            message: format!("line {line}: {}", err.message().replace('\n', " ")),
+        }
+    })?;
+    Checker { file }.check(name, raw)
+}
+
+struct Checker {
+    file: String,
+}
+
+impl Checker {
+    fn refuse<T>(
+        &self,
+        key: &'static str,
+        problem: impl Into<String>,
+        remedy: &'static str,
+    ) -> Result<T, UnitError> {
+        Err(UnitError::Value { file: self.file.clone(), key, problem: problem.into(), remedy })
+    }
+
+    fn check(&self, name: &str, raw: RawUnit) -> Result<Unit, UnitError> {
+        self.check_name("file name", name)?;
+        self.check_exec(&raw.exec)?;
+        self.check_lists(&raw)?;
+        self.check_times(&raw)?;
+        let ready = self.ready(raw.kind, raw.ready)?;
+        let restart = self.restart(raw.kind, raw.restart)?;
+        if raw.gate_deadline_s.is_some() && !raw.gate {
+            return self.refuse(
+                "gate_deadline_s",
+                "has no `gate`",
+                "add `gate = true` or remove it",
+            );
+        }
+        Ok(Unit {
+            name: name.to_owned(),
+            description: raw.description,
+            kind: raw.kind,
+            exec: raw.exec,
+            roles: self.roles(&raw.roles)?,
+            requires: raw.requires,
+            after: raw.after,
+            ready,
+            restart,
+            backoff_ms: (raw.backoff_ms[0], raw.backoff_ms[1]),
+            critical: raw.critical,
+            trial_only: raw.trial_only,
+            gate: raw.gate.then(|| raw.gate_deadline_s.unwrap_or(GATE_DEADLINE_DEFAULT_S)),
+            stop_timeout_ms: raw.stop_timeout_ms,
+            start_timeout_ms: raw.start_timeout_ms,
+            memory_max_mib: raw.memory_max_mib,
+            pids_max: raw.pids_max,
+            env: raw.env,
+        })
+    }
+
+    fn check_name(&self, key: &'static str, name: &str) -> Result<(), UnitError> {
+        let good = name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !good || name.starts_with('-') {
+            return self.refuse(
+                key,
+                format!("`{}` is not a unit's name", name.chars().take(40).collect::<String>()),
+                "use 1 to 32 of a-z, 0-9 and -, not starting with -",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_exec(&self, exec: &[String]) -> Result<(), UnitError> {
+        if !exec.first().is_some_and(|program| program.starts_with('/')) {
+            return self.refuse(
+                "exec",
+                "has no absolute path",
+                "write [\"/usr/bin/PROGRAM\", ARGUMENTS..]",
+            );
+        }
+        if exec.len() > LIST_MAX || exec.iter().any(|word| word.contains('\0')) {
+            return self.refuse("exec", "is too long or has a NUL", "write at most 32 plain words");
+        }
+        Ok(())
+    }
+
+    fn check_lists(&self, raw: &RawUnit) -> Result<(), UnitError> {
+        for (key, list) in [("requires", &raw.requires), ("after", &raw.after)] {
+            if list.len() > LIST_MAX {
+                return self.refuse(key, "is too long", "name at most 32 units");
+            }
+            for name in list {
+                self.check_name(key, name)?;
+            }
+        }
+        let odd = |word: &str| word.contains('\0') || word.is_empty();
+        let bad = |(key, value): (&String, &String)| {
+            odd(key) || key.contains('=') || value.contains('\0')
+        };
+        if raw.env.len() > LIST_MAX || raw.env.iter().any(bad) {
+            return self.refuse(
+                "env",
+                "cannot be an environment",
+                "write at most 32 plain NAME = \"value\"",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_times(&self, raw: &RawUnit) -> Result<(), UnitError> {
+        let [min, max] = raw.backoff_ms;
+        if min < BACKOFF_FLOOR_MS || max < min || max > TIME_MS_MAX {
+            return self.refuse(
+                "backoff_ms",
+                format!("is [{min}, {max}]"),
+                "write [FIRST, LONGEST] with 200 <= FIRST <= LONGEST <= 86400000",
+            );
+        }
+        if raw.stop_timeout_ms == 0 || raw.stop_timeout_ms > TIME_MS_MAX {
+            return self.refuse("stop_timeout_ms", "is out of range", "write 1 to 86400000");
+        }
+        if raw.start_timeout_ms > TIME_MS_MAX {
+            return self.refuse(
+                "start_timeout_ms",
+                "is out of range",
+                "write 0 (no limit) to 86400000",
+            );
+        }
+        if raw.memory_max_mib == Some(0) {
+            return self.refuse("memory_max_mib", "is 0", "write a limit or remove the key");
+        }
+        if raw.pids_max == Some(0) {
+            return self.refuse("pids_max", "is 0", "write a limit or remove the key");
+        }
+        Ok(())
+    }
+
+    fn ready(&self, kind: Kind, word: Option<ReadyBy>) -> Result<ReadyBy, UnitError> {
+        match (kind, word) {
+            (Kind::Task, None | Some(ReadyBy::Exit)) => Ok(ReadyBy::Exit),
+            (Kind::Task, Some(_)) => self.refuse(
+                "ready",
+                "is not for tasks",
+                "remove it: a task is ready when it exited with 0",
+            ),
+            (Kind::Service, Some(ReadyBy::Exit)) => self.refuse(
+                "ready",
+                "is `exit`",
+                "write \"notify\" or \"start\", or make it a task",
+            ),
+            (Kind::Service, word) => Ok(word.unwrap_or(ReadyBy::Notify)),
+        }
+    }
+
+    fn restart(&self, kind: Kind, word: Option<Restart>) -> Result<Restart, UnitError> {
+        match (kind, word) {
+            (Kind::Task, Some(Restart::Always)) => self.refuse(
+                "restart",
+                "is `always` for a task",
+                "write \"on-failure\" or \"never\"",
+            ),
+            (Kind::Task, word) => Ok(word.unwrap_or(Restart::Never)),
+            (Kind::Service, word) => Ok(word.unwrap_or(Restart::Always)),
+        }
+    }
+
+    fn roles(&self, words: &[String]) -> Result<Vec<RoleWord>, UnitError> {
+        words
+            .iter()
+            .map(|word| match word.as_str() {
+                "none" => Ok(RoleWord::Unprovisioned),
+                other => match other.parse() {
+                    Ok(role) => Ok(RoleWord::Role(role)),
+                    Err(_) => self.refuse(
+                        "roles",
+                        format!("has `{}`", other.chars().take(40).collect::<String>()),
+                        "write compute, storage or none",
+                    ),
+                },
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MINIMAL: &str = "description = 'd'\nkind = 'service'\nexec = ['/bin/x']\n";
+
+    fn refusal(extra: &str) -> String {
+        parse("x", &format!("{MINIMAL}{extra}")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_depend_on_the_kind() {
+        let service = parse("x", MINIMAL).unwrap();
+        assert_eq!((service.ready, service.restart), (ReadyBy::Notify, Restart::Always));
+        let task = parse("x", &MINIMAL.replace("service", "task")).unwrap();
+        assert_eq!((task.ready, task.restart), (ReadyBy::Exit, Restart::Never));
+    }
+
+    #[test]
+    fn refusals_name_file_key_and_remedy() {
+        for (extra, key) in [
+            ("memory_max = 3", "memory_max"),
+            ("backoff_ms = [10, 20]", "backoff_ms"),
+            ("backoff_ms = [300, 200]", "backoff_ms"),
+            ("roles = ['nas']", "roles"),
+            ("requires = ['../x']", "requires"),
+            ("ready = 'exit'", "ready"),
+            ("gate_deadline_s = 9", "gate_deadline_s"),
+            ("stop_timeout_ms = 0", "stop_timeout_ms"),
+            ("memory_max_mib = 0", "memory_max_mib"),
+            ("[env]\n'A=B' = 'x'", "env"),
+        ] {
+            let text = refusal(extra);
+            assert!(text.starts_with("x.toml: ") && text.contains(&format!("`{key}`")), "{text}");
+        }
+        assert!(parse("x", "").unwrap_err().to_string().contains("missing field `description`"));
+        let text = refusal("kind2 = 1");
+        assert!(text.contains("line 4") && text.contains("expected one of"), "{text}");
+        let relative = MINIMAL.replace("/bin/x", "x");
+        assert!(parse("x", &relative).unwrap_err().to_string().contains("`exec`"));
+        assert!(parse("X y", MINIMAL).unwrap_err().to_string().contains("file name"));
+    }
+
+    #[test]
+    fn one_bad_file_does_not_hide_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("good.toml"), MINIMAL).unwrap();
+        std::fs::write(dir.path().join("bad.toml"), "x").unwrap();
+        std::fs::write(dir.path().join("README.md"), "x").unwrap();
+        let Loaded { units, refused } = load_dir(dir.path()).unwrap();
+        assert_eq!(units.len(), 1);
+        assert_eq!(refused.first().unwrap().0, "bad");
+    }
+
+    #[test]
+    fn the_shipped_units_are_good() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rootfs/units");
+        let Loaded { units, refused } = load_dir(&dir).unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
+        assert_eq!(crate::graph::check(&units), BTreeMap::new());
+        assert_eq!(units.iter().filter(|unit| unit.gate.is_some()).count(), 1);
+        // A gate that waits for a unit could not say that this unit is missing.
+        assert!(units.iter().all(|unit| unit.gate.is_none() || unit.requires.is_empty()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in "(?s).{0,200}") {
+            let _ = parse("x", &text);
+        }
+
+        #[test]
+        fn any_value_is_answered(key in "[a-z_]{1,12}", value in "[0-9\\[\\]'a-z,-]{0,20}") {
+            let _ = parse("x", &format!("{MINIMAL}{key} = {value}\n"));
+        }
+    }
+}

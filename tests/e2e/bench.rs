@@ -1,0 +1,55 @@
+//! What scenarios share: the release under test, built once, and folders with short paths.
+
+use anyhow::{Context, Result};
+use goblin_core_types::{BoardStatus, BoxStatus, Role, Version};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use xtask::lab;
+use xtask::release::{self, ReleaseSpec};
+
+/// Two cores carry two boards and a client, not more: scenarios take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Waits for this scenario's turn.
+pub fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A fresh folder for one scenario.
+pub fn folder(name: &str) -> Result<PathBuf> {
+    let dir = xtask::host::target("e2e")?.join(name);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("cannot clear {}", dir.display()))?;
+    }
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+/// Publishes a release into a repository.
+pub fn publish(repository: &std::path::Path, version: u32) -> Result<release::BuiltRelease> {
+    let spec = ReleaseSpec::new(Version::new(version, 0, 0), format!("test release {version}"));
+    release::publish(&spec, repository)
+}
+
+/// A box with a repository that holds release 1.
+pub fn lab_spec(dir: &std::path::Path) -> Result<(lab::LabSpec, lab::Ports)> {
+    let repository = dir.join("www");
+    let built = publish(&repository, 1)?;
+    let ports = lab::Ports::of(dir)?;
+    let spec = lab::LabSpec {
+        dir: dir.into(),
+        image: built.image,
+        trust_root: release::trust_root(&repository)?,
+        data_disk_bytes: 2 << 30,
+        data_disks: 2,
+        vnc: false,
+        update_url: lab::guest_url(ports),
+        box_name: "test box".into(),
+    };
+    Ok((spec, ports))
+}
+
+/// One board of a status.
+pub fn board(status: &BoxStatus, role: Role) -> Option<&BoardStatus> {
+    status.boards.iter().find(|board| board.role == Some(role))
+}

@@ -1,0 +1,9 @@
+//! Whole boards under QEMU: real firmware, loader, kernel, disks and cable. `cargo xtask test` runs
+//! these after everything faster; by hand: `cargo test -p goblin-tests --features e2e`.
+//!
+//! Each scenario boots once and asks many questions; boots are what costs time here.
+
+mod bench;
+mod main_job;
+mod pair;
+mod provisioning;

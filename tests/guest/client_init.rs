@@ -1,0 +1,314 @@
+//! PID 1 of the client guest: loads Debian's own modules, brings the network up, and does what the host
+//! asks over virtio-serial. Everything a stranger's PC would do with `mount -t 9p` and `cp -a`.
+
+use goblin_sys::listing;
+use goblin_tests::client::{
+    CLIENT_PORT, ClientReply, ClientRequest, HOST_ADDRESS, ReadingReport, SOURCE_DIR, SOURCE_TAG, Target,
+};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+type Port = Arc<Mutex<File>>;
+
+fn main() {
+    if let Err(err) = run() {
+        eprintln!("client-init: {err}");
+    }
+    // Ending PID 1 panics the guest, and `-no-reboot` ends QEMU: the host sees that at once.
+}
+
+fn run() -> io::Result<()> {
+    for (source, dir, kind) in
+        [("proc", "/proc", "proc"), ("sys", "/sys", "sysfs"), ("dev", "/dev", "devtmpfs")]
+    {
+        std::fs::create_dir_all(dir)?;
+        let mounted = rustix::mount::mount(source, dir, kind, MountFlags::empty(), None);
+        if mounted.is_err() && kind != "devtmpfs" {
+            mounted?;
+        }
+    }
+    load_modules()?;
+    network().map_err(io::Error::other)?;
+    std::fs::create_dir_all(SOURCE_DIR)?;
+    let options = c"trans=virtio,version=9p2000.L,msize=524288,access=any";
+    rustix::mount::mount(SOURCE_TAG, SOURCE_DIR, "9p", MountFlags::RDONLY, Some(options))?;
+    let port = open_port()?;
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let reader = BufReader::new(port.try_clone()?);
+    let port = Arc::new(Mutex::new(port));
+    reply(&port, &ClientReply::Up { kernel })?;
+    serve(reader, &port)
+}
+
+/// Modules in the order in which they need each other, one name per line in `/modules/order`.
+fn load_modules() -> io::Result<()> {
+    for name in std::fs::read_to_string("/modules/order")?.lines() {
+        let module = File::open(Path::new("/modules").join(name))?;
+        match rustix::system::finit_module(&module, c"", 0) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(err) => eprintln!("client-init: module {name}: {err}"),
+        }
+    }
+    Ok(())
+}
+
+/// QEMU's user network always hands out 10.0.2.15/24; nothing beyond the host is needed.
+fn network() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        let name = first_nic()?;
+        let index: u32 =
+            std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex"))?.trim().parse()?;
+        handle.address().add(index, [10, 0, 2, 15].into(), 24).execute().await?;
+        let up = rtnetlink::LinkUnspec::new_with_index(index).up().build();
+        handle.link().set(up).execute().await?;
+        Ok(())
+    })
+}
+
+fn first_nic() -> io::Result<String> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        for entry in std::fs::read_dir("/sys/class/net")? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "lo" {
+                return Ok(name);
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::other("no network card appeared"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn open_port() -> io::Result<File> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if let Ok(ports) = std::fs::read_dir("/sys/class/virtio-ports") {
+            for port in ports.flatten() {
+                let name = std::fs::read_to_string(port.path().join("name")).unwrap_or_default();
+                if name.trim() == CLIENT_PORT {
+                    let device = Path::new("/dev").join(port.file_name());
+                    if let Ok(file) = File::options().read(true).write(true).open(device) {
+                        return Ok(file);
+                    }
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(io::Error::other("no control port appeared"))
+}
+
+fn reply(port: &Port, answer: &ClientReply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    port.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
+}
+
+fn serve(reader: BufReader<File>, port: &Port) -> io::Result<()> {
+    let mut reading: Option<Reading> = None;
+    for line in reader.split(b'\n') {
+        let request: ClientRequest = serde_json::from_slice(&line?)?;
+        let answer = match request {
+            ClientRequest::StartReading { target, dir } => {
+                reading = Some(Reading::start(target, dir));
+                Ok(ClientReply::Done { files: 0, bytes: 0 })
+            }
+            ClientRequest::Reading => reading
+                .as_ref()
+                .map(|reading| ClientReply::Reading(reading.report()))
+                .ok_or_else(|| io::Error::other("nothing is being read")),
+            ClientRequest::StopReading => reading
+                .take()
+                .map(|reading| ClientReply::Reading(reading.stop()))
+                .ok_or_else(|| io::Error::other("nothing is being read")),
+            other => carry_out(other, port),
+        };
+        let answer = answer.unwrap_or_else(|err| ClientReply::Failed { message: err.to_string() });
+        reply(port, &answer)?;
+    }
+    Ok(())
+}
+
+fn carry_out(request: ClientRequest, port: &Port) -> io::Result<ClientReply> {
+    let mut files = 0;
+    let mut bytes = 0;
+    match request {
+        ClientRequest::Mount { target, dir } => mount(&target, &dir)?,
+        ClientRequest::Umount { dir } => rustix::mount::unmount(&dir, UnmountFlags::empty())?,
+        ClientRequest::Copy { from, to } => {
+            let mut copy = Copy { port: port.clone(), files: 0, bytes: 0, said: Instant::now() };
+            copy.directory(&from, &to)?;
+            (files, bytes) = (copy.files, copy.bytes);
+        }
+        ClientRequest::List { root } => listing::walk(&root, &mut |entry| {
+            files += 1;
+            reply(port, &ClientReply::Entry(entry))
+        })?,
+        ClientRequest::PowerOff => {
+            rustix::fs::sync();
+            rustix::system::reboot(rustix::system::RebootCommand::PowerOff)?;
+        }
+        ClientRequest::StartReading { .. }
+        | ClientRequest::Reading
+        | ClientRequest::StopReading => {}
+    }
+    Ok(ClientReply::Done { files, bytes })
+}
+
+fn mount(target: &Target, dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let options = format!(
+        "trans=tcp,port={},version=9p2000.L,aname={},uname=root,access=any,msize=524312,cache={}",
+        target.port, target.share, target.cache
+    );
+    let options = std::ffi::CString::new(options)?;
+    let source = if target.host.is_empty() { HOST_ADDRESS } else { &target.host };
+    rustix::mount::mount(source, dir, "9p", MountFlags::empty(), Some(options.as_c_str()))?;
+    Ok(())
+}
+
+struct Copy {
+    port: Port,
+    files: u64,
+    bytes: u64,
+    said: Instant,
+}
+
+impl Copy {
+    fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let at = |path: &Path, err: io::Error| {
+            io::Error::new(err.kind(), format!("{}: {err}", listing::escape(path.as_os_str())))
+        };
+        for entry in std::fs::read_dir(from).map_err(|err| at(from, err))? {
+            let entry = entry?;
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            let meta = std::fs::symlink_metadata(&from).map_err(|err| at(&from, err))?;
+            let kind = meta.file_type();
+            let copied = if kind.is_dir() {
+                match std::fs::create_dir(&to) {
+                    Ok(()) => self.directory(&from, &to),
+                    Err(err) => Err(err),
+                }
+            } else if kind.is_symlink() {
+                std::fs::read_link(&from).and_then(|link| std::os::unix::fs::symlink(link, &to))
+            } else if kind.is_file() {
+                self.file(&from, &to)
+            } else {
+                continue;
+            };
+            copied.map_err(|err| at(&to, err))?;
+            if !kind.is_symlink() {
+                let mode = std::fs::Permissions::from_mode(meta.mode() & 0o7777);
+                std::fs::set_permissions(&to, mode).map_err(|err| at(&to, err))?;
+            }
+            set_mtime(&to, &meta).map_err(|err| at(&to, err))?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut source = File::open(from)?;
+        let mut target = File::options().write(true).create_new(true).open(to)?;
+        let mut chunk = vec![0u8; 1 << 19];
+        loop {
+            let count = source.read(&mut chunk)?;
+            let Some(part) = chunk.get(..count).filter(|part| !part.is_empty()) else { break };
+            target.write_all(part)?;
+            self.bytes += count as u64;
+            if self.said.elapsed() > Duration::from_secs(2) {
+                self.said = Instant::now();
+                reply(&self.port, &ClientReply::Working { bytes: self.bytes })?;
+            }
+        }
+        self.files += 1;
+        Ok(())
+    }
+}
+
+fn set_mtime(path: &Path, meta: &std::fs::Metadata) -> io::Result<()> {
+    let time = Timespec { tv_sec: meta.mtime(), tv_nsec: meta.mtime_nsec() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
+/// The household member who keeps reading while the box upgrades.
+struct Reading {
+    stop: Arc<AtomicBool>,
+    report: Arc<Mutex<ReadingReport>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Reading {
+    fn start(target: Target, dir: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let report = Arc::new(Mutex::new(ReadingReport::default()));
+        let (stopped, shared) = (Arc::clone(&stop), Arc::clone(&report));
+        let thread = std::thread::spawn(move || read_until(&stopped, &shared, &target, &dir));
+        Self { stop, report, thread }
+    }
+
+    fn report(&self) -> ReadingReport {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn stop(self) -> ReadingReport {
+        self.stop.store(true, Ordering::SeqCst);
+        // The thread may sit in a read that only the server can end; the report does not need it.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.report()
+    }
+}
+
+fn read_until(stop: &AtomicBool, report: &Mutex<ReadingReport>, target: &Target, dir: &Path) {
+    let mut known: HashMap<String, String> = HashMap::new();
+    let mut last_good = Instant::now();
+    let mut first = true;
+    while !stop.load(Ordering::SeqCst) {
+        if mount(target, dir).is_err() {
+            std::thread::sleep(Duration::from_millis(200));
+            continue;
+        }
+        if !std::mem::take(&mut first) {
+            report.lock().unwrap_or_else(PoisonError::into_inner).remounts += 1;
+        }
+        let mut lost = Ok(());
+        while lost.is_ok() && !stop.load(Ordering::SeqCst) {
+            lost = listing::walk(dir, &mut |entry| {
+                if stop.load(Ordering::SeqCst) {
+                    return Err(io::Error::other("told to stop"));
+                }
+                let gap = u64::try_from(last_good.elapsed().as_millis()).unwrap_or(u64::MAX);
+                last_good = Instant::now();
+                let wrong = known
+                    .insert(entry.path.clone(), entry.content.clone())
+                    .is_some_and(|before| before != entry.content);
+                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                report.files += u64::from(entry.kind == "file");
+                report.bytes += entry.size;
+                report.wrong += u64::from(wrong);
+                report.longest_gap_ms = report.longest_gap_ms.max(gap);
+                Ok(())
+            });
+        }
+        if let Err(err) = rustix::mount::unmount(dir, UnmountFlags::DETACH) {
+            eprintln!("client-init: umount: {err}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! A client PC: a virtual machine with Debian's own kernel and its v9fs, driven over virtio-serial.
+//!
+//! The guest runs `client-init` (see `tests/guest`) from an initramfs; a folder of the host is visible
+//! to it read-only as `/src`.
+
+use crate::qemu::{accelerator, spawn};
+use crate::qmp::connect_when_there;
+use crate::serial::Serial;
+use anyhow::{Context, Result, bail};
+use goblin_sys::listing::Entry;
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Duration;
+
+/// Name of the virtio-serial port.
+pub const CLIENT_PORT: &str = "goblin.client";
+/// Where the guest sees the host's folder.
+pub const SOURCE_DIR: &str = "/src";
+/// Tag of the virtio-9p device behind [`SOURCE_DIR`].
+pub const SOURCE_TAG: &str = "source";
+/// The host's loopback as the guest reaches it.
+pub const HOST_ADDRESS: &str = "10.0.2.2";
+
+/// Where a share is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// IPv4 address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Share.
+    pub share: String,
+    /// v9fs cache mode.
+    pub cache: String,
+}
+
+/// Asked of the guest, one JSON line each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum ClientRequest {
+    /// Mounts a share at a directory.
+    Mount {
+        /// Share.
+        target: Target,
+        /// Directory, made when absent.
+        dir: PathBuf,
+    },
+    /// Unmounts.
+    Umount {
+        /// Directory.
+        dir: PathBuf,
+    },
+    /// Copies a tree with modes and times.
+    Copy {
+        /// From.
+        from: PathBuf,
+        /// Into, which exists.
+        to: PathBuf,
+    },
+    /// Lists a tree: [`ClientReply::Entry`] each, then [`ClientReply::Done`].
+    List {
+        /// Its root.
+        root: PathBuf,
+    },
+    /// Starts reading a share again and again, mounting it anew whenever it is lost.
+    StartReading {
+        /// Share.
+        target: Target,
+        /// Directory to mount it at.
+        dir: PathBuf,
+    },
+    /// Asks how the reading goes: [`ClientReply::Reading`].
+    Reading,
+    /// Ends the reading: [`ClientReply::Reading`].
+    StopReading,
+    /// Powers the guest off.
+    PowerOff,
+}
+
+/// Answered by the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "re", rename_all = "kebab-case")]
+pub enum ClientReply {
+    /// The guest is up; its kernel's release.
+    Up {
+        /// `uname -r`
+        kernel: String,
+    },
+    /// One entry of a listing.
+    Entry(Entry),
+    /// Still at work: so many bytes so far.
+    Working {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// Carried out.
+    Done {
+        /// Files, or entries of a listing.
+        files: u64,
+        /// Bytes copied.
+        bytes: u64,
+    },
+    /// State of the reader.
+    Reading(ReadingReport),
+    /// Not carried out.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// What the reader has seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadingReport {
+    /// Files read whole.
+    pub files: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Times the share was lost and mounted anew.
+    pub remounts: u64,
+    /// Files whose content differed from the first reading.
+    pub wrong: u64,
+    /// Longest time without a successful read, milliseconds.
+    pub longest_gap_ms: u64,
+}
+
+/// What the guest is made of.
+#[derive(Debug, Clone)]
+pub struct ClientSpec {
+    /// Debian's kernel.
+    pub kernel: PathBuf,
+    /// Initramfs with `client-init` and the kernel's modules.
+    pub initramfs: PathBuf,
+    /// Folder shown as [`SOURCE_DIR`].
+    pub source: PathBuf,
+    /// Folder for sockets and logs.
+    pub dir: PathBuf,
+    /// Name for sockets and logs.
+    pub name: String,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+}
+
+/// A running client PC.
+#[derive(Debug)]
+pub struct Client {
+    child: Child,
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+    /// Its serial console.
+    pub serial: Serial,
+    /// Its kernel's release, as `uname -r` says it.
+    pub kernel_release: String,
+}
+
+impl Client {
+    /// Starts the guest and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not come up within the limit.
+    pub fn start(spec: &ClientSpec, limit: Duration) -> Result<Self> {
+        std::fs::create_dir_all(&spec.dir)?;
+        let socket = spec.dir.join(format!("{}.client", spec.name));
+        let _ = std::fs::remove_file(&socket);
+        let log = spec.dir.join(format!("{}.serial.log", spec.name));
+        let (child, serial) = spawn(&arguments(spec, &socket), &log)?;
+        let stream = connect_when_there(&socket, Duration::from_secs(30))?;
+        let mut client = Self {
+            child,
+            reader: BufReader::new(stream.try_clone()?),
+            writer: stream,
+            serial,
+            kernel_release: String::new(),
+        };
+        match client.read(limit).with_context(|| {
+            format!("the client guest did not come up; last lines:\n{}", client_tail(&log))
+        })? {
+            ClientReply::Up { kernel } => client.kernel_release = kernel,
+            other => bail!("the client guest greeted with {other:?}"),
+        }
+        Ok(client)
+    }
+
+    fn read(&mut self, limit: Duration) -> Result<ClientReply> {
+        self.reader.get_ref().set_read_timeout(Some(limit))?;
+        let mut line = String::new();
+        if self.reader.read_line(&mut line).context("no answer of the client guest")? == 0 {
+            bail!("the client guest is gone: {}", self.serial.tail(5));
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    fn send(&mut self, request: &ClientRequest) -> Result<()> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.writer.write_all(&line)?;
+        Ok(())
+    }
+
+    /// Asks, and waits for the last reply; `limit` is the longest silence allowed in between.
+    ///
+    /// # Errors
+    /// When the guest falls silent or says that it failed.
+    pub fn ask(&mut self, request: &ClientRequest, limit: Duration) -> Result<(u64, u64)> {
+        self.send(request)?;
+        loop {
+            match self.read(limit).with_context(|| format!("during {request:?}"))? {
+                ClientReply::Done { files, bytes } => return Ok((files, bytes)),
+                ClientReply::Failed { message } => bail!("client: {message}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Lists a tree as the guest sees it.
+    ///
+    /// # Errors
+    /// When the guest falls silent for longer than `limit` or says that it failed.
+    pub fn list(&mut self, root: &Path, limit: Duration) -> Result<Vec<Entry>> {
+        self.send(&ClientRequest::List { root: root.into() })?;
+        let mut entries = Vec::new();
+        loop {
+            match self.read(limit)? {
+                ClientReply::Entry(entry) => entries.push(entry),
+                ClientReply::Done { .. } => return Ok(entries),
+                ClientReply::Failed { message } => bail!("client: {message}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks about the reader.
+    ///
+    /// # Errors
+    /// When there is none or the guest falls silent.
+    pub fn reading(&mut self, request: &ClientRequest, limit: Duration) -> Result<ReadingReport> {
+        self.send(request)?;
+        loop {
+            match self.read(limit)? {
+                ClientReply::Reading(report) => return Ok(report),
+                ClientReply::Failed { message } => bail!("client: {message}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn client_tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
+}
+
+fn arguments(spec: &ClientSpec, socket: &Path) -> Vec<String> {
+    let mut args = accelerator();
+    let mut pair = |key: &str, value: String| args.extend([key.to_string(), value]);
+    pair("-m", spec.memory_mib.to_string());
+    pair("-M", "q35".into());
+    pair("-smp", "2".into());
+    pair("-name", format!("goblinux-{}", spec.name));
+    pair("-display", "none".into());
+    pair("-vga", "none".into());
+    pair("-serial", "stdio".into());
+    pair("-kernel", spec.kernel.display().to_string());
+    pair("-initrd", spec.initramfs.display().to_string());
+    pair("-append", "console=ttyS0 quiet loglevel=4 panic=-1 rdinit=/init".into());
+    pair("-netdev", "user,id=lan,ipv6=off".into());
+    pair("-device", "virtio-net-pci,netdev=lan,romfile=".into());
+    pair("-device", "virtio-serial-pci".into());
+    pair("-chardev", format!("socket,id=ctl,path={},server=on,wait=off", socket.display()));
+    pair("-device", format!("virtserialport,chardev=ctl,name={CLIENT_PORT}"));
+    pair(
+        "-fsdev",
+        format!(
+            "local,id=source,path={},security_model=none,readonly=on,multidevs=remap",
+            spec.source.display()
+        ),
+    );
+    pair("-device", format!("virtio-9p-pci,fsdev=source,mount_tag={SOURCE_TAG}"));
+    args.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(String::from));
+    args
+}

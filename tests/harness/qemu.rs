@@ -1,0 +1,337 @@
+//! Virtual boards: the same machine shape for tests, `run` and `demo`.
+//!
+//! ```text
+//!   compute                                        storage
+//!   q35, UEFI, system disk, watchdog, screen       q35, UEFI, system disk, data disks, watchdog
+//!     |-- lan NIC  (user networking, to the host)    |-- lan NIC (user networking, to the host)
+//!     '-- link NIC ------- two unix datagram sockets = the virtual cable -------'
+//! ```
+
+use crate::channel::Channel;
+use crate::qmp::Qmp;
+use crate::serial::Serial;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// UEFI firmware of Debian's `ovmf`.
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// QEMU's id of the NIC with the inter-board cable; name it to pull the cable.
+pub const LINK_DEVICE: &str = "linknic";
+/// The same for the NIC towards the host.
+pub const LAN_DEVICE: &str = "lannic";
+
+/// A data disk of the storage board.
+#[derive(Debug, Clone)]
+pub struct DataDisk {
+    /// Raw image; sparse.
+    pub path: PathBuf,
+    /// Serial the guest sees, at most 20 characters.
+    pub serial: String,
+}
+
+/// How one board shall be.
+#[derive(Debug, Clone)]
+pub struct BoardSpec {
+    /// Name used for sockets and logs: `compute`, `storage`.
+    pub name: String,
+    /// Folder for sockets, NVRAM and logs.
+    pub dir: PathBuf,
+    /// The flashed system disk, raw.
+    pub system_disk: PathBuf,
+    /// Data disks.
+    pub data_disks: Vec<DataDisk>,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// This end's and the other end's socket of the virtual cable; `None`: no cable.
+    pub cable: Option<(PathBuf, PathBuf)>,
+    /// Ports of the host's loopback led to ports of the board: (host, board).
+    pub forwards: Vec<(u16, u16)>,
+    /// A screen (and keyboard and pointer).
+    pub screen: bool,
+    /// VNC display on the host's loopback: TCP port 5900 + this number.
+    pub vnc_display: Option<u16>,
+    /// The port for `goblin` commands from the host.
+    pub host_channel: bool,
+    /// Distinguishes the boards' hardware addresses.
+    pub number: u8,
+}
+
+/// A running virtual machine.
+#[derive(Debug)]
+pub struct Board {
+    child: Child,
+    /// Its serial console.
+    pub serial: Serial,
+    qmp: Qmp,
+    spec: BoardSpec,
+}
+
+/// QEMU's accelerator options. Software emulation unless `GOBLIN_QEMU_ACCEL` names another one: a
+/// nested KVM can hang a guest before its first line.
+pub fn accelerator() -> Vec<String> {
+    let accel = std::env::var("GOBLIN_QEMU_ACCEL").unwrap_or_else(|_| "tcg,thread=multi".into());
+    let cpu = if accel.starts_with("kvm") { "host" } else { "max" };
+    ["-accel", &accel, "-cpu", cpu].map(String::from).to_vec()
+}
+
+impl BoardSpec {
+    fn path(&self, suffix: &str) -> PathBuf {
+        self.dir.join(format!("{}.{suffix}", self.name))
+    }
+
+    /// QEMU's control socket of this board.
+    pub fn qmp_socket(&self) -> PathBuf {
+        self.path("qmp")
+    }
+
+    /// Where the host channel can be reached.
+    pub fn channel_socket(&self) -> PathBuf {
+        self.path("channel")
+    }
+
+    /// The log of the serial console.
+    pub fn serial_log(&self) -> PathBuf {
+        self.path("serial.log")
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut args = accelerator();
+        let mut add = |text: &str| args.extend(text.split(' ').map(String::from));
+        add("-nodefaults -no-user-config -display none -M q35 -smp 2 -serial stdio");
+        add(&format!("-name goblinux-{0} -m {1}", self.name, self.memory_mib));
+        add("-device i6300esb -watchdog-action reset -device virtio-rng-pci");
+        add("-rtc base=utc");
+        args.extend(self.disk_arguments());
+        args.extend(self.network_arguments());
+        args.extend(self.screen_arguments());
+        let mut pair = |key: &str, value: String| args.extend([key.to_string(), value]);
+        pair("-qmp", format!("unix:{},server=on,wait=off", self.qmp_socket().display()));
+        if self.host_channel {
+            pair("-device", "virtio-serial-pci".into());
+            pair(
+                "-chardev",
+                format!(
+                    "socket,id=host,path={},server=on,wait=off",
+                    self.channel_socket().display()
+                ),
+            );
+            pair(
+                "-device",
+                format!("virtserialport,chardev=host,name={}", goblin_core_types::paths::HOST_CHANNEL),
+            );
+        }
+        args
+    }
+
+    fn disk_arguments(&self) -> Vec<String> {
+        let mut args = Vec::new();
+        let mut pair = |key: &str, value: String| args.extend([key.to_string(), value]);
+        pair("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
+        pair("-drive", format!("if=pflash,format=raw,unit=1,file={}", self.path("nvram").display()));
+        pair(
+            "-drive",
+            format!(
+                "if=none,id=system,format=raw,cache=writeback,discard=unmap,file={}",
+                self.system_disk.display()
+            ),
+        );
+        pair("-device", "virtio-blk-pci,drive=system,serial=system,bootindex=0".into());
+        for (index, disk) in self.data_disks.iter().enumerate() {
+            pair(
+                "-drive",
+                format!(
+                    "if=none,id=data{index},format=raw,cache=writeback,discard=unmap,file={}",
+                    disk.path.display()
+                ),
+            );
+            pair("-device", format!("virtio-blk-pci,drive=data{index},serial={}", disk.serial));
+        }
+        args
+    }
+
+    fn network_arguments(&self) -> Vec<String> {
+        let mut args = Vec::new();
+        let mut pair = |key: &str, value: String| args.extend([key.to_string(), value]);
+        let forwards: String = self
+            .forwards
+            .iter()
+            .map(|(host, board)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{board}"))
+            .collect();
+        pair("-netdev", format!("user,id=lan,ipv6=off{forwards}"));
+        let mac = |kind: u8| format!("52:54:00:60:{kind:02x}:{:02x}", self.number);
+        pair(
+            "-device",
+            format!("virtio-net-pci,netdev=lan,id={LAN_DEVICE},mac={},romfile=", mac(1)),
+        );
+        if let Some((here, there)) = &self.cable {
+            pair(
+                "-netdev",
+                format!(
+                    "dgram,id=link,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                    here.display(),
+                    there.display()
+                ),
+            );
+            pair(
+                "-device",
+                format!("virtio-net-pci,netdev=link,id={LINK_DEVICE},mac={},romfile=", mac(2)),
+            );
+        }
+        args
+    }
+
+    fn screen_arguments(&self) -> Vec<String> {
+        let mut args = Vec::new();
+        let mut pair = |key: &str, value: String| args.extend([key.to_string(), value]);
+        if self.screen {
+            pair("-device", "virtio-vga,xres=1280,yres=800".into());
+            pair("-device", "virtio-keyboard-pci".into());
+            pair("-device", "virtio-tablet-pci".into());
+        } else {
+            pair("-vga", "none".into());
+        }
+        if let Some(display) = self.vnc_display {
+            pair("-vnc", format!("127.0.0.1:{display}"));
+        }
+        args
+    }
+}
+
+impl Board {
+    /// Starts a board from power-off. NVRAM is kept between starts in `spec.dir`.
+    ///
+    /// # Errors
+    /// When QEMU or the firmware is not installed, or a file is missing.
+    pub fn start(spec: BoardSpec) -> Result<Self> {
+        std::fs::create_dir_all(&spec.dir)?;
+        let nvram = spec.path("nvram");
+        if !nvram.exists() {
+            std::fs::copy(OVMF_VARS, &nvram)
+                .with_context(|| format!("no UEFI firmware at {OVMF_VARS}: run cargo xtask setup"))?;
+        }
+        for stale in [spec.qmp_socket(), spec.channel_socket()] {
+            let _ = std::fs::remove_file(stale);
+        }
+        if let Some((here, _)) = &spec.cable {
+            let _ = std::fs::remove_file(here);
+        }
+        let (mut child, serial) = spawn(&spec.arguments(), &spec.serial_log())?;
+        let qmp = match Qmp::connect(&spec.qmp_socket(), Duration::from_secs(30)) {
+            Ok(qmp) => qmp,
+            Err(err) => {
+                let _ = child.kill();
+                let said = serial.tail(5);
+                return Err(err).with_context(|| format!("QEMU of {} did not start: {said}", spec.name));
+            }
+        };
+        Ok(Self { child, serial, qmp, spec })
+    }
+
+    /// What the board was started as.
+    pub fn spec(&self) -> &BoardSpec {
+        &self.spec
+    }
+
+    /// QEMU's control connection.
+    pub fn qmp(&mut self) -> &mut Qmp {
+        &mut self.qmp
+    }
+
+    /// Opens the host channel.
+    ///
+    /// # Errors
+    /// When the board was started without one.
+    pub fn channel(&self) -> Result<Channel> {
+        if !self.spec.host_channel {
+            bail!("the {} board has no host channel", self.spec.name);
+        }
+        Channel::connect(&self.spec.channel_socket(), Duration::from_secs(30))
+    }
+
+    /// True while QEMU runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Presses the power button and waits until the board is off.
+    ///
+    /// # Errors
+    /// When the board is not off at the deadline; it is then cut off.
+    pub fn power_off(mut self, limit: Duration) -> Result<()> {
+        self.qmp.execute("system_powerdown", serde_json::json!({}))?;
+        match wait_exit(&mut self.child, limit) {
+            Some(_) => Ok(()),
+            None => bail!(
+                "the {} board did not power off within {} s and was cut off; last lines:\n{}",
+                self.spec.name,
+                limit.as_secs(),
+                self.serial.tail(10)
+            ),
+        }
+    }
+
+    /// Pulls the plug: QEMU is killed, as a power cut would (see the crate's power-cut notes for what
+    /// this cannot show: the host's cache survives).
+    pub fn cut_power(mut self) {
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Starts QEMU with standard output as the serial console. The child dies with this process: it is in
+/// its own process group so that Ctrl-C reaches only us, and we stop it in order.
+pub(crate) fn spawn(args: &[String], serial_log: &Path) -> Result<(Child, Serial)> {
+    use std::os::unix::process::CommandExt;
+    let mut child = Command::new("qemu-system-x86_64")
+        .args(args)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start qemu-system-x86_64: run cargo xtask setup")?;
+    let stdout = child.stdout.take().context("QEMU has no standard output")?;
+    let serial = Serial::follow(stdout, serial_log)?;
+    if let Some(stderr) = child.stderr.take() {
+        // QEMU's own complaints belong beside the board's words.
+        Serial::follow(stderr, &serial_log.with_extension("qemu.log"))?;
+    }
+    Ok((child, serial))
+}
+
+/// Waits for a process to end.
+pub(crate) fn wait_exit(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return None;
+            }
+        }
+    }
+}
+
+/// A TCP port of the host's loopback that is free now.
+///
+/// # Errors
+/// When the host has none.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

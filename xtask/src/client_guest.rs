@@ -1,0 +1,46 @@
+//! The client PC of the demonstration: Debian's stock kernel, its 9p modules, and one static program.
+
+use crate::initramfs::Initramfs;
+use crate::{compile, debian, host};
+use anyhow::{Context, Result};
+use goblin_tests::client::ClientSpec;
+use std::path::Path;
+
+/// Memory of the client guest in MiB.
+const CLIENT_MEMORY_MIB: u32 = 768;
+
+/// Makes the guest's initramfs and says how to start it; `source` is shown to it read-only.
+///
+/// # Errors
+/// When Debian's kernel cannot be fetched or the program cannot be built.
+pub fn spec(source: &Path, dir: &Path) -> Result<ClientSpec> {
+    let kernel = debian::client_kernel()?;
+    let programs = compile::test_binaries()?;
+    let initramfs = dir.join("client.cpio");
+    host::write_whole(&initramfs, &archive(&programs.client_init, &kernel)?)?;
+    Ok(ClientSpec {
+        kernel: kernel.vmlinuz,
+        initramfs,
+        source: source.into(),
+        dir: dir.into(),
+        name: "client".into(),
+        memory_mib: CLIENT_MEMORY_MIB,
+    })
+}
+
+fn archive(init: &Path, kernel: &debian::ClientKernel) -> Result<Vec<u8>> {
+    let mut initramfs = Initramfs::default();
+    for dir in ["dev", "proc", "sys", "modules"] {
+        initramfs.dir(dir);
+    }
+    initramfs.file("init", 0o755, host::read(init)?);
+    let mut order = String::new();
+    for module in &kernel.modules {
+        let name = module.file_name().context("a module has no name")?.to_string_lossy();
+        order.push_str(&name);
+        order.push('\n');
+        initramfs.file(&format!("modules/{name}"), 0o644, host::read(module)?);
+    }
+    initramfs.file("modules/order", 0o644, order.into_bytes());
+    initramfs.pack()
+}

@@ -1,0 +1,165 @@
+//! The boards' programs: compiled by cargo, static, for one target, without paths of this machine.
+
+use crate::host;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The only target.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Names a folder of finished programs to take instead of compiling.
+const OVERRIDE: &str = "GOBLIN_BINARIES";
+
+/// How much the linker works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lto {
+    /// Seconds for one changed line: images for trying and testing.
+    #[default]
+    Off,
+    /// What a published release carries.
+    Fat,
+}
+
+impl Lto {
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Off => "image",
+            Self::Fat => "release",
+        }
+    }
+}
+
+/// The programs of the base image.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    /// preinit and PID 1.
+    pub init: PathBuf,
+    /// Agents and command line.
+    pub goblin: PathBuf,
+    /// The console.
+    pub console: PathBuf,
+}
+
+/// Programs that only tests and the demonstration use.
+#[derive(Debug, Clone)]
+pub struct TestBinaries {
+    /// Init of the client guest.
+    pub client_init: PathBuf,
+    /// An init that fails on purpose.
+    pub broken_init: PathBuf,
+    /// An init that only prints: the floor of the boot benchmark.
+    pub print_only_init: PathBuf,
+}
+
+/// `cargo xtask build`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask build          programs for trying and testing\n  \
+    cargo xtask build --lto    as published: smaller, minutes slower"
+)]
+pub struct BuildArgs {
+    /// Link with fat LTO, as for a published release
+    #[arg(long)]
+    lto: bool,
+}
+
+/// Runs `cargo xtask build`.
+///
+/// # Errors
+/// When something does not compile.
+pub fn command(args: &BuildArgs) -> Result<()> {
+    let binaries = binaries(if args.lto { Lto::Fat } else { Lto::Off })?;
+    for path in [&binaries.init, &binaries.goblin, &binaries.console] {
+        let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+        println!("{:>10}  {}", bytes, path.display());
+    }
+    Ok(())
+}
+
+/// Compiles the programs of the base image; unchanged sources cost a second.
+///
+/// # Errors
+/// When something does not compile; the compiler's words are shown.
+pub fn binaries(lto: Lto) -> Result<Binaries> {
+    let packages = ["goblin-init", "goblin", "goblin-console"];
+    let folder = match std::env::var_os(OVERRIDE) {
+        Some(folder) => PathBuf::from(folder),
+        None => cargo_build(lto, &packages.map(|name| ["--package", name]).concat())?,
+    };
+    Ok(Binaries {
+        init: existing(&folder, "goblin-init")?,
+        goblin: existing(&folder, "goblin")?,
+        console: existing(&folder, "goblin-console")?,
+    })
+}
+
+/// Compiles the programs that only guests of tests run.
+///
+/// # Errors
+/// As [`binaries`].
+pub fn test_binaries() -> Result<TestBinaries> {
+    let folder = match std::env::var_os(OVERRIDE) {
+        Some(folder) => PathBuf::from(folder),
+        None => cargo_build(Lto::Off, &["--package", "goblin-tests", "--bins"])?,
+    };
+    Ok(TestBinaries {
+        client_init: existing(&folder, "client-init")?,
+        broken_init: existing(&folder, "broken-init")?,
+        print_only_init: existing(&folder, "print-only-init")?,
+    })
+}
+
+fn existing(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    std::fs::metadata(&path).with_context(|| format!("the build left no {}", path.display()))?;
+    Ok(path)
+}
+
+fn cargo_build(lto: Lto, what: &[&str]) -> Result<PathBuf> {
+    let target_dir = host::target("box")?;
+    host::say(format!("compiling the boards' programs (profile {})", lto.profile()));
+    let map = path_map();
+    let rustflags = map
+        .iter()
+        .map(|(from, to)| format!("--remap-path-prefix={from}={to}"))
+        .fold("-Ctarget-feature=+crt-static".to_owned(), |all, flag| all + " " + &flag);
+    let cflags: Vec<String> =
+        map.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(host::root())
+        .args(["build", "--locked", "--profile", lto.profile(), "--target", TARGET])
+        .args(what)
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", rustflags)
+        .env("CFLAGS_x86_64_unknown_linux_gnu", cflags.join(" "));
+    // `cargo run` tells its child about xtask itself; crates that read these would be built again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST") {
+            command.env_remove(&name);
+        }
+    }
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
+        command.env_remove(name);
+    }
+    host::run_shown(&mut command, "compiling the boards' programs")?;
+    Ok(target_dir.join(TARGET).join(lto.profile()))
+}
+
+/// Paths of this machine that would reach the programs, and what stands for them.
+fn path_map() -> Vec<(String, &'static str)> {
+    let home = |var: &str, name: &str| {
+        std::env::var_os(var)
+            .map(PathBuf::from)
+            .or_else(|| std::env::home_dir().map(|home| home.join(name)))
+            .map(|path| path.display().to_string())
+    };
+    let mut map = vec![(host::root().display().to_string(), "goblinux")];
+    map.extend(home("CARGO_HOME", ".cargo").map(|path| (path, "cargo")));
+    map.extend(home("RUSTUP_HOME", ".rustup").map(|path| (path, "rustup")));
+    // Flags are split at blanks; a path with one stays as it is.
+    map.retain(|(from, _)| !from.contains(char::is_whitespace));
+    map
+}

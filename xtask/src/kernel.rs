@@ -1,0 +1,311 @@
+//! The boards' kernel: Debian's source, our fragment, one bzImage, cached by everything that goes in.
+
+use crate::apt::{Closure, Suite};
+use crate::host::{self, Progress};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where Debian's package leaves the source.
+const SOURCE: &str = "/usr/src/linux-source-6.12.tar.xz";
+/// The package's name, for hosts whose own release has none.
+const SOURCE_PACKAGE: &str = "linux-source-6.12";
+/// Names a bzImage to take instead of building one.
+const OVERRIDE: &str = "GOBLIN_KERNEL";
+/// Changes with everything below that has a say in the bytes made.
+const RECIPE: &str = "1";
+/// What the kernel calls its build; fixed, so that the same input makes the same bytes.
+const BUILD_ENV: &[(&str, &str)] = &[
+    ("KBUILD_BUILD_USER", "goblin"),
+    ("KBUILD_BUILD_HOST", "goblinux"),
+    ("KBUILD_BUILD_TIMESTAMP", "2026-01-01 00:00:00 +0000"),
+    ("KBUILD_BUILD_VERSION", "1"),
+    ("LC_ALL", "C.UTF-8"),
+    ("TZ", "UTC"),
+];
+/// Objects of a build with the shipped fragment, about: what progress is shown against.
+const OBJECTS_EXPECTED: usize = 2980;
+/// Room that unpacking and building take, in bytes.
+const BUILD_ROOM_BYTES: u64 = 5 << 30;
+
+/// A built kernel.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// The bootable file.
+    pub bzimage: PathBuf,
+    /// What `uname -r` will say.
+    pub release: String,
+    /// Version of Debian's source package; absent for a kernel given by hand.
+    pub source_version: Option<String>,
+}
+
+/// `cargo xtask kernel`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask kernel            build it, or say where it is\n  \
+    cargo xtask kernel --check    only see that the fragment is taken whole\n\n\
+    GOBLIN_KERNEL=/path/bzImage makes every command take that file instead."
+)]
+pub struct KernelArgs {
+    /// Configure and verify the options, build nothing
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs `cargo xtask kernel`.
+///
+/// # Errors
+/// When an option of the fragment is lost, or the build fails.
+pub fn command(args: &KernelArgs) -> Result<()> {
+    if args.check {
+        let work = host::target("kernel")?;
+        let _lock = host::lock(&work)?;
+        let tree = unpacked(&source()?.0, &work)?;
+        let taken = configure(&tree)?;
+        println!("all {taken} options of board/kernel.config are in force");
+        return Ok(());
+    }
+    let kernel = ensure()?;
+    println!("{}  {}", kernel.release, kernel.bzimage.display());
+    Ok(())
+}
+
+/// The kernel for the fragment as it is now: from the cache, or built.
+///
+/// # Errors
+/// When the source is missing, an option is lost, or the build fails.
+pub fn ensure() -> Result<Kernel> {
+    if let Some(path) = std::env::var_os(OVERRIDE).map(PathBuf::from) {
+        let release = release_of(&path).with_context(|| format!("the kernel of {OVERRIDE}"))?;
+        host::say(format!("kernel {release} from {OVERRIDE}"));
+        return Ok(Kernel { bzimage: path, release, source_version: None });
+    }
+    let (tarball, source_version) = source()?;
+    let fragment = host::read(&fragment_path())?;
+    let key = cache_key(&tarball, &fragment)?;
+    let folder = host::cache("kernel")?;
+    let bzimage = folder.join(format!("bzImage-{key}"));
+    let _lock = host::lock(&folder)?;
+    if !bzimage.exists() {
+        build(&tarball, &bzimage)?;
+    }
+    let release = release_of(&bzimage)?;
+    Ok(Kernel { bzimage, release, source_version })
+}
+
+/// The bootable file of [`ensure`].
+///
+/// # Errors
+/// As [`ensure`].
+pub fn bzimage() -> Result<PathBuf> {
+    Ok(ensure()?.bzimage)
+}
+
+fn fragment_path() -> PathBuf {
+    host::root().join("board/kernel.config")
+}
+
+/// The source's tarball and its package's version: the host's, else fetched.
+fn source() -> Result<(PathBuf, Option<String>)> {
+    let host_file = PathBuf::from(SOURCE);
+    if host_file.exists() {
+        let mut query = Command::new("dpkg-query");
+        query.args(["--show", "--showformat", "${Version}", SOURCE_PACKAGE]);
+        return Ok((host_file, host::output(&mut query, "asking for the source's version").ok()));
+    }
+    let (tree, packages) = crate::apt::fetch_tree(&[SOURCE_PACKAGE], Suite::Trixie, Closure::Named)
+        .context("the kernel's source is neither installed nor to be had")?;
+    let version = packages.first().map(|package| package.version.clone());
+    Ok((tree.join(SOURCE.trim_start_matches('/')), version))
+}
+
+fn cache_key(tarball: &Path, fragment: &[u8]) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let file = std::fs::File::open(tarball)
+        .with_context(|| format!("cannot read {}", tarball.display()))?;
+    hasher.update_reader(file).with_context(|| format!("cannot read {}", tarball.display()))?;
+    let mut toolchain = String::new();
+    for tool in ["gcc", "ld"] {
+        let text = host::output(Command::new(tool).arg("--version"), "asking for tool versions")?;
+        toolchain.push_str(text.lines().next().unwrap_or_default());
+        toolchain.push('\n');
+    }
+    let parts = [fragment, toolchain.as_bytes(), RECIPE.as_bytes()];
+    for part in parts {
+        hasher.update(blake3::hash(part).as_bytes());
+    }
+    let mut key = hasher.finalize().to_hex().to_string();
+    key.truncate(24);
+    Ok(key)
+}
+
+/// The kernel's release string, from the setup header: at 0x20e, little-endian, less 0x200, the
+/// offset of a text (Documentation/arch/x86/boot.rst, `kernel_version`).
+///
+/// # Errors
+/// When the file is no bzImage.
+pub fn release_of(bzimage: &Path) -> Result<String> {
+    let mut head = Vec::new();
+    std::fs::File::open(bzimage)
+        .and_then(|file| file.take(0x10200).read_to_end(&mut head))
+        .with_context(|| format!("cannot read {}", bzimage.display()))?;
+    let offset = match (head.get(0x202..0x206), head.get(0x20e..0x210)) {
+        (Some(b"HdrS"), Some(&[low, high])) => usize::from(u16::from_le_bytes([low, high])) + 0x200,
+        _ => bail!("{} is not a bzImage", bzimage.display()),
+    };
+    let text = head.get(offset..).unwrap_or_default();
+    let end = text.iter().position(|&b| b == b' ' || b == 0).unwrap_or(0);
+    let release = String::from_utf8_lossy(text.get(..end).unwrap_or_default()).into_owned();
+    if release.is_empty() {
+        bail!("{} does not say its release", bzimage.display());
+    }
+    Ok(release)
+}
+
+fn build(tarball: &Path, bzimage: &Path) -> Result<()> {
+    let work = host::target("kernel")?;
+    let room = rustix::fs::statvfs(&work).map(|s| s.f_bavail.saturating_mul(s.f_frsize));
+    if room.is_ok_and(|bytes| bytes < BUILD_ROOM_BYTES) {
+        bail!("building the kernel takes {} GiB below {}", BUILD_ROOM_BYTES >> 30, work.display());
+    }
+    let tree = unpacked(tarball, &work)?;
+    let taken = configure(&tree)?;
+    host::say(format!(
+        "building the kernel ({taken} options; once, 10 to 30 minutes on two cores)"
+    ));
+    let map = format!("-ffile-prefix-map={}=.", tree.display());
+    let jobs = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    make(&tree, &[&format!("-j{jobs}"), &format!("KCFLAGS={map}"), "bzImage"])?;
+    let made = tree.join("arch/x86/boot/bzImage");
+    host::write_whole(bzimage, &host::read(&made)?)?;
+    // Two gigabytes that nothing needs any more; the cache answers from now on.
+    std::fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))
+}
+
+/// Unpacks afresh: a tree left by an interrupted build has files of another configuration.
+fn unpacked(tarball: &Path, work: &Path) -> Result<PathBuf> {
+    let tree = work.join("linux");
+    if tree.exists() {
+        std::fs::remove_dir_all(&tree)
+            .with_context(|| format!("cannot remove {}", tree.display()))?;
+    }
+    std::fs::create_dir_all(&tree).with_context(|| format!("cannot make {}", tree.display()))?;
+    host::say(format!("unpacking {}", tarball.display()));
+    let mut tar = Command::new("tar");
+    tar.arg("--extract").arg("--file").arg(tarball).arg("--directory").arg(&tree);
+    tar.args(["--strip-components=1", "--no-same-owner"]);
+    host::output(&mut tar, "unpacking the kernel's source")?;
+    Ok(tree)
+}
+
+/// Applies the fragment over `allnoconfig` and returns how many options it sets.
+fn configure(tree: &Path) -> Result<usize> {
+    let fragment = fragment_path();
+    let doing = "configuring the kernel";
+    host::output(make_command(tree).args(["allnoconfig"]), doing)?;
+    let mut merge = Command::new("sh");
+    merge.arg("scripts/kconfig/merge_config.sh").args(["-m", ".config"]).arg(&fragment);
+    merge.current_dir(tree).envs(BUILD_ENV.iter().copied());
+    host::output(&mut merge, doing)?;
+    host::output(make_command(tree).arg("olddefconfig"), doing)?;
+    let wanted = options(&String::from_utf8_lossy(&host::read(&fragment)?));
+    let taken = options(&String::from_utf8_lossy(&host::read(&tree.join(".config"))?));
+    let lost = lost(&wanted, &taken);
+    if !lost.is_empty() {
+        bail!(
+            "the kernel did not take these options of board/kernel.config (a dependency is missing, \
+             or the option was renamed):\n    {}",
+            lost.join("\n    ")
+        );
+    }
+    Ok(wanted.len())
+}
+
+/// Options and values of a configuration; `n` for `# CONFIG_X is not set`.
+fn options(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .filter_map(|line| {
+            if let Some(name) = line.strip_prefix("# ").and_then(|l| l.strip_suffix(" is not set"))
+            {
+                return name.starts_with("CONFIG_").then(|| (name.to_owned(), "n".to_owned()));
+            }
+            let (name, value) = line.strip_prefix("CONFIG_")?.split_once('=')?;
+            Some((format!("CONFIG_{name}"), value.trim().to_owned()))
+        })
+        .collect()
+}
+
+fn lost(wanted: &BTreeMap<String, String>, taken: &BTreeMap<String, String>) -> Vec<String> {
+    wanted
+        .iter()
+        .filter_map(|(name, value)| {
+            // An option whose dependencies are off does not appear at all.
+            let got = taken.get(name).map_or("n", String::as_str);
+            (got != value).then(|| format!("{name}={value} (it is {got})"))
+        })
+        .collect()
+}
+
+fn make_command(tree: &Path) -> Command {
+    let mut command = Command::new("make");
+    command.current_dir(tree).envs(BUILD_ENV.iter().copied()).arg("ARCH=x86_64");
+    // Flags of an outer make or of cargo's environment have no say here.
+    for var in ["MAKEFLAGS", "MFLAGS", "CFLAGS", "LDFLAGS", "KCONFIG_CONFIG"] {
+        command.env_remove(var);
+    }
+    command
+}
+
+fn make(tree: &Path, args: &[&str]) -> Result<()> {
+    let log_path = tree.with_file_name("build.log");
+    let mut command = make_command(tree);
+    let errors = std::fs::File::create(&log_path)
+        .with_context(|| format!("cannot write {}", log_path.display()))?;
+    let mut child = command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(errors)
+        .spawn()
+        .context("cannot start `make`; `cargo xtask setup` installs it")?;
+    let mut progress = Progress::new("kernel");
+    let mut objects = 0usize;
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            let mut words = line.split_whitespace();
+            if matches!(words.next(), Some("CC" | "AS" | "AR" | "LD")) {
+                objects += 1;
+                let percent = (objects * 100 / OBJECTS_EXPECTED).min(99);
+                progress
+                    .at(format!("{percent} %, {objects} files, {}", words.next().unwrap_or("")));
+            }
+        }
+    }
+    let status = child.wait().context("waiting for `make`")?;
+    let took = progress.done();
+    if !status.success() {
+        let said = std::fs::read(&log_path).unwrap_or_default();
+        bail!(
+            "building the kernel failed ({status}); the last lines, all are in {}:\n{}",
+            log_path.display(),
+            host::last_lines(&String::from_utf8_lossy(&said))
+        );
+    }
+    host::say(format!("kernel built in {} s, {objects} files", took.as_secs()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_option_is_named_with_what_it_became() {
+        let wanted = options("CONFIG_A=y\nCONFIG_B=64\n# CONFIG_C is not set\nCONFIG_D=y\n");
+        let taken = options("CONFIG_A=y\nCONFIG_B=8\n# CONFIG_D is not set\n# a remark\n");
+        assert_eq!(lost(&wanted, &taken), ["CONFIG_B=64 (it is 8)", "CONFIG_D=y (it is n)"]);
+    }
+}

@@ -1,0 +1,307 @@
+//! `cargo xtask release`: a release into a plain folder that any web server can serve, and the check of
+//! such a folder as a board would do it.
+//!
+//! Order of writing: blobs, images, manifest, then metadata with the timestamp last. A publish that is
+//! cut off anywhere leaves the folder as its readers knew it.
+
+mod keys;
+mod verify;
+
+use crate::compile::Lto;
+use crate::host;
+pub use crate::image::ReleaseSpec;
+use crate::image::{self, BuiltUki};
+use anyhow::{Context, Result, bail};
+use goblin_core_manifest::publish::{Lifetimes, Publisher, sign};
+use goblin_core_manifest::release::{MANIFEST_SCHEMA, Manifest, ProtocolRange, blob_path};
+use goblin_core_manifest::time::Instant;
+use goblin_core_manifest::tuf::{Hashes, Kind, ReleaseCustom, Target, sha256_hex};
+use goblin_core_types::{Role, Version};
+use goblin_image::{Contents, UkiRecipe};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Versions of the protocol between boards that this source speaks.
+const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+/// Where the first root lies in a repository: what a provisioning file carries.
+const FIRST_ROOT: &str = "metadata/1.root.json";
+
+/// A published release.
+#[derive(Debug, Clone)]
+pub struct BuiltRelease {
+    /// Its version.
+    pub version: Version,
+    /// The flashable image inside the repository, `.img.zst`, its block map beside it.
+    pub image: PathBuf,
+    /// The UKI as a board will rebuild it.
+    pub uki: PathBuf,
+    /// Size of the UKI in bytes.
+    pub uki_bytes: u64,
+    /// Size of the base image in bytes.
+    pub base_bytes: u64,
+    /// Programs in the base.
+    pub executables: usize,
+}
+
+/// `cargo xtask release`
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  cargo xtask release --version 2 --notes \"Quieter fans\"\n  \
+    cargo xtask release --version 3 --lto --channel edge --out /srv/www/releases\n  \
+    cargo xtask release verify /srv/www/releases\n\nThe keys are made on first use in \
+    target/keys; keep that folder, and root.json of it offline: who has lost it cannot publish for \
+    the boards that trust it."
+)]
+pub struct ReleaseArgs {
+    #[command(subcommand)]
+    command: Option<ReleaseCommand>,
+    #[command(flatten)]
+    publish: PublishArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ReleaseCommand {
+    /// Check a repository as a board would, and rebuild every release in it
+    Verify {
+        /// The repository
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct PublishArgs {
+    /// Version: one to three numbers joined by dots, higher than any before
+    #[arg(long, required = true)]
+    version: Option<Version>,
+    /// Channel it is offered in
+    #[arg(long, default_value = "stable")]
+    channel: String,
+    /// One line of what it brings
+    #[arg(long, default_value = "")]
+    notes: String,
+    /// Accent colour of the console, #rrggbb
+    #[arg(long, default_value = "")]
+    accent: String,
+    /// The repository's folder; made or extended
+    #[arg(long, value_name = "DIR", default_value = "target/release-repository")]
+    out: PathBuf,
+    /// Folder of the signing keys; made on first use
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+    /// Link with fat LTO: smaller programs, minutes more
+    #[arg(long)]
+    lto: bool,
+    /// Install missing host packages without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Runs `cargo xtask release`.
+///
+/// # Errors
+/// When a part cannot be built, the keys are not the repository's, or the version is taken.
+pub fn command(args: &ReleaseArgs) -> Result<()> {
+    if let Some(ReleaseCommand::Verify { folder }) = &args.command {
+        return verify::command(folder);
+    }
+    let args = &args.publish;
+    let version = args.version.context("say which --version this is")?;
+    crate::setup::ensure(crate::setup::Purpose::Build, args.yes)?;
+    let mut spec = ReleaseSpec::new(version, args.notes.as_str()).with_accent(&args.accent);
+    spec.about.channel.clone_from(&args.channel);
+    spec.lto = if args.lto { Lto::Fat } else { Lto::Off };
+    let keys = args.keys.clone().map_or_else(|| host::target("keys"), Ok)?;
+    let built = publish_with(&spec, &args.out, &keys)?;
+    println!("release {version} is in {}", args.out.display());
+    println!("  UKI    {} bytes, base {} bytes", built.uki_bytes, built.base_bytes);
+    println!("  flash  {}", built.image.display());
+    println!("  trust  {}", args.out.join(FIRST_ROOT).display());
+    Ok(())
+}
+
+/// Builds a release and adds it to a repository with the keys of this checkout.
+///
+/// # Errors
+/// As [`publish_with`].
+pub fn publish(spec: &ReleaseSpec, repository: &Path) -> Result<BuiltRelease> {
+    publish_with(spec, repository, &host::target("keys")?)
+}
+
+/// Builds a release and adds it to a repository; both are made when absent.
+///
+/// # Errors
+/// When a part cannot be built, the version was published with other content, or the keys are not
+/// those that the repository's root names.
+pub fn publish_with(spec: &ReleaseSpec, repository: &Path, keys: &Path) -> Result<BuiltRelease> {
+    let version = spec.about.version;
+    std::fs::create_dir_all(repository)
+        .with_context(|| format!("cannot make the folder {}", repository.display()))?;
+    let _lock = host::lock(repository)?;
+    let keys = keys::open(keys, repository)?;
+    let mut publisher = resume(repository)?;
+    // Checked before minutes of building are spent.
+    check_notes(spec)?;
+    let images = host::target("images")?;
+    let mut uki = image::build_uki(spec, &images)?;
+    let manifest = manifest(spec, &uki)?;
+    let path = format!("releases/{version}/manifest.json");
+    if let Some(known) = publisher.targets.get(&path) {
+        if known.hashes.sha256.as_deref() != Some(sha256_hex(&manifest).as_str()) {
+            bail!(
+                "release {version} was published in {} with other content, which boards may run: \
+                 choose a higher version",
+                repository.display()
+            );
+        }
+        host::say(format!("release {version} is published already, unchanged"));
+    }
+    write_blobs(&mut uki, repository)?;
+    let disk = image::build_disk(&uki, version, &repository_folder(repository, "images")?)?;
+    for file in [&disk.image, &disk.map] {
+        add_target(&mut publisher, repository, file)?;
+    }
+    let custom = ReleaseCustom {
+        version,
+        channel: spec.about.channel.clone(),
+        uki: Some(uki.recipe.uki_digest),
+    };
+    let path = publisher.add_release(&custom, &manifest).context("cannot add the release")?;
+    host::write_whole(&repository.join(path), &manifest)?;
+    write_metadata(&publisher, &keys, repository)?;
+    Ok(BuiltRelease {
+        version,
+        image: disk.image,
+        uki_bytes: uki.recipe.uki_size,
+        uki: uki.path,
+        base_bytes: uki.base_bytes,
+        executables: uki.executables,
+    })
+}
+
+/// Text of a repository's first root: what a provisioning file carries.
+///
+/// # Errors
+/// When nothing was published there yet.
+pub fn trust_root(repository: &Path) -> Result<String> {
+    let path = repository.join(FIRST_ROOT);
+    let bytes = host::read(&path)
+        .with_context(|| format!("{} is no repository of releases", repository.display()))?;
+    String::from_utf8(bytes).with_context(|| format!("{} is not text", path.display()))
+}
+
+/// The flashable image of a release that a repository holds, if it was published there before.
+pub fn published_image(repository: &Path, version: Version) -> Option<PathBuf> {
+    let publisher = resume(repository).ok()?;
+    publisher.targets.get(&format!("releases/{version}/manifest.json"))?;
+    let path = repository.join(format!("images/goblinux-{version}.img.zst"));
+    path.is_file().then_some(path)
+}
+
+/// Now, as metadata writes it.
+fn now() -> Instant {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Instant::from_unix_s(since.as_secs())
+}
+
+fn resume(repository: &Path) -> Result<Publisher> {
+    let file = |kind: Kind| repository.join(format!("metadata/{kind}"));
+    if !file(Kind::Timestamp).exists() {
+        return Ok(Publisher::empty());
+    }
+    let read = |kind: Kind| host::read(&file(kind));
+    Publisher::resume(&read(Kind::Targets)?, &read(Kind::Timestamp)?)
+        .with_context(|| format!("{} holds damaged metadata", repository.display()))
+}
+
+fn check_notes(spec: &ReleaseSpec) -> Result<()> {
+    let about = &spec.about;
+    let probe = Manifest {
+        schema: MANIFEST_SCHEMA,
+        version: about.version,
+        channel: about.channel.clone(),
+        notes: about.notes.clone(),
+        accent: about.accent.clone(),
+        created: None,
+        protocol: PROTOCOL,
+        roles: Role::ALL.to_vec(),
+        uki: (),
+    };
+    probe.to_bytes().map(drop).context("the release is not allowed so")
+}
+
+fn manifest(spec: &ReleaseSpec, uki: &BuiltUki) -> Result<Vec<u8>> {
+    let about = &spec.about;
+    let manifest: Manifest<UkiRecipe> = Manifest {
+        schema: MANIFEST_SCHEMA,
+        version: about.version,
+        channel: about.channel.clone(),
+        notes: about.notes.clone(),
+        accent: about.accent.clone(),
+        created: None,
+        protocol: PROTOCOL,
+        roles: Role::ALL.to_vec(),
+        uki: uki.recipe.clone(),
+    };
+    manifest.to_bytes().context("the manifest cannot be written")
+}
+
+fn repository_folder(repository: &Path, name: &str) -> Result<PathBuf> {
+    let folder = repository.join(name);
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Every content that boards need to rebuild the UKI and that is not there yet.
+fn write_blobs(uki: &mut BuiltUki, repository: &Path) -> Result<()> {
+    for blob in uki.recipe.blobs() {
+        let path = repository.join(blob_path(&blob.digest));
+        // Blobs are written whole under their digest: one of the right size is the right one.
+        if std::fs::metadata(&path).is_ok_and(|found| found.len() == blob.size) {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        let mut reader = uki.contents.open(&blob.digest, blob.size).context("a content is gone")?;
+        std::io::Read::read_to_end(&mut reader, &mut bytes).context("a content cannot be read")?;
+        if blake3::hash(&bytes).as_bytes() != &blob.digest.0 {
+            bail!("an input changed while the release was built: build it again");
+        }
+        host::write_whole(&path, &bytes)?;
+    }
+    Ok(())
+}
+
+fn add_target(publisher: &mut Publisher, repository: &Path, file: &Path) -> Result<()> {
+    let bytes = host::read(file)?;
+    let path = file
+        .strip_prefix(repository)
+        .ok()
+        .and_then(Path::to_str)
+        .with_context(|| format!("{} is outside the repository", file.display()))?;
+    let target = Target {
+        length: bytes.len() as u64,
+        hashes: Hashes { sha256: Some(sha256_hex(&bytes)) },
+        custom: None,
+    };
+    publisher.targets.insert(path.to_owned(), target);
+    Ok(())
+}
+
+fn write_metadata(publisher: &Publisher, keys: &keys::Keys, repository: &Path) -> Result<()> {
+    let lifetimes = Lifetimes::default();
+    let first = repository.join(FIRST_ROOT);
+    if !first.exists() {
+        let root = keys.repository.root(1, now().plus_days(lifetimes.root_days));
+        let bytes = sign(&root, &keys.repository.root).context("cannot sign the root")?;
+        host::write_whole(&first, &bytes)?;
+        host::write_whole(&repository.join("metadata/root.json"), &bytes)?;
+    }
+    let files = publisher
+        .publish(&keys.repository, now(), lifetimes)
+        .context("cannot sign the metadata")?;
+    for file in files {
+        host::write_whole(&repository.join(&file.path), &file.bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! `cargo xtask test`: installs what is missing, then every test there is. The last line counts them.
+
+use crate::check::{self, Tally};
+use crate::{host, setup};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+/// `cargo xtask test`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask test          everything, as CI does\n  \
+    cargo xtask test --lints  with clippy\n\nThe whole output of the tests is in \
+    target/test/cargo.log. Exit status 1 when anything failed; the last line is `N passed, N failed`. \
+    On a CI machine (the variable CI) a skipped test counts as failed.")]
+pub struct TestArgs {
+    /// Install missing host packages without asking
+    #[arg(long)]
+    yes: bool,
+    /// Run clippy too
+    #[arg(long)]
+    lints: bool,
+}
+
+/// Runs `cargo xtask test`.
+///
+/// # Errors
+/// When anything fails; the count is printed in any case.
+pub fn command(args: &TestArgs) -> Result<()> {
+    setup::ensure(setup::Purpose::Test, args.yes)?;
+    let mut tally = check::quick();
+    if args.lints {
+        tally.add(check::lints());
+    }
+    match cargo_tests() {
+        Ok(found) => tally.add(found),
+        Err(err) => tally.note("cargo test", Err(err)),
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    std::io::stdout().flush().context("cannot write the result")?;
+    if tally.failed > 0 {
+        // Not an error to explain: everything was said, and the count must be the last line.
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// What a run of `cargo test` said.
+#[derive(Debug, Default)]
+struct Outcome {
+    tally: Tally,
+    skipped: Vec<String>,
+    ignored: u64,
+}
+
+impl Outcome {
+    /// Reads one line; true when a person should see it at once.
+    fn read(&mut self, line: &str) -> bool {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            let mut words = counts.split_whitespace().peekable();
+            while let Some(word) = words.next() {
+                let (Ok(count), Some(kind)) = (word.parse::<u64>(), words.peek()) else { continue };
+                match kind.trim_end_matches(';') {
+                    "passed" => self.tally.passed += count,
+                    "failed" => self.tally.failed += count,
+                    "ignored" => self.ignored += count,
+                    _ => {}
+                }
+            }
+            return counts.starts_with("FAILED");
+        }
+        // Tests say so when a program they compare with is absent: `skipped 1: the reason`.
+        if line.starts_with("skipped ") {
+            self.skipped.push(line.to_owned());
+            return true;
+        }
+        (line.starts_with("test ") && line.ends_with("FAILED"))
+            || line.contains("panicked at")
+            || line.starts_with("error")
+    }
+}
+
+fn cargo_tests() -> Result<Tally> {
+    let log_path = host::target("test")?.join("cargo.log");
+    let mut log = std::fs::File::create(&log_path)
+        .with_context(|| format!("cannot write {}", log_path.display()))?;
+    host::say("cargo test --workspace");
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut child = Command::new(program)
+        .args(["test", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"])
+        .current_dir(host::root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let mut outcome = Outcome::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            writeln!(log, "{line}").context("cannot write the log")?;
+            if outcome.read(&line) {
+                println!("{line}");
+            }
+        }
+    }
+    let status = child.wait().context("waiting for cargo")?;
+    let mut tally = outcome.tally;
+    if !outcome.skipped.is_empty() && std::env::var_os("CI").is_some() {
+        tally.failed += outcome.skipped.len() as u64;
+    }
+    if outcome.ignored > 0 {
+        println!("{} tests are only run by name (ignored)", outcome.ignored);
+    }
+    if !status.success() && tally.failed == 0 {
+        bail!(
+            "cargo test did not get to its end; its output is above and in {}",
+            log_path.display()
+        );
+    }
+    if tally.failed > 0 {
+        println!("the whole output is in {}", log_path.display());
+    }
+    Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_cargo() {
+        let mut outcome = Outcome::default();
+        let line = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; \
+                    finished in 0.02s";
+        assert!(!outcome.read(line));
+        assert!(outcome.read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured"));
+        assert!(outcome.read("test a::b ... FAILED"));
+        assert!(!outcome.read("test a::c ... ok"));
+        assert!(outcome.read("skipped 1: the program cpio is not installed"));
+        assert_eq!(outcome.tally, Tally { passed: 15, failed: 2 });
+        assert_eq!((outcome.ignored, outcome.skipped.len()), (1, 1));
+    }
+}
