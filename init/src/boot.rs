@@ -68,6 +68,7 @@ pub fn prepare(mounted: bool) -> Vec<String> {
     let limit = Rlimit { current: Some(FILES_MAX), maximum: Some(FILES_MAX) };
     note(&mut problems, "file limit", rustix::process::setrlimit(Resource::Nofile, limit));
     note(&mut problems, "host name", rustix::system::sethostname(HOST_NAME));
+    note(&mut problems, "loopback", goblin_sys::netdev::bring_loopback_up());
     note(&mut problems, "ctrl-alt-del", reboot::ctrl_alt_del_is_a_signal());
     // Files that units make are theirs and readable; what is secret says so itself.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

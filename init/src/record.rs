@@ -4,7 +4,8 @@
 //! that a slow or dead system disk never stops it.
 
 use goblin_core_types::{
-    Attempt, AttemptStage, BootRecord, FailReason, LAST_LINES_MAX, Version, paths,
+    ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootRecord, FailReason, LAST_LINES_MAX, Version,
+    paths,
 };
 use goblin_sys::{efivar, files, record};
 use serde::{Deserialize, Serialize};
@@ -51,19 +52,15 @@ pub fn run(job: Job) -> io::Result<()> {
     let Some(partition) = record::find()? else { return Ok(()) };
     match job {
         Job::Start { boot } => {
-            let panic = collect_panic(Path::new(PSTORE));
+            let panics = collect_panics(Path::new(PSTORE));
             let version = running_version();
             let trial = efivar::loader_boot_count_path().is_some();
             partition.update(|record| {
                 started(record, boot, version, trial);
-                if let Some(panic) = &panic {
-                    blame_panic(record, panic);
-                }
+                blame_panics(record, &panics);
             })?;
-            // Only now: a power cut before this line leaves the panic for the next boot.
-            if panic.is_some() {
-                clear_panics(Path::new(PSTORE));
-            }
+            // Only now: a power cut before this line leaves the panics for the next boot.
+            clear_panics(Path::new(PSTORE));
             Ok(())
         }
         Job::Healthy => partition.update(|record| {
@@ -156,16 +153,17 @@ struct Panic {
     last_lines: Vec<String>,
 }
 
-/// The boot before this one panicked.
-fn blame_panic(record: &mut BootRecord, panic: &Panic) {
+/// Boots before this one panicked: the newest panic belongs to the last of them, and so on backwards. A
+/// release whose PID 1 never ran leaves several, for only a PID 1 collects them.
+fn blame_panics(record: &mut BootRecord, newest_first: &[Panic]) {
     // The last attempt is this boot.
-    let Some(previous) = record.attempts.iter_mut().rev().nth(1) else { return };
-    // A verdict by PID 1 came before the panic and says more; a silent stop says less.
-    if !matches!(previous.fail, None | Some(FailReason::Stopped { .. })) {
-        return;
+    for (attempt, panic) in record.attempts.iter_mut().rev().skip(1).zip(newest_first) {
+        // A verdict by PID 1 came before the panic and says more; a silent stop says less.
+        if matches!(attempt.fail, None | Some(FailReason::Stopped { .. })) {
+            attempt.fail = Some(FailReason::Panic { message: panic.message.clone() });
+            attempt.last_lines.clone_from(&panic.last_lines);
+        }
     }
-    previous.fail = Some(FailReason::Panic { message: panic.message.clone() });
-    previous.last_lines.clone_from(&panic.last_lines);
 }
 
 fn panic_files(pstore: &Path) -> Vec<std::path::PathBuf> {
@@ -185,37 +183,54 @@ fn clear_panics(pstore: &Path) {
     }
 }
 
-/// The lines of the newest panic. The kernel cuts its log into parts, each with a line `Panic#1 Part2`
-/// (or `Oops#..`) on top; part 1 holds the newest lines.
-fn collect_panic(pstore: &Path) -> Option<Panic> {
-    let mut parts: Vec<(u32, Vec<String>)> = Vec::new();
+/// The panics that were saved, newest first.
+///
+/// The kernel cuts its log into parts, each a file with a line `Panic#1 Part2` (or `Oops#..`) on top; part 1
+/// holds the newest lines and is written first, each part with its own time, which is in its name:
+/// `dmesg-efi_pstore-ID`, ID = (seconds * 100 + part) * 1000 + count (drivers/firmware/efi/efi-pstore.c).
+/// So a part that does not count on from the one before it begins another panic.
+fn collect_panics(pstore: &Path) -> Vec<Panic> {
+    let mut parts: Vec<(u64, u32, Vec<String>)> = Vec::new();
     for file in panic_files(pstore) {
         let Ok(bytes) = files::read_bounded(&file, PSTORE_BYTES_MAX) else { continue };
         let text = String::from_utf8_lossy(&bytes);
         let mut lines = text.lines();
         let head = lines.next().unwrap_or_default();
-        if !head.starts_with("Panic#") {
-            continue;
+        if head.starts_with("Panic#") {
+            let part = head.rsplit("Part").next().and_then(|number| number.trim().parse().ok());
+            parts.push((second_of(&file), part.unwrap_or(1), lines.map(without_stamp).collect()));
         }
-        let part =
-            head.rsplit("Part").next().and_then(|number| number.trim().parse().ok()).unwrap_or(1);
-        parts.push((part, lines.map(without_stamp).collect()));
     }
-    if parts.is_empty() {
-        return None;
+    parts.sort_by_key(|(second, part, _)| (*second, *part));
+    let mut panics: Vec<Vec<(u32, Vec<String>)>> = Vec::new();
+    for (_, part, lines) in parts {
+        match panics.last_mut() {
+            Some(panic) if panic.last().is_some_and(|(last, _)| *last < part) => {
+                panic.push((part, lines))
+            }
+            _ => panics.push(vec![(part, lines)]),
+        }
     }
+    panics.into_iter().rev().take(ATTEMPTS_KEPT_MAX).map(join_parts).collect()
+}
+
+fn second_of(file: &Path) -> u64 {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let id: Option<u64> = name.rsplit('-').next().and_then(|id| id.parse().ok());
+    id.and_then(|id| id.checked_div(100_000)).unwrap_or(0)
+}
+
+fn join_parts(mut parts: Vec<(u32, Vec<String>)>) -> Panic {
     parts.sort_by_key(|(part, _)| std::cmp::Reverse(*part));
     let lines: Vec<String> = parts.into_iter().flat_map(|(_, lines)| lines).collect();
-    let is_message = |line: &&String| line.contains("Kernel panic - not syncing");
-    let place = lines.iter().rposition(|line| is_message(&line));
-    let mut message =
-        place.and_then(|place| lines.get(place)).cloned().unwrap_or_else(|| "panic".into());
+    let place = lines.iter().rposition(|line| line.contains("Kernel panic - not syncing"));
+    let found = place.and_then(|place| lines.get(place)).cloned();
+    let mut message = found.unwrap_or_else(|| "panic".into());
     message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
     // What came before the panic says more than the registers after it.
     let end = place.map_or(lines.len(), |place| place.saturating_add(1));
     let first = end.saturating_sub(LAST_LINES_MAX);
-    let last_lines = lines.get(first..end).unwrap_or_default().to_vec();
-    Some(Panic { message, last_lines })
+    Panic { message, last_lines: lines.get(first..end).unwrap_or_default().to_vec() }
 }
 
 /// A line of the kernel's log without `<4>[   12.345678] `.
@@ -268,30 +283,48 @@ mod tests {
     fn a_panic_explains_a_silent_stop_but_not_a_verdict() {
         let panic = Panic { message: "m".into(), last_lines: vec!["l".into()] };
         let mut record = record_after(true, AttemptStage::Init, None);
-        blame_panic(&mut record, &panic);
+        blame_panics(&mut record, std::slice::from_ref(&panic));
         assert_eq!(record.attempts[0].fail, Some(FailReason::Panic { message: "m".into() }));
         let verdict = FailReason::HandOver { message: "x".into() };
         let mut record = record_after(true, AttemptStage::Init, Some(verdict.clone()));
-        blame_panic(&mut record, &panic);
+        blame_panics(&mut record, std::slice::from_ref(&panic));
         assert_eq!(record.attempts[0].fail, Some(verdict));
-        blame_panic(&mut BootRecord::default(), &panic);
+    }
+
+    #[test]
+    fn panics_of_several_boots_go_to_the_boots_they_ended() {
+        let panic = |message: &str| Panic { message: message.into(), last_lines: vec![] };
+        let mut record = BootRecord::default();
+        for trial in [false, true, true, false] {
+            begin_attempt(&mut record, UNKNOWN, trial, 0);
+        }
+        blame_panics(&mut record, &[panic("newest"), panic("older")]);
+        let reason = |message: &str| Some(FailReason::Panic { message: message.into() });
+        let fails: Vec<_> = record.attempts.iter().map(|attempt| attempt.fail.clone()).collect();
+        assert_eq!(fails, [None, reason("older"), reason("newest"), None]);
+        blame_panics(&mut BootRecord::default(), &[panic("x")]);
     }
 
     #[test]
     fn parts_of_a_panic_are_joined_oldest_first() {
         let dir = tempfile::tempdir().unwrap();
         let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        put(
-            "dmesg-efi_pstore-1",
-            "Panic#1 Part1\n<3>[  1.5] goblin-init: panicked\n<0>[    2.0] Kernel panic - not syncing: Attempted to kill init!\n<4>[ 2.1] Call Trace:\n",
+        let end = "<0>[    2.0] Kernel panic - not syncing: init!\n<4>[ 2.1] Call Trace:\n";
+        let newest = format!("Panic#1 Part1\n<3>[  1.5] goblin-init: panicked\n{end}");
+        put("dmesg-efi_pstore-179519450001001", &newest);
+        put("dmesg-efi_pstore-179519450102001", "Panic#1 Part2\n<6>[  1.0] early\n");
+        put("dmesg-efi_pstore-179519440001001", "Panic#1 Part1\nan older one\n");
+        put("dmesg-efi_pstore-179519460001001", "Oops#1 Part1\n<6>[  1.0] not this\n");
+        let panics = collect_panics(dir.path());
+        assert_eq!(panics.len(), 2);
+        assert_eq!(panics[0].message, "Kernel panic - not syncing: init!");
+        assert_eq!(
+            panics[0].last_lines,
+            ["early", "goblin-init: panicked", panics[0].message.as_str()]
         );
-        put("dmesg-efi_pstore-2", "Panic#1 Part2\n<6>[  1.0] early\n");
-        put("dmesg-efi_pstore-3", "Oops#1 Part1\n<6>[  1.0] not this\n");
-        let panic = collect_panic(dir.path()).unwrap();
-        assert_eq!(panic.message, "Kernel panic - not syncing: Attempted to kill init!");
-        assert_eq!(panic.last_lines, ["early", "goblin-init: panicked", panic.message.as_str()]);
+        assert_eq!(panics[1].last_lines, ["an older one"]);
         clear_panics(dir.path());
-        assert_eq!(collect_panic(dir.path()), None);
+        assert_eq!(collect_panics(dir.path()), []);
     }
 
     #[test]

@@ -5,17 +5,16 @@
 mod act;
 
 use crate::control::{Answers, CONNECTIONS_MAX, Connection, Listener, Wish};
-use crate::finish::{signal_all, signal_one};
+use crate::ending;
+use crate::finish::signal_all;
 use crate::kmsg::{KernelLog, KernelRecord, Kmsg};
 use crate::log_ring::{Lines, LogRing, RING_BYTES_MAX, understand};
 use crate::power::PowerButton;
 use crate::record::Job;
 use crate::shutdown::How;
-use crate::spawn::{self, Child, Program, Started};
-use crate::supervise::{Action, Event, Exit, Supervisor, UnitIndex};
-use crate::ending;
-use goblin_core_types::{FailReason, LAST_LINES_MAX, LogLevel, Notify, Role, UnitPhase, paths};
-use goblin_sys::files;
+use crate::spawn::{self, Started};
+use crate::supervise::{Event, Exit, Supervisor, UnitIndex};
+use goblin_core_types::{LogLevel, Notify, paths};
 use goblin_sys::watchdog::Watchdog;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};

@@ -22,7 +22,7 @@ mod verdict;
 use self::slot::{AfterStop, Slot};
 use crate::graph;
 use crate::shutdown::{self, How, KILL_GRACE_MS, SHUTDOWN_MAX_MS};
-use crate::unit::{GATE_DEADLINE_DEFAULT_S, Kind, ReadyBy, Restart, RoleWord, Unit};
+use crate::unit::{Kind, ReadyBy, Restart, RoleWord, Unit};
 use goblin_core_types::{FailReason, Role, UnitPhase, UnitStatus};
 
 /// Time for the reason of a failed trial to reach the disk before the reboot, in milliseconds.

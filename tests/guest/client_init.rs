@@ -1,7 +1,9 @@
 //! PID 1 of the client guest: loads Debian's own modules, brings the network up, and does what the host
 //! asks over virtio-serial. Everything a stranger's PC would do with `mount -t 9p` and `cp -a`.
 
-use goblin_sys::listing;
+use goblin_core_types::escape_bytes;
+use goblin_sys::listing::{self, Digests};
+use std::os::unix::ffi::OsStrExt;
 use goblin_tests::client::{
     CLIENT_PORT, ClientReply, ClientRequest, HOST_ADDRESS, ReadingReport, SOURCE_DIR, SOURCE_TAG, Target,
 };
@@ -153,7 +155,7 @@ fn carry_out(request: ClientRequest, port: &Port) -> io::Result<ClientReply> {
             copy.directory(&from, &to)?;
             (files, bytes) = (copy.files, copy.bytes);
         }
-        ClientRequest::List { root } => listing::walk(&root, &mut |entry| {
+        ClientRequest::List { root } => listing::walk(&root, Digests::Compute, &mut |entry| {
             files += 1;
             reply(port, &ClientReply::Entry(entry))
         })?,
@@ -190,7 +192,7 @@ struct Copy {
 impl Copy {
     fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let at = |path: &Path, err: io::Error| {
-            io::Error::new(err.kind(), format!("{}: {err}", listing::escape(path.as_os_str())))
+            io::Error::new(err.kind(), format!("{}: {err}", escape_bytes(path.as_os_str().as_bytes())))
         };
         for entry in std::fs::read_dir(from).map_err(|err| at(from, err))? {
             let entry = entry?;
@@ -290,7 +292,7 @@ fn read_until(stop: &AtomicBool, report: &Mutex<ReadingReport>, target: &Target,
         }
         let mut lost = Ok(());
         while lost.is_ok() && !stop.load(Ordering::SeqCst) {
-            lost = listing::walk(dir, &mut |entry| {
+            lost = listing::walk(dir, Digests::Compute, &mut |entry| {
                 if stop.load(Ordering::SeqCst) {
                     return Err(io::Error::other("told to stop"));
                 }

@@ -61,6 +61,9 @@ pub struct BuildArgs {
     /// Link with fat LTO, as for a published release
     #[arg(long)]
     lto: bool,
+    /// Also the programs that only guests of tests run
+    #[arg(long)]
+    tests: bool,
 }
 
 /// Runs `cargo xtask build`.
@@ -69,8 +72,13 @@ pub struct BuildArgs {
 /// When something does not compile.
 pub fn command(args: &BuildArgs) -> Result<()> {
     let binaries = binaries(if args.lto { Lto::Fat } else { Lto::Off })?;
-    for path in [&binaries.init, &binaries.goblin, &binaries.console] {
-        let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+    let mut paths = vec![binaries.init, binaries.goblin, binaries.console];
+    if args.tests {
+        let tests = test_binaries()?;
+        paths.extend([tests.client_init, tests.broken_init, tests.print_only_init]);
+    }
+    for path in paths {
+        let bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
         println!("{:>10}  {}", bytes, path.display());
     }
     Ok(())

@@ -1,6 +1,8 @@
 //! `cargo xtask flash`: a release's image and a provisioning file, onto a disk or into a file.
 
 mod device;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use crate::host;

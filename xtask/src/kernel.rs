@@ -3,7 +3,7 @@
 use crate::apt::{Closure, Suite};
 use crate::host::{self, Progress};
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use goblin_board::{FRAGMENT, KernelConfig};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -64,6 +64,8 @@ pub fn command(args: &KernelArgs) -> Result<()> {
         let _lock = host::lock(&work)?;
         let tree = unpacked(&source()?.0, &work)?;
         let taken = configure(&tree)?;
+        std::fs::remove_dir_all(&tree)
+            .with_context(|| format!("cannot remove {}", tree.display()))?;
         println!("all {taken} options of board/kernel.config are in force");
         return Ok(());
     }
@@ -83,8 +85,7 @@ pub fn ensure() -> Result<Kernel> {
         return Ok(Kernel { bzimage: path, release, source_version: None });
     }
     let (tarball, source_version) = source()?;
-    let fragment = host::read(&fragment_path())?;
-    let key = cache_key(&tarball, &fragment)?;
+    let key = cache_key(&tarball)?;
     let folder = host::cache("kernel")?;
     let bzimage = folder.join(format!("bzImage-{key}"));
     let _lock = host::lock(&folder)?;
@@ -103,10 +104,6 @@ pub fn bzimage() -> Result<PathBuf> {
     Ok(ensure()?.bzimage)
 }
 
-fn fragment_path() -> PathBuf {
-    host::root().join("board/kernel.config")
-}
-
 /// The source's tarball and its package's version: the host's, else fetched.
 fn source() -> Result<(PathBuf, Option<String>)> {
     let host_file = PathBuf::from(SOURCE);
@@ -121,7 +118,7 @@ fn source() -> Result<(PathBuf, Option<String>)> {
     Ok((tree.join(SOURCE.trim_start_matches('/')), version))
 }
 
-fn cache_key(tarball: &Path, fragment: &[u8]) -> Result<String> {
+fn cache_key(tarball: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let file = std::fs::File::open(tarball)
         .with_context(|| format!("cannot read {}", tarball.display()))?;
@@ -132,7 +129,7 @@ fn cache_key(tarball: &Path, fragment: &[u8]) -> Result<String> {
         toolchain.push_str(text.lines().next().unwrap_or_default());
         toolchain.push('\n');
     }
-    let parts = [fragment, toolchain.as_bytes(), RECIPE.as_bytes()];
+    let parts = [FRAGMENT.as_bytes(), toolchain.as_bytes(), RECIPE.as_bytes()];
     for part in parts {
         hasher.update(blake3::hash(part).as_bytes());
     }
@@ -202,7 +199,8 @@ fn unpacked(tarball: &Path, work: &Path) -> Result<PathBuf> {
 
 /// Applies the fragment over `allnoconfig` and returns how many options it sets.
 fn configure(tree: &Path) -> Result<usize> {
-    let fragment = fragment_path();
+    let fragment = tree.with_file_name("kernel.config");
+    host::write_whole(&fragment, FRAGMENT.as_bytes())?;
     let doing = "configuring the kernel";
     host::output(make_command(tree).args(["allnoconfig"]), doing)?;
     let mut merge = Command::new("sh");
@@ -210,9 +208,9 @@ fn configure(tree: &Path) -> Result<usize> {
     merge.current_dir(tree).envs(BUILD_ENV.iter().copied());
     host::output(&mut merge, doing)?;
     host::output(make_command(tree).arg("olddefconfig"), doing)?;
-    let wanted = options(&String::from_utf8_lossy(&host::read(&fragment)?));
-    let taken = options(&String::from_utf8_lossy(&host::read(&tree.join(".config"))?));
-    let lost = lost(&wanted, &taken);
+    let wanted = KernelConfig::parse(FRAGMENT);
+    let taken = String::from_utf8_lossy(&host::read(&tree.join(".config"))?).into_owned();
+    let lost = wanted.lost(&KernelConfig::parse(&taken));
     if !lost.is_empty() {
         bail!(
             "the kernel did not take these options of board/kernel.config (a dependency is missing, \
@@ -221,31 +219,6 @@ fn configure(tree: &Path) -> Result<usize> {
         );
     }
     Ok(wanted.len())
-}
-
-/// Options and values of a configuration; `n` for `# CONFIG_X is not set`.
-fn options(text: &str) -> BTreeMap<String, String> {
-    text.lines()
-        .filter_map(|line| {
-            if let Some(name) = line.strip_prefix("# ").and_then(|l| l.strip_suffix(" is not set"))
-            {
-                return name.starts_with("CONFIG_").then(|| (name.to_owned(), "n".to_owned()));
-            }
-            let (name, value) = line.strip_prefix("CONFIG_")?.split_once('=')?;
-            Some((format!("CONFIG_{name}"), value.trim().to_owned()))
-        })
-        .collect()
-}
-
-fn lost(wanted: &BTreeMap<String, String>, taken: &BTreeMap<String, String>) -> Vec<String> {
-    wanted
-        .iter()
-        .filter_map(|(name, value)| {
-            // An option whose dependencies are off does not appear at all.
-            let got = taken.get(name).map_or("n", String::as_str);
-            (got != value).then(|| format!("{name}={value} (it is {got})"))
-        })
-        .collect()
 }
 
 fn make_command(tree: &Path) -> Command {
@@ -296,16 +269,4 @@ fn make(tree: &Path, args: &[&str]) -> Result<()> {
     }
     host::say(format!("kernel built in {} s, {objects} files", took.as_secs()));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lost_option_is_named_with_what_it_became() {
-        let wanted = options("CONFIG_A=y\nCONFIG_B=64\n# CONFIG_C is not set\nCONFIG_D=y\n");
-        let taken = options("CONFIG_A=y\nCONFIG_B=8\n# CONFIG_D is not set\n# a remark\n");
-        assert_eq!(lost(&wanted, &taken), ["CONFIG_B=64 (it is 8)", "CONFIG_D=y (it is n)"]);
-    }
 }

@@ -5,6 +5,8 @@
 //! cut off anywhere leaves the folder as its readers knew it.
 
 mod keys;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use crate::compile::Lto;

@@ -231,7 +231,8 @@ mod tests {
         let (mut inputs, mut out) = (inputs(), Vec::new());
         for value in [900, i32::MAX, i32::MIN, -3] {
             let code = RelativeAxisCode::REL_X;
-            let event = EventSummary::RelativeAxis(RelativeAxisEvent::new(code, value), code, value);
+            let event =
+                EventSummary::RelativeAxis(RelativeAxisEvent::new(code, value), code, value);
             inputs.take(event, None, None, &mut out);
         }
         assert_eq!(out, [Input::Move { x: 0.0, y: 250.0 }]);

@@ -30,14 +30,18 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(err) => {
-            eprintln!("goblin-console: {err}: {}", std::error::Error::source(&err).map_or_else(String::new, ToString::to_string));
+            eprintln!(
+                "goblin-console: {err}: {}",
+                std::error::Error::source(&err).map_or_else(String::new, ToString::to_string)
+            );
             ExitCode::FAILURE
         }
     }
 }
 
 fn release(path: &str) -> Release {
-    let bytes = goblin_sys::files::read_bounded(path.as_ref(), RELEASE_BYTES_MAX).unwrap_or_default();
+    let bytes =
+        goblin_sys::files::read_bounded(path.as_ref(), RELEASE_BYTES_MAX).unwrap_or_default();
     Release::parse(&bytes)
 }
 

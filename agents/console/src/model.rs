@@ -197,9 +197,9 @@ impl Seen {
     }
 
     /// Why the board is silent, once it has been for [`GRACE_S`].
-    fn silent(&self, mono_s: u64) -> Option<&str> {
-        let late = self.at_mono_s.is_none_or(|at| mono_s.saturating_sub(at) >= GRACE_S);
-        self.silent.as_deref().filter(|_| late)
+    fn silent(&self, mono_s: u64, started_mono_s: u64) -> Option<&str> {
+        let since = self.at_mono_s.unwrap_or(started_mono_s);
+        self.silent.as_deref().filter(|_| mono_s.saturating_sub(since) >= GRACE_S)
     }
 }
 
@@ -446,7 +446,7 @@ impl Model {
 
     /// Why this board's control service does not answer; `None` while it does or was not asked yet.
     pub fn silent(&self) -> Option<&str> {
-        self.local.silent(self.mono_s)
+        self.local.silent(self.mono_s, self.began_mono_s())
     }
 
     /// The other board, as it last answered; it may be out of sight now.
@@ -461,7 +461,7 @@ impl Model {
 
     /// Why the other board gave no answer.
     pub fn peer_silent(&self) -> Option<&str> {
-        self.peer.silent(self.mono_s)
+        self.peer.silent(self.mono_s, self.began_mono_s())
     }
 
     /// Seconds since 1970 when the other board was last heard; `None` when never since this start.
@@ -478,7 +478,10 @@ impl Model {
 
     /// Connections to shares of the boards in sight.
     pub fn clients(&self) -> u64 {
-        self.boards().flat_map(|b| &b.shares).map(|s| u64::from(s.clients)).fold(0, u64::saturating_add)
+        self.boards()
+            .flat_map(|b| &b.shares)
+            .map(|s| u64::from(s.clients))
+            .fold(0, u64::saturating_add)
     }
 
     /// Role of this board.
@@ -499,7 +502,11 @@ impl Model {
 
     /// Seconds since this console started.
     pub fn age_s(&self) -> u64 {
-        self.mono_s.saturating_sub(self.started_mono_s.unwrap_or(self.mono_s))
+        self.mono_s.saturating_sub(self.began_mono_s())
+    }
+
+    fn began_mono_s(&self) -> u64 {
+        self.started_mono_s.unwrap_or(self.mono_s)
     }
 
     /// IANA name of the box's time zone.
@@ -531,9 +538,10 @@ impl Model {
     pub fn events_of(status: BoxStatus) -> Vec<Event> {
         let mut boards = status.boards.into_iter();
         let absent = status.absent.into_iter().next();
-        let local = boards.next().map(Box::new).ok_or_else(|| {
-            absent.clone().unwrap_or_else(|| "no board in the status".to_owned())
-        });
+        let local = boards
+            .next()
+            .map(Box::new)
+            .ok_or_else(|| absent.clone().unwrap_or_else(|| "no board in the status".to_owned()));
         let missing = absent.unwrap_or_else(|| "no answer".to_owned());
         let peer = boards.next().map(Box::new).ok_or(missing);
         vec![Event::Local(local), Event::Peer(peer)]

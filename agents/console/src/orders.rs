@@ -1,7 +1,9 @@
 //! What a person can order here: the list, the confirmation each order needs, and the request it becomes.
 
 use crate::model::Model;
-use goblin_core_types::{InitRequest, SlotState, SlotStatus, UpdateCommand, UpdatePhase, UpdateStatus, Version};
+use goblin_core_types::{
+    InitRequest, SlotState, SlotStatus, UpdateCommand, UpdatePhase, UpdateStatus, Version,
+};
 
 /// Which of the two boards is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,22 +139,29 @@ impl Order {
         let yes = match self {
             Self::Check => return None,
             Self::Upgrade => {
-                let to = offered(model).map_or_else(|| "the newest release".to_owned(), |v| format!("release {v}"));
-                sentences.push(format!("Both boards download {to} and check it against its signature."));
+                let to = offered(model)
+                    .map_or_else(|| "the newest release".to_owned(), |v| format!("release {v}"));
+                sentences
+                    .push(format!("Both boards download {to} and check it against its signature."));
                 sentences.push("The storage board restarts first, then this one.".to_owned());
-                sentences.push("If one of them is not healthy on it, both return to what runs now.".to_owned());
+                sentences.push(
+                    "If one of them is not healthy on it, both return to what runs now.".to_owned(),
+                );
                 "Upgrade"
             }
             Self::Rollback => {
                 match previous(model) {
                     Some(to) => sentences.push(format!("Both boards restart on release {to}.")),
-                    None => sentences.push("Both boards restart on the release before this one.".to_owned()),
+                    None => sentences
+                        .push("Both boards restart on the release before this one.".to_owned()),
                 }
                 sentences.push("Files on the shares stay as they are.".to_owned());
                 "Go back"
             }
             Self::RestartHere => {
-                sentences.push("Programs on this board end and the screen goes dark for a moment.".to_owned());
+                sentences.push(
+                    "Programs on this board end and the screen goes dark for a moment.".to_owned(),
+                );
                 sentences.push("The storage board goes on serving its shares.".to_owned());
                 "Restart"
             }
@@ -183,11 +192,21 @@ impl Order {
         match self {
             Self::Check => (Side::Here, Request::Update(UpdateCommand::Check)),
             Self::Upgrade => (Side::Here, Request::Update(UpdateCommand::UpgradePair { to: None })),
-            Self::Rollback => (Side::Here, Request::Update(UpdateCommand::RollbackPair { to: None })),
-            Self::RestartHere => (Side::Here, Request::Init(InitRequest::Reboot { reason: reason() })),
-            Self::RestartOther => (Side::Other, Request::Init(InitRequest::Reboot { reason: reason() })),
-            Self::OffHere => (Side::Here, Request::Init(InitRequest::PowerOff { reason: reason() })),
-            Self::OffOther => (Side::Other, Request::Init(InitRequest::PowerOff { reason: reason() })),
+            Self::Rollback => {
+                (Side::Here, Request::Update(UpdateCommand::RollbackPair { to: None }))
+            }
+            Self::RestartHere => {
+                (Side::Here, Request::Init(InitRequest::Reboot { reason: reason() }))
+            }
+            Self::RestartOther => {
+                (Side::Other, Request::Init(InitRequest::Reboot { reason: reason() }))
+            }
+            Self::OffHere => {
+                (Side::Here, Request::Init(InitRequest::PowerOff { reason: reason() }))
+            }
+            Self::OffOther => {
+                (Side::Other, Request::Init(InitRequest::PowerOff { reason: reason() }))
+            }
         }
     }
 }
@@ -201,8 +220,6 @@ pub fn offered(model: &Model) -> Option<Version> {
 fn previous(model: &Model) -> Option<Version> {
     let local = model.local()?;
     let running = local.boot.version?;
-    let good = |s: &&SlotStatus| {
-        s.state == SlotState::Good && s.version < running
-    };
+    let good = |s: &&SlotStatus| s.state == SlotState::Good && s.version < running;
     local.slots.iter().filter(good).map(|s| s.version).max()
 }

@@ -21,7 +21,10 @@ pub struct Artist {
 
 impl std::fmt::Debug for Artist {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Artist").field("width", &self.width).field("height", &self.height).finish_non_exhaustive()
+        f.debug_struct("Artist")
+            .field("width", &self.width)
+            .field("height", &self.height)
+            .finish_non_exhaustive()
     }
 }
 
@@ -37,7 +40,8 @@ impl Artist {
         let scale = (width as f32 / w).min(height as f32 / h).max(0.25);
         Self {
             context,
-            raster: EguiSoftwareRender::new(ColorFieldOrder::Bgra).with_caching(true),
+            // Its cache of drawn layers costs 20 MB and gains nothing for a screen that seldom changes.
+            raster: EguiSoftwareRender::new(ColorFieldOrder::Bgra).with_caching(false),
             pixels: vec![[0, 0, 0, 255]; width.saturating_mul(height)],
             width,
             height,

@@ -71,10 +71,12 @@ pub enum PictureError {
 pub fn draw(order: &Order) -> Result<Vec<String>, PictureError> {
     let status: BoxStatus = read(&order.status)?;
     let mut model = Model::new(order.release.clone());
-    model.step(Event::Tick { unix_s: PICTURE_UNIX_S, mono_s: 60 });
+    model.step(Event::Tick { unix_s: PICTURE_UNIX_S, mono_s: 0 });
     for event in Model::events_of(status) {
         model.step(event);
     }
+    // What is not in the status has then been missing for a minute.
+    model.step(Event::Tick { unix_s: PICTURE_UNIX_S, mono_s: 60 });
     if let Some(logs) = &order.logs {
         model.step(Event::Logs(Ok(read(logs)?)));
     }
@@ -112,7 +114,8 @@ pub fn settle(artist: &mut Artist, model: &mut Model) {
 fn write(path: &Path, artist: &Artist) -> Result<(), png::EncodingError> {
     let (width, height) = artist.size();
     let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), side(width), side(height));
+    let mut encoder =
+        png::Encoder::new(BufWriter::new(File::create(path)?), side(width), side(height));
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     let rgb: Vec<u8> = artist.pixels().iter().flat_map(|[b, g, r, _]| [*r, *g, *b]).collect();

@@ -6,7 +6,10 @@
 use drm::Device;
 use drm::buffer::{Buffer, DrmFourcc};
 use drm::control::dumbbuffer::DumbBuffer;
-use drm::control::{ClipRect, Device as ControlDevice, Mode, ModeTypeFlags, ResourceHandles, connector, crtc, framebuffer};
+use drm::control::{
+    ClipRect, Device as ControlDevice, Mode, ModeTypeFlags, ResourceHandles, connector, crtc,
+    framebuffer,
+};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -96,19 +99,22 @@ impl Screen {
     }
 
     fn open_card(path: &Path) -> Result<Self, ScreenError> {
-        let failed = |step| move |source| ScreenError::Kernel { card: path.to_owned(), step, source };
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed("open it"))?;
+        let failed =
+            |step| move |source| ScreenError::Kernel { card: path.to_owned(), step, source };
+        let file =
+            OpenOptions::new().read(true).write(true).open(path).map_err(failed("open it"))?;
         let card = Card(file);
         let resources = card.resource_handles().map_err(failed("list its outputs"))?;
-        let (info, mode) =
-            choose(&card, &resources).ok_or_else(|| ScreenError::NotConnected { card: path.to_owned() })?;
+        let (info, mode) = choose(&card, &resources)
+            .ok_or_else(|| ScreenError::NotConnected { card: path.to_owned() })?;
         let crtc = crtc_for(&card, &resources, &info)
             .ok_or_else(|| ScreenError::NotConnected { card: path.to_owned() })?;
         let (width, height) = mode.size();
         let buffer = card
             .create_dumb_buffer((u32::from(width), u32::from(height)), DrmFourcc::Xrgb8888, 32)
             .map_err(failed("make a picture buffer"))?;
-        let frame = card.add_framebuffer(&buffer, 24, 32).map_err(failed("add the picture buffer"))?;
+        let frame =
+            card.add_framebuffer(&buffer, 24, 32).map_err(failed("add the picture buffer"))?;
         card.set_crtc(crtc, Some(frame), (0, 0), &[info.handle()], Some(mode))
             .map_err(failed("show the picture; does another program own the screen?"))?;
         Ok(Self {
@@ -143,8 +149,14 @@ impl Screen {
     ///
     /// # Errors
     /// When the card went away; open again.
-    pub fn show(&mut self, pixels: &[[u8; 4]], width: usize, rows: Range<usize>) -> Result<(), ScreenError> {
-        let failed = |path: &Path, step, source| ScreenError::Kernel { card: path.to_owned(), step, source };
+    pub fn show(
+        &mut self,
+        pixels: &[[u8; 4]],
+        width: usize,
+        rows: Range<usize>,
+    ) -> Result<(), ScreenError> {
+        let failed =
+            |path: &Path, step, source| ScreenError::Kernel { card: path.to_owned(), step, source };
         let pitch = usize::try_from(self.buffer.pitch()).unwrap_or(0);
         let end = rows.end.min(self.height);
         let start = rows.start.min(end);
@@ -198,7 +210,11 @@ fn choose_mode(modes: &[Mode]) -> Option<Mode> {
     preferred.filter(fits).or(largest).or(preferred).or(modes.first()).copied()
 }
 
-fn crtc_for(card: &Card, resources: &ResourceHandles, info: &connector::Info) -> Option<crtc::Handle> {
+fn crtc_for(
+    card: &Card,
+    resources: &ResourceHandles,
+    info: &connector::Info,
+) -> Option<crtc::Handle> {
     let encoders = info.encoders().iter().filter_map(|e| card.get_encoder(*e).ok());
     encoders.flat_map(|e| resources.filter_crtcs(e.possible_crtcs())).next()
 }

@@ -167,7 +167,8 @@ impl Shell {
         match Screen::open() {
             Ok(screen) => self.take_screen(screen),
             Err(err) => {
-                let cause = std::error::Error::source(&err).map_or_else(String::new, |s| format!(": {s}"));
+                let cause =
+                    std::error::Error::source(&err).map_or_else(String::new, |s| format!(": {s}"));
                 let problem = format!("{err}{cause}");
                 if problem != self.screen_problem {
                     log("warn", &format!("no screen yet: {problem}"));
@@ -197,7 +198,9 @@ impl Shell {
         for _ in 0..PASSES_MAX {
             let content = content::screen(&self.model);
             let same = self.drawn.as_ref() == Some(&content);
-            let Some(stage) = self.stage.as_mut().filter(|_| !same || !pointer.is_empty()) else { return };
+            let Some(stage) = self.stage.as_mut().filter(|_| !same || !pointer.is_empty()) else {
+                return;
+            };
             let seconds = self.started.elapsed().as_secs_f64();
             let events = stage.artist.draw(&content, std::mem::take(&mut pointer), seconds);
             let shown = stage.show(self.pointer);
@@ -244,7 +247,9 @@ impl Shell {
     fn nap<S: Source>(&self, feed: &Feed<S>) {
         let watched = feed.descriptor();
         let mut waits = vec![PollFd::from_borrowed_fd(watched, PollFlags::IN)];
-        waits.extend(self.inputs.descriptors().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        waits.extend(
+            self.inputs.descriptors().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+        );
         let nap = Timespec { tv_sec: i64::try_from(NAP.as_secs()).unwrap_or(1), tv_nsec: 0 };
         // An interrupted or refused wait only means one more look.
         if poll(&mut waits, Some(&nap)).is_err() {

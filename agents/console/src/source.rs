@@ -6,7 +6,9 @@ use crate::orders::{Action, Request, Side};
 use crate::words;
 use goblin_core_ninep::Errno;
 use goblin_core_ninep::client::{Client, ClientError, Fid};
-use goblin_core_types::{BoardStatus, InitReply, InitRequest, LogFilter, LogLine, Role, UpdateReply, paths};
+use goblin_core_types::{
+    BoardStatus, InitReply, InitRequest, LogFilter, LogLine, Role, UpdateReply, paths,
+};
 use rustix::event::{EventfdFlags, eventfd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,9 +16,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Pause between two looks at a board, and between two at the log.
@@ -159,7 +161,9 @@ impl Board {
         let line = serde_json::to_vec(request).map_err(shape)?;
         let (mut client, root, handle) = self.tree()?;
         let fid = client.converse(&root, path, &line)?;
-        handle.set_read_timeout(Some(ORDER_TIMEOUT)).map_err(|source| SourceError::Connect { source })?;
+        handle
+            .set_read_timeout(Some(ORDER_TIMEOUT))
+            .map_err(|source| SourceError::Connect { source })?;
         let (mut pending, mut offset) = (Vec::new(), 0u64);
         loop {
             let part = client.read(&fid, offset, u32::MAX)?;
@@ -192,7 +196,8 @@ impl Source for Board {
         let mut stream = UnixStream::connect(&self.places.init).map_err(connect)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(connect)?;
         let request = InitRequest::Logs(LogFilter { lines_max, ..LogFilter::default() });
-        let mut line = serde_json::to_vec(&request).map_err(|source| SourceError::Shape { source })?;
+        let mut line =
+            serde_json::to_vec(&request).map_err(|source| SourceError::Shape { source })?;
         line.push(b'\n');
         stream.write_all(&line).map_err(connect)?;
         read_log(stream, lines_max)
@@ -234,7 +239,8 @@ fn order_failed(err: &SourceError) -> String {
             format!("The control service was not reached: {err}. Nothing was changed; try again.")
         }
         SourceError::OutOfReach => {
-            "The other board does not answer over the link. Look at its power and the cable.".to_owned()
+            "The other board does not answer over the link. Look at its power and the cable."
+                .to_owned()
         }
         other => words::capital(&other.to_string()),
     }
@@ -330,7 +336,11 @@ impl<S: Source> Feed<S> {
         Ok(feed)
     }
 
-    fn watch(&self, side: Side, event: fn(Result<Box<BoardStatus>, String>) -> Event) -> io::Result<()> {
+    fn watch(
+        &self,
+        side: Side,
+        event: fn(Result<Box<BoardStatus>, String>) -> Event,
+    ) -> io::Result<()> {
         let (source, outbox) = (Arc::clone(&self.source), self.outbox.clone());
         spawn("status", move || {
             loop {
@@ -371,7 +381,10 @@ impl<S: Source> Feed<S> {
         let orders = Arc::clone(&self.orders);
         let id = action.task;
         let failed = |message: &str| {
-            self.outbox.offer(Event::Task { id, state: TaskState::Failed { message: message.to_owned() } });
+            self.outbox.offer(Event::Task {
+                id,
+                state: TaskState::Failed { message: message.to_owned() },
+            });
         };
         if orders.fetch_add(1, Ordering::SeqCst) >= TASKS_MAX {
             orders.fetch_sub(1, Ordering::SeqCst);

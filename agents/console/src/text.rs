@@ -23,7 +23,8 @@ pub fn lines(screen: &Screen) -> Vec<String> {
         out.push(focus(!dialog.yes_focused, &dialog.no));
         out.push(focus(dialog.yes_focused, &dialog.yes));
     }
-    let hints: Vec<String> = screen.hints.iter().map(|h| format!("{} {}", h.keys, h.what)).collect();
+    let hints: Vec<String> =
+        screen.hints.iter().map(|h| format!("{} {}", h.keys, h.what)).collect();
     out.push(hints.join(" | "));
     out.retain(|line| !line.trim().is_empty());
     out
@@ -42,7 +43,9 @@ fn row_lines(row: &Row, out: &mut Vec<String>) {
             out.extend(poster.sentences.iter().chain(&poster.remedy).cloned());
         }
         Row::Log(lines) => {
-            out.extend(lines.iter().map(|l| format!("{} {} {}: {}", l.at, l.level, l.unit, l.text)));
+            out.extend(
+                lines.iter().map(|l| format!("{} {} {}: {}", l.at, l.level, l.unit, l.text)),
+            );
         }
         Row::Menu { items, side } => {
             for item in items {
@@ -67,13 +70,16 @@ fn card_lines(card: &Card, out: &mut Vec<String>) {
             Part::Fact(label, value) => out.push(format!("{label}: {value}")),
             Part::Bar { label, text, .. } => out.push(format!("{label}: {text}")),
             Part::Slots(slots) => {
-                out.extend(slots.iter().map(|(version, badge)| format!("{version} {}", badge.word)));
+                out.extend(
+                    slots.iter().map(|(version, badge)| format!("{version} {}", badge.word)),
+                );
             }
             Part::Table { columns, rows } => {
                 let titles: Vec<&str> = columns.iter().map(|c| c.0).collect();
                 out.push(titles.join(" | "));
                 for row in rows {
-                    let cells: Vec<String> = row.iter().map(|c| c.text.replace('\n', ", ")).collect();
+                    let cells: Vec<String> =
+                        row.iter().map(|c| c.text.replace('\n', ", ")).collect();
                     out.push(cells.join(" | "));
                 }
             }

@@ -2,7 +2,8 @@
 
 use goblin_core_types::{
     BoardStatus, CheckState, FailReason, HealthState, LinkState, LogLevel, PoolState,
-    ProvisionOutcome, Role, SlotState, SlotStatus, UpdateOutcome, UpdatePhase, UpdateStatus, Version,
+    ProvisionOutcome, Role, SlotState, SlotStatus, UpdateOutcome, UpdatePhase, UpdateStatus,
+    Version,
 };
 
 /// Longest text taken from a status, in characters; the rest is replaced by an ellipsis.
@@ -90,7 +91,11 @@ pub fn size(bytes: u64) -> String {
     let name = units.get(unit).copied().unwrap_or("B");
     let whole = bytes / scale;
     let tenth = (bytes % scale) / (scale / 10).max(1);
-    if unit == 0 || whole >= 100 { format!("{whole} {name}") } else { format!("{whole}.{tenth} {name}") }
+    if unit == 0 || whole >= 100 {
+        format!("{whole} {name}")
+    } else {
+        format!("{whole}.{tenth} {name}")
+    }
 }
 
 /// Parts of a thousand, 0 where the whole is unknown.
@@ -199,9 +204,10 @@ pub fn slot(slot: &SlotStatus, running: Option<Version>) -> Badge {
         SlotState::Trial { left, .. } if slot.running => {
             Badge::new(Tone::Busy, format!("running, on trial, {left} left"))
         }
-        SlotState::Trial { left, .. } => {
-            Badge::new(Tone::Busy, format!("next, {}", count(u64::from(left), "try left", "tries left")))
-        }
+        SlotState::Trial { left, .. } => Badge::new(
+            Tone::Busy,
+            format!("next, {}", count(u64::from(left), "try left", "tries left")),
+        ),
         _ if slot.running => Badge::new(Tone::Good, "running"),
         SlotState::Bad { .. } => Badge::new(Tone::Bad, "failed"),
         SlotState::Good if running.is_some_and(|v| slot.version > v) => {
@@ -229,7 +235,10 @@ pub fn phase(update: &UpdateStatus) -> Option<String> {
 pub fn fail(reason: &FailReason) -> String {
     match reason {
         FailReason::Stopped { after } => {
-            format!("stopped without a word after the stage `{}`", format!("{after:?}").to_lowercase())
+            format!(
+                "stopped without a word after the stage `{}`",
+                format!("{after:?}").to_lowercase()
+            )
         }
         FailReason::Panic { message } => format!("kernel panic: {}", clean(message)),
         FailReason::Unhealthy { checks, deadline_s } => {

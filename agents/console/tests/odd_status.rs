@@ -25,17 +25,24 @@ fn any_text() -> impl Strategy<Value = String> {
 
 fn any_check() -> impl Strategy<Value = Check> {
     let state = prop_oneof![
-        Just(CheckState::Waiting), Just(CheckState::Ok), Just(CheckState::Warn), Just(CheckState::Fail)
+        Just(CheckState::Waiting),
+        Just(CheckState::Ok),
+        Just(CheckState::Warn),
+        Just(CheckState::Fail)
     ];
     (any_text(), state, any_text()).prop_map(|(name, state, detail)| Check { name, state, detail })
 }
 
 fn any_share() -> impl Strategy<Value = ShareStatus> {
-    (any_text(), any::<bool>(), any::<u32>(), any::<u64>(), proptest::option::of(any_text())).prop_map(
-        |(name, served, clients, bytes, problem)| ShareStatus {
-            name, served, clients, read_bytes: bytes, written_bytes: u64::MAX, problem,
-        },
-    )
+    (any_text(), any::<bool>(), any::<u32>(), any::<u64>(), proptest::option::of(any_text()))
+        .prop_map(|(name, served, clients, bytes, problem)| ShareStatus {
+            name,
+            served,
+            clients,
+            read_bytes: bytes,
+            written_bytes: u64::MAX,
+            problem,
+        })
 }
 
 fn any_slot() -> impl Strategy<Value = SlotStatus> {
@@ -44,8 +51,14 @@ fn any_slot() -> impl Strategy<Value = SlotStatus> {
         any::<u32>().prop_map(|left| SlotState::Trial { left, done: left }),
         any::<u32>().prop_map(|done| SlotState::Bad { done }),
     ];
-    (any::<(u32, u32, u32)>(), state, any::<bool>()).prop_map(|((a, b, c), state, running)| SlotStatus {
-        version: Version::new(a, b, c), file: String::new(), state, running, size_bytes: 0,
+    (any::<(u32, u32, u32)>(), state, any::<bool>()).prop_map(|((a, b, c), state, running)| {
+        SlotStatus {
+            version: Version::new(a, b, c),
+            file: String::new(),
+            state,
+            running,
+            size_bytes: 0,
+        }
     })
 }
 
@@ -75,10 +88,17 @@ fn any_board() -> impl Strategy<Value = BoardStatus> {
             last.at_unix_s = numbers.0;
             last.last_lines = texts.clone();
         }
-        board.units = (0..100).map(|n| UnitStatus {
-            name: text(n), description: text(n), phase: UnitPhase::Failed, pid: None, restarts: u32::MAX,
-            detail: text(n), ready_ms: Some(numbers.1),
-        }).collect();
+        board.units = (0..100)
+            .map(|n| UnitStatus {
+                name: text(n),
+                description: text(n),
+                phase: UnitPhase::Failed,
+                pid: None,
+                restarts: u32::MAX,
+                detail: text(n),
+                ready_ms: Some(numbers.1),
+            })
+            .collect();
         board
     })
 }
@@ -132,9 +152,18 @@ fn a_click_on_a_tab_turns_the_page() {
     let mut artist = Artist::new(1280, 800);
     let pos = artist.points(400.0, 108.0);
     let button = |pressed| egui::Event::PointerButton {
-        pos, button: egui::PointerButton::Primary, pressed, modifiers: egui::Modifiers::NONE,
+        pos,
+        button: egui::PointerButton::Primary,
+        pressed,
+        modifiers: egui::Modifiers::NONE,
     };
-    let steps = [vec![], vec![egui::Event::PointerMoved(pos)], vec![button(true)], vec![button(false)], vec![]];
+    let steps = [
+        vec![],
+        vec![egui::Event::PointerMoved(pos)],
+        vec![button(true)],
+        vec![button(false)],
+        vec![],
+    ];
     for (number, pointer) in (0u32..).zip(steps) {
         for event in artist.draw(&content::screen(&model), pointer, f64::from(number) / 20.0) {
             model.step(event);

@@ -20,50 +20,134 @@ fn shows(name: &str, number: u8, wanted: &[&str]) {
 
 #[test]
 fn a_healthy_box_is_shown_with_the_command_to_mount_it() {
-    shows("healthy", 1, &[
-        "attic", "Release 2", "17:42 Friday 20 November", "All well", "Compute board", "Storage board",
-        "Healthy", "2 running", "1 previous", "Linked enp2s0", "1.2 TB of 4.0 TB used",
-        "home, media  ·  3 clients", "Last upgrade: 1 → 2, good, today 15:12",
-        "sudo mount -t 9p -o trans=tcp,port=564,version=9p2000.L,aname=home 192.168.1.21 /mnt",
-    ]);
-    shows("healthy", 2, &["WD-WX12D80A1C4F | sda | 4.0 TB", "every file on two disks", "home | served | 2", "/shares/media | answers"]);
-    shows("healthy", 4, &["enp1s0 | cable | your network | 192.168.1.20/24", "Synced", "Europe/Berlin", "attic-storage"]);
+    shows(
+        "healthy",
+        1,
+        &[
+            "attic",
+            "Release 2",
+            "17:42 Friday 20 November",
+            "All well",
+            "Compute board",
+            "Storage board",
+            "Healthy",
+            "2 running",
+            "1 previous",
+            "Linked enp2s0",
+            "1.2 TB of 4.0 TB used",
+            "home, media  ·  3 clients",
+            "Last upgrade: 1 → 2, good, today 15:12",
+            "sudo mount -t 9p -o trans=tcp,port=564,version=9p2000.L,aname=home 192.168.1.21 /mnt",
+        ],
+    );
+    shows(
+        "healthy",
+        2,
+        &[
+            "WD-WX12D80A1C4F | sda | 4.0 TB",
+            "every file on two disks",
+            "home | served | 2",
+            "/shares/media | answers",
+        ],
+    );
+    shows(
+        "healthy",
+        4,
+        &[
+            "enp1s0 | cable | your network | 192.168.1.20/24",
+            "Synced",
+            "Europe/Berlin",
+            "attic-storage",
+        ],
+    );
 }
 
 #[test]
 fn a_lost_link_is_told_with_its_time_and_remedy() {
-    shows("link-lost", 1, &[
-        "Other board away", "Link lost for 7 min", "Not in sight since 17:34",
-        "Everything on this board goes on working", "cable between the boards", "not synced",
-        "The storage board has been silent for 7 minutes",
-    ]);
+    shows(
+        "link-lost",
+        1,
+        &[
+            "Other board away",
+            "Link lost for 7 min",
+            "Not in sight since 17:34",
+            "Everything on this board goes on working",
+            "cable between the boards",
+            "not synced",
+            "The storage board has been silent for 7 minutes",
+        ],
+    );
     shows("link-lost", 4, &["Silent for: 7 min", "Not synced"]);
     shows("link-lost", 2, &["The storage board has not been seen since this console started"]);
 }
 
 #[test]
 fn an_upgrade_shows_what_is_under_way_on_both_boards() {
-    shows("upgrading", 1, &["Upgrading", "Downloading release 3: 13.4 MB of 31.4 MB", "the storage board downloads", "3 next, 3 tries left"]);
+    shows(
+        "upgrading",
+        1,
+        &[
+            "Upgrading",
+            "Downloading release 3: 13.4 MB of 31.4 MB",
+            "the storage board downloads",
+            "3 next, 3 tries left",
+        ],
+    );
     shows("upgrading", 3, &["Release 3 is offered", "Security fixes in the kernel"]);
     shows("upgrading", 6, &["Upgrade both boards (not now): An upgrade is under way."]);
 }
 
 #[test]
 fn a_fall_back_is_told_with_its_reason_and_last_lines() {
-    shows("fell-back", 1, &["Release 3 was tried and taken back, today 17:17: Not healthy within 60 s"]);
-    shows("fell-back", 3, &["2 → 3 → 2", "Fell back: Not healthy within 60 s", "[   60.003] init: reboot: trial failed", "Release 3 is not tried again"]);
+    shows(
+        "fell-back",
+        1,
+        &["Release 3 was tried and taken back, today 17:17: Not healthy within 60 s"],
+    );
+    shows(
+        "fell-back",
+        3,
+        &[
+            "2 → 3 → 2",
+            "Fell back: Not healthy within 60 s",
+            "[   60.003] init: reboot: trial failed",
+            "Release 3 is not tried again",
+        ],
+    );
 }
 
 #[test]
 fn a_board_without_a_role_says_why_and_what_to_do() {
-    shows("refused", 1, &["Provisioning refused", "unknown key `shares.acess`", "Correct the field", "cargo xtask flash"]);
-    shows("unprovisioned", 1, &["Not provisioned", "No provisioning file was found", "cargo xtask provision"]);
-    shows("unprovisioned", 6, &["Check for a new release (not now): This board is not provisioned.", "Restart this board: "]);
+    shows(
+        "refused",
+        1,
+        &[
+            "Provisioning refused",
+            "unknown key `shares.acess`",
+            "Correct the field",
+            "cargo xtask flash",
+        ],
+    );
+    shows(
+        "unprovisioned",
+        1,
+        &["Not provisioned", "No provisioning file was found", "cargo xtask provision"],
+    );
+    shows(
+        "unprovisioned",
+        6,
+        &[
+            "Check for a new release (not now): This board is not provisioned.",
+            "Restart this board: ",
+        ],
+    );
 }
 
 #[test]
 fn every_sample_fits_every_page() {
-    for name in ["healthy", "link-lost", "upgrading", "fell-back", "refused", "unprovisioned", "overlong"] {
+    for name in
+        ["healthy", "link-lost", "upgrading", "fell-back", "refused", "unprovisioned", "overlong"]
+    {
         for number in (1u8..).take(PAGES.len()) {
             let text = page(name, number);
             assert!(text.lines().all(|line| line.chars().count() < 2000), "{name} {number}");

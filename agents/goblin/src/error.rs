@@ -37,14 +37,8 @@ pub enum CliError {
         source: serde_json::Error,
     },
     /// A file or folder of a share cannot be read.
-    #[error("{path}: {source}")]
-    File {
-        /// Path.
-        path: String,
-        /// The kernel's word.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] goblin_sys::listing::WalkError),
     /// The result cannot be printed.
     #[error("cannot print: {source}")]
     Print {
@@ -56,7 +50,11 @@ pub enum CliError {
 
 /// The kind is for scripts; a person reads it only where it says more than "refused".
 fn refusal(kind: &str, message: &str) -> String {
-    if kind == "refused" { format!("refused: {message}") } else { format!("refused ({kind}): {message}") }
+    if kind == "refused" {
+        format!("refused: {message}")
+    } else {
+        format!("refused ({kind}): {message}")
+    }
 }
 
 impl CliError {

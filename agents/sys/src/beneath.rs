@@ -8,17 +8,22 @@
 //! opening a FIFO blocks, opening a device may do anything.
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, StatxFlags, StatxTimestamp,
-    Timespec, Timestamps, XattrFlags,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, StatxTimestamp, Timespec,
+    Timestamps,
 };
-use rustix::io::{Errno, ReadWriteFlags};
-use std::ffi::CString;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use rustix::io::Errno;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+mod data;
+mod range;
+mod xattr;
+
+pub use data::{DirEntry, ReadNow, WriteNow, list, read_at, read_now, sync, write_at, write_now};
+pub use range::{Hold, Range, lock_holder, try_lock};
 pub use rustix::fs::{FileType as Kind, StatFs};
+pub use xattr::{remove_xattr, set_xattr, xattr, xattr_names};
 
 /// Longest target of a symbolic link in bytes (PATH_MAX of Linux without its NUL).
 pub const LINK_BYTES_MAX: usize = 4095;
@@ -372,251 +377,6 @@ pub fn set_size(held: BorrowedFd<'_>, size: u64) -> io::Result<()> {
 /// Whatever the file system says.
 pub fn stat_fs(held: impl AsFd) -> io::Result<StatFs> {
     Ok(rustix::fs::fstatfs(held)?)
-}
-
-/// What came of a read that must not wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadNow {
-    /// So many bytes; 0 at the end.
-    Got(usize),
-    /// The disk would have to be asked.
-    WouldWait,
-}
-
-/// Reads what is in memory (`preadv2(2)`, RWF_NOWAIT).
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn read_now(file: impl AsFd, offset: u64, into: &mut [u8]) -> io::Result<ReadNow> {
-    let mut slices = [IoSliceMut::new(into)];
-    match rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
-        Ok(got) => Ok(ReadNow::Got(got)),
-        // Not all file systems know the flag.
-        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Ok(ReadNow::WouldWait),
-        Err(err) => Err(err.into()),
-    }
-}
-
-/// Reads until `into` is full or the file ends.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn read_at(file: impl AsFd, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0usize;
-    while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let at = offset.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
-        match rustix::io::pread(&file, rest, at) {
-            Ok(0) => break,
-            Ok(got) => filled = filled.saturating_add(got),
-            Err(Errno::INTR) => {}
-            // What was read counts; the error comes again with the next read.
-            Err(_) if filled > 0 => break,
-            Err(err) => return Err(err.into()),
-        }
-    }
-    Ok(filled)
-}
-
-/// Writes once; answers how many bytes were taken.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn write_at(file: impl AsFd, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match rustix::io::pwrite(&file, bytes, offset) {
-            Err(Errno::INTR) => {}
-            other => return Ok(other?),
-        }
-    }
-}
-
-/// What came of a write that must not wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WriteNow {
-    /// So many bytes were taken.
-    Took(usize),
-    /// The disk would have to be waited for.
-    WouldWait,
-    /// The file system cannot tell; it never will.
-    Unknown,
-}
-
-/// Writes what memory takes (`pwritev2(2)`, RWF_NOWAIT).
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn write_now(file: impl AsFd, offset: u64, bytes: &[u8]) -> io::Result<WriteNow> {
-    let slices = [io::IoSlice::new(bytes)];
-    match rustix::io::pwritev2(file, &slices, offset, ReadWriteFlags::NOWAIT) {
-        Ok(took) => Ok(WriteNow::Took(took)),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(WriteNow::WouldWait),
-        // Both are answers of kernels to "not on this file system"; a real EINVAL comes again from the
-        // plain write.
-        Err(Errno::OPNOTSUPP | Errno::INVAL) => Ok(WriteNow::Unknown),
-        Err(err) => Err(err.into()),
-    }
-}
-
-/// Waits until a file is on the disk; its data only, when `data_only`.
-///
-/// # Errors
-/// Whatever the disk says.
-pub fn sync(file: impl AsFd, data_only: bool) -> io::Result<()> {
-    Ok(if data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) }?)
-}
-
-/// One entry of a listing.
-#[derive(Debug, Clone, Copy)]
-pub struct DirEntry<'a> {
-    /// File.
-    pub ino: u64,
-    /// Cookie with which a listing goes on after this entry.
-    pub next: u64,
-    /// `d_type`: file type of `st_mode`, shifted right by 12 bits; 0 where the file system does not say.
-    pub kind: u8,
-    /// Name, with `.` and `..` among them.
-    pub name: &'a [u8],
-}
-
-/// Lists an open directory from `cookie` on (0: the start) until its end or until `each` says no.
-/// `buffer_bytes` is how much is asked of the kernel at a time.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn list(
-    dir: BorrowedFd<'_>,
-    cookie: u64,
-    buffer_bytes: usize,
-    mut each: impl FnMut(DirEntry<'_>) -> bool,
-) -> io::Result<()> {
-    rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(cookie))?;
-    let mut buffer = vec![MaybeUninit::uninit(); buffer_bytes];
-    let mut raw = RawDir::new(dir, &mut buffer);
-    while let Some(entry) = raw.next() {
-        let entry = entry?;
-        let kind = u8::try_from(entry.file_type().as_raw_mode() >> 12).unwrap_or(0);
-        let name = entry.file_name().to_bytes();
-        let next = entry.next_entry_cookie();
-        if !each(DirEntry { ino: entry.ino(), next, kind, name }) {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Value of an extended attribute of a held file that is not a symbolic link.
-///
-/// # Errors
-/// `ENODATA` when there is none; whatever the file system says.
-pub fn xattr(held: BorrowedFd<'_>, name: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut value = vec![0; bytes_max];
-    let name = CString::new(name)?;
-    let got = rustix::fs::getxattr(proc_path(held), &name, value.as_mut_slice())?;
-    value.truncate(got);
-    Ok(value)
-}
-
-/// Names of the extended attributes of a held file that is not a symbolic link, each with a NUL.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn xattr_names(held: BorrowedFd<'_>, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut names = vec![0; bytes_max];
-    let got = rustix::fs::listxattr(proc_path(held), names.as_mut_slice())?;
-    names.truncate(got);
-    Ok(names)
-}
-
-/// Sets an extended attribute; `flags` as in `setxattr(2)`.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn set_xattr(held: BorrowedFd<'_>, name: &[u8], value: &[u8], flags: u32) -> io::Result<()> {
-    let flags = XattrFlags::from_bits(flags).ok_or(Errno::INVAL)?;
-    Ok(rustix::fs::setxattr(proc_path(held), CString::new(name)?, value, flags)?)
-}
-
-/// Removes an extended attribute.
-///
-/// # Errors
-/// `ENODATA` when there is none; whatever the file system says.
-pub fn remove_xattr(held: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    Ok(rustix::fs::removexattr(proc_path(held), CString::new(name)?)?)
-}
-
-/// A byte range lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    /// What is held or wanted.
-    pub hold: Hold,
-    /// First byte.
-    pub start: u64,
-    /// Bytes; 0 for all to the end.
-    pub length: u64,
-}
-
-/// Kind of lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
-    /// Shared.
-    Shared,
-    /// Alone.
-    Exclusive,
-    /// None.
-    Nothing,
-}
-
-fn flock_of(range: Range) -> io::Result<libc::flock> {
-    let kind = match range.hold {
-        Hold::Shared => libc::F_RDLCK,
-        Hold::Exclusive => libc::F_WRLCK,
-        Hold::Nothing => libc::F_UNLCK,
-    };
-    Ok(libc::flock {
-        l_type: i16::try_from(kind).unwrap_or_default(),
-        l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
-        l_start: i64::try_from(range.start).map_err(|_| Errno::INVAL)?,
-        // From a start within range, a longer length means "to the end" as well.
-        l_len: i64::try_from(range.length)
-            .ok()
-            .filter(|length| range.start.checked_add(length.unsigned_abs()).is_some())
-            .unwrap_or(0),
-        // fcntl(2): must be 0 for open file description locks.
-        l_pid: 0,
-    })
-}
-
-/// Takes or releases a lock of the open file description, without waiting; false when somebody else holds
-/// it.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn try_lock(file: impl AsFd, range: Range) -> io::Result<bool> {
-    let flock = flock_of(range)?;
-    match nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&flock)) {
-        Ok(_) => Ok(true),
-        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
-        Err(err) => Err(err.into()),
-    }
-}
-
-/// Who stands in the way of a lock; [`Hold::Nothing`] when nobody does.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn lock_holder(file: impl AsFd, range: Range) -> io::Result<Range> {
-    let mut flock = flock_of(range)?;
-    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut flock))?;
-    let hold = match i32::from(flock.l_type) {
-        libc::F_RDLCK => Hold::Shared,
-        libc::F_WRLCK => Hold::Exclusive,
-        _ => return Ok(Range { hold: Hold::Nothing, ..range }),
-    };
-    Ok(Range {
-        hold,
-        start: u64::try_from(flock.l_start).unwrap_or(0),
-        length: u64::try_from(flock.l_len).unwrap_or(0),
-    })
 }
 
 #[cfg(test)]

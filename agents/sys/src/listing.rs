@@ -1,8 +1,9 @@
 //! A tree as a list of facts: every path with its kind, mode, time and content, for comparing the same
 //! files as seen by two machines.
 
+use goblin_core_types::escape_bytes;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -17,8 +18,7 @@ const DEPTH_MAX: usize = 512;
 /// One entry of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Entry {
-    /// Path below the root, `/`-separated; bytes that are not printable UTF-8 and the backslash are
-    /// written `\xHH`.
+    /// Path below the root, `/`-separated, escaped as [`escape_bytes`] does.
     pub path: String,
     /// `file`, `dir`, `symlink` or `special`.
     pub kind: String,
@@ -32,73 +32,87 @@ pub struct Entry {
     pub content: String,
 }
 
-/// Writes bytes so that any name survives a line of text.
-pub fn escape(name: &OsStr) -> String {
-    let mut out = String::with_capacity(name.len());
-    for chunk in name.as_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c == '\\' || c.is_control() {
-                let mut buffer = [0u8; 4];
-                for byte in c.encode_utf8(&mut buffer).bytes() {
-                    out.push_str(&format!("\\x{byte:02x}"));
-                }
-            } else {
-                out.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
+/// Whether contents are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digests {
+    /// Read every file and give its blake3.
+    Compute,
+    /// Look at names and attributes only; `content` of files is empty.
+    Skip,
+}
+
+/// What could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct WalkError {
+    /// Path below the root, escaped; the root itself is empty.
+    pub path: String,
+    /// The kernel's word.
+    pub source: io::Error,
+}
+
+impl From<WalkError> for io::Error {
+    fn from(err: WalkError) -> Self {
+        Self::new(err.source.kind(), err.to_string())
     }
-    out
 }
 
 /// Walks everything below `root` in byte order of names, handing each entry to `each`. The root itself
 /// is not listed. Symbolic links are not followed; special files are named but not opened.
 ///
 /// # Errors
-/// The first error of the file system, with the path, or of `each`.
-pub fn walk(root: &Path, each: &mut dyn FnMut(Entry) -> io::Result<()>) -> io::Result<()> {
-    descend(root, "", 0, each)
+/// The first [`WalkError`] of the file system, or the first error of `each`.
+pub fn walk<E: From<WalkError>>(
+    root: &Path,
+    digests: Digests,
+    each: &mut dyn FnMut(Entry) -> Result<(), E>,
+) -> Result<(), E> {
+    descend(root, "", digests, 0, each)
 }
 
-fn descend(
+fn descend<E: From<WalkError>>(
     dir: &Path,
     prefix: &str,
+    digests: Digests,
     depth: usize,
-    each: &mut dyn FnMut(Entry) -> io::Result<()>,
-) -> io::Result<()> {
+    each: &mut dyn FnMut(Entry) -> Result<(), E>,
+) -> Result<(), E> {
+    let here = |source| WalkError { path: prefix.trim_end_matches('/').to_owned(), source };
     if depth > DEPTH_MAX {
-        return Err(io::Error::other(format!("{}: deeper than {DEPTH_MAX}", dir.display())));
+        return Err(here(io::Error::other(format!("deeper than {DEPTH_MAX} folders"))).into());
     }
-    let named = |err: io::Error| io::Error::new(err.kind(), format!("{}: {err}", dir.display()));
-    let mut names = std::fs::read_dir(dir)
-        .map_err(named)?
-        .map(|entry| entry.map(|entry| entry.file_name()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(named)?;
-    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    for name in names {
+    for name in names(dir).map_err(here)? {
         let path = dir.join(&name);
-        let shown = format!("{prefix}{}", escape(&name));
-        let named = |err: io::Error| io::Error::new(err.kind(), format!("{}: {err}", path.display()));
-        let meta = std::fs::symlink_metadata(&path).map_err(named)?;
-        each(entry(&path, shown.clone(), &meta).map_err(named)?)?;
-        if meta.is_dir() {
-            descend(&path, &format!("{shown}/"), depth.saturating_add(1), each)?;
+        let shown = format!("{prefix}{}", escape_bytes(name.as_bytes()));
+        let found = std::fs::symlink_metadata(&path)
+            .and_then(|meta| entry(&path, shown.clone(), &meta, digests))
+            .map_err(|source| WalkError { path: shown.clone(), source })?;
+        let is_dir = found.kind == "dir";
+        each(found)?;
+        if is_dir {
+            descend(&path, &format!("{shown}/"), digests, depth.saturating_add(1), each)?;
         }
     }
     Ok(())
 }
 
-fn entry(path: &Path, shown: String, meta: &Metadata) -> io::Result<Entry> {
+fn names(dir: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = std::fs::read_dir(dir)?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn entry(path: &Path, shown: String, meta: &Metadata, digests: Digests) -> io::Result<Entry> {
     let kind = meta.file_type();
     let (kind, size, content) = if kind.is_dir() {
         ("dir", 0, String::new())
     } else if kind.is_symlink() {
-        ("symlink", 0, escape(std::fs::read_link(path)?.as_os_str()))
+        ("symlink", 0, escape_bytes(std::fs::read_link(path)?.as_os_str().as_bytes()))
     } else if kind.is_file() {
-        ("file", meta.len(), hash(path)?)
+        let digest = if digests == Digests::Compute { hash(path)? } else { String::new() };
+        ("file", meta.len(), digest)
     } else {
         ("special", 0, String::new())
     };
@@ -130,29 +144,34 @@ fn hash(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
 
     #[test]
-    fn names_that_are_not_text_are_escaped() {
-        assert_eq!(escape(OsStr::from_bytes(b"a\xffb\\\n\xc3\xa9")), "a\\xffb\\x5c\\x0a\u{e9}");
-    }
-
-    #[test]
-    fn two_equal_trees_have_equal_lists() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("d")).unwrap();
-        std::fs::write(root.path().join("d/f"), b"x").unwrap();
-        std::os::unix::fs::symlink("d/f", root.path().join("l")).unwrap();
-        let list = |root: &Path| {
-            let mut all = Vec::new();
-            walk(root, &mut |entry| {
-                all.push(entry);
-                Ok(())
-            })
-            .unwrap();
-            all
-        };
-        let all = list(root.path());
-        assert_eq!(all.iter().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["d", "d/f", "l"]);
-        assert_eq!(all, list(root.path()));
+    fn a_tree_lists_every_entry_in_order_with_its_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir_all(root.join("b/c")).unwrap();
+        std::fs::write(root.join("b/c/file"), b"abc").unwrap();
+        std::fs::write(root.join("b.txt"), b"").unwrap();
+        std::fs::write(root.join(OsStr::from_bytes(b"a\xff")), b"abc").unwrap();
+        std::os::unix::fs::symlink("b.txt", root.join("z")).unwrap();
+        let mut seen = Vec::new();
+        walk::<io::Error>(root, Digests::Compute, &mut |entry| {
+            if entry.size == 3 {
+                assert_eq!(entry.content, *blake3::hash(b"abc").to_hex());
+            }
+            seen.push((entry.path, entry.kind, entry.size));
+            Ok(())
+        })
+        .unwrap();
+        let expected = [
+            ("a\\xff", "file", 3),
+            ("b", "dir", 0),
+            ("b/c", "dir", 0),
+            ("b/c/file", "file", 3),
+            ("b.txt", "file", 0),
+            ("z", "symlink", 0),
+        ];
+        assert_eq!(seen, expected.map(|(path, kind, size)| (path.into(), kind.into(), size)));
     }
 }

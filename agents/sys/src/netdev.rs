@@ -4,6 +4,7 @@
 
 use crate::files;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// Wired cards looked at on one board; more are ignored, by name.
@@ -30,6 +31,32 @@ pub struct Nic {
     pub up: bool,
     /// True while a cable with a live other end is plugged in; always false while not up.
     pub carrier: bool,
+}
+
+/// Brings `lo` up, with its addresses `127.0.0.1` and `::1`.
+///
+/// Source: `netdevice(7)`, `SIOCSIFFLAGS`.
+///
+/// # Errors
+/// The kernel's, for a caller without `CAP_NET_ADMIN`.
+#[allow(unsafe_code, reason = "no safe wrapper of this request exists")]
+pub fn bring_loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    let mut name = [0; libc::IFNAMSIZ];
+    for (to, from) in name.iter_mut().zip(b"lo") {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    let flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
+    let request =
+        libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags } };
+    // SAFETY: SIOCSIFFLAGS reads one `struct ifreq`; the reference lives through the call, its name ends
+    // in zero bytes, and `ifru_flags` is the member that this request looks at. The descriptor is open.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Every wired card, by index: Ethernet with a device behind it. Loopback, bridges, tunnels and radio

@@ -20,7 +20,7 @@ const SPARE_BYTES: u64 = 1 << 20;
 /// How the ESP is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// Read-only outside of [`Esp::change`].
+    /// Read-only outside of its own writes.
     ReadOnly,
     /// A plain writable folder.
     Writable,

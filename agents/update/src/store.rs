@@ -1,6 +1,6 @@
 //! The updater's store on STATE: verified metadata, what is staged, and file contents by blake3.
 //!
-//! `trusted.json` [`Trusted`] · `staged.json` [`Staged`] · `blobs/<blake3>` whole, verified contents ·
+//! `trusted.json` what is believed · `staged.json` what is staged · `blobs/<blake3>` whole, verified contents ·
 //! `incoming` the one being written. Every file is replaced whole, so a power cut leaves old or new.
 
 use crate::error::UpdateError;

@@ -1,4 +1,6 @@
+use super::slot::STEADY_MS;
 use super::*;
+use crate::unit::GATE_DEADLINE_DEFAULT_S;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -267,6 +267,28 @@ pub fn fetch_and_extract(
     Ok(sorted(fetched))
 }
 
+/// What [`fetch_tree`] remembers of a question, so that asking again costs nothing while the lists are
+/// fresh.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    tree: PathBuf,
+    packages: Vec<Package>,
+    /// When the lists were read, seconds since 1970.
+    lists_s: u64,
+}
+
+impl Answer {
+    fn read(path: &Path) -> Option<Self> {
+        let answer: Self = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let age = seconds_now().checked_sub(answer.lists_s)?;
+        (age < LISTS_AGE_MAX.as_secs() && answer.tree.is_dir()).then_some(answer)
+    }
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// As [`fetch_and_extract`], into a folder of the cache that is made once for each set of versions.
 ///
 /// # Errors
@@ -276,13 +298,17 @@ pub fn fetch_tree(
     suite: Suite,
     closure: Closure,
 ) -> Result<(PathBuf, Vec<Package>)> {
+    let trees = host::cache("trees")?;
+    let question = format!("{} {closure:?} {packages:?}", suite.codename()?);
+    let remembered = trees.join(format!("{}.json", short_hash(&question)));
+    if let Some(answer) = Answer::read(&remembered) {
+        return Ok((answer.tree, answer.packages));
+    }
     let root = AptRoot::open(suite)?;
     let fetched = root.fetch(packages, closure)?;
     let mut names: Vec<String> = fetched.iter().map(|(package, _)| package.file_name()).collect();
     names.sort();
-    let key = blake3::hash(names.join("\n").as_bytes()).to_hex();
-    let trees = host::cache("trees")?;
-    let tree = trees.join(key.get(..16).unwrap_or_default());
+    let tree = trees.join(short_hash(&names.join("\n")));
     if !tree.is_dir() {
         let fresh = tempfile::tempdir_in(&trees).context("cannot write the cache folder")?;
         for (_, deb) in &fetched {
@@ -292,7 +318,17 @@ pub fn fetch_tree(
         std::fs::rename(&fresh, &tree)
             .with_context(|| format!("cannot rename {} into place", fresh.display()))?;
     }
-    Ok((tree, sorted(fetched)))
+    let age = root.lists_age().map_or(0, |age| age.as_secs());
+    let lists_s = seconds_now().saturating_sub(age);
+    let answer = Answer { tree, packages: sorted(fetched), lists_s };
+    host::write_whole(&remembered, &serde_json::to_vec_pretty(&answer)?)?;
+    Ok((answer.tree, answer.packages))
+}
+
+fn short_hash(text: &str) -> String {
+    let mut hash = blake3::hash(text.as_bytes()).to_hex().to_string();
+    hash.truncate(16);
+    hash
 }
 
 fn sorted(fetched: Vec<(Package, PathBuf)>) -> Vec<Package> {

@@ -181,8 +181,7 @@ fn one_line(text: &str, host: &str) -> Vec<Mirror> {
 
 /// The host's transport settings, as configuration lines.
 pub(super) fn host_transport() -> String {
-    let Ok(text) =
-        host::output(Command::new("apt-config").arg("dump"), "reading apt's settings")
+    let Ok(text) = host::output(Command::new("apt-config").arg("dump"), "reading apt's settings")
     else {
         return String::new();
     };

@@ -32,8 +32,12 @@ fn results(model: &Model) -> Card {
         task_parts(model, task, &mut parts);
     }
     if parts.is_empty() {
-        parts.push(Part::Text("What is ordered here and how it went appears in this place.".to_owned()));
-        parts.push(Part::Text("Everything but the check asks once more before it is done.".to_owned()));
+        parts.push(Part::Text(
+            "What is ordered here and how it went appears in this place.".to_owned(),
+        ));
+        parts.push(Part::Text(
+            "Everything but the check asks once more before it is done.".to_owned(),
+        ));
     }
     Card { title: "Progress and results".to_owned(), parts, ..Card::default() }
 }
@@ -53,7 +57,10 @@ fn task_parts(model: &Model, task: &Task, parts: &mut Vec<Part>) {
         }
         TaskState::Done { message } => {
             let text = words::capital(&words::clean(message));
-            parts.push(Part::Note(Tone::Good, if text.is_empty() { "Done".to_owned() } else { text }));
+            parts.push(Part::Note(
+                Tone::Good,
+                if text.is_empty() { "Done".to_owned() } else { text },
+            ));
         }
         TaskState::Failed { message } => {
             parts.push(Part::Note(Tone::Bad, words::capital(&words::clean(message))));

@@ -1,9 +1,9 @@
 //! What surrounds a page: header, tabs, key hints, the open question.
 
 use super::{DialogBox, Header, Hint, Tab};
+use crate::clock;
 use crate::model::{Model, PAGES, Page};
 use crate::words::{self, Badge, Tone};
-use crate::clock;
 use goblin_core_types::{HealthState, LinkState, ProvisionOutcome};
 
 /// Digits of the box's identity that are shown: enough to tell boxes apart at a glance.
@@ -83,7 +83,11 @@ pub(super) fn tabs(model: &Model) -> Vec<Tab> {
 pub(super) fn hints(model: &Model) -> Vec<Hint> {
     let hint = |keys, what: &str| Hint { keys, what: what.to_owned() };
     if model.dialog().is_some() {
-        return vec![hint("← →", "choose"), hint("Enter", "confirm"), hint("Esc", "leave as it is")];
+        return vec![
+            hint("← →", "choose"),
+            hint("Enter", "confirm"),
+            hint("Esc", "leave as it is"),
+        ];
     }
     let mut hints = vec![hint("← →", "page"), hint("1 – 6", "go to page")];
     let scroll = model.scrolls().then(|| hint("↑ ↓", "scroll"));

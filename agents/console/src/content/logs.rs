@@ -11,11 +11,14 @@ const LINE_CHARS_MAX: usize = 600;
 pub(super) fn page(model: &Model) -> Vec<Row> {
     let mut rows = Vec::new();
     if let Some(why) = model.logs_problem() {
-        rows.push(Row::Cards(vec![(1, Card {
-            title: "No fresh lines".to_owned(),
-            parts: vec![Part::Note(Tone::Warn, words::capital(why))],
-            ..Card::default()
-        })]));
+        rows.push(Row::Cards(vec![(
+            1,
+            Card {
+                title: "No fresh lines".to_owned(),
+                parts: vec![Part::Note(Tone::Warn, words::capital(why))],
+                ..Card::default()
+            },
+        )]));
     }
     let lines: Vec<LogRow> = model
         .logs()
@@ -32,11 +35,14 @@ pub(super) fn page(model: &Model) -> Vec<Row> {
         .collect();
     if lines.is_empty() {
         let (level, _) = words::level(model.level());
-        rows.push(Row::Cards(vec![(1, Card {
-            title: "Log of this board".to_owned(),
-            parts: vec![Part::Text(format!("No lines of severity {level} or above."))],
-            ..Card::default()
-        })]));
+        rows.push(Row::Cards(vec![(
+            1,
+            Card {
+                title: "Log of this board".to_owned(),
+                parts: vec![Part::Text(format!("No lines of severity {level} or above."))],
+                ..Card::default()
+            },
+        )]));
     } else {
         rows.push(Row::Log(lines));
     }

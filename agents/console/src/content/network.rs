@@ -8,11 +8,14 @@ use goblin_core_types::{BoardStatus, LinkState, Role};
 
 pub(super) fn page(model: &Model) -> Vec<Row> {
     let Some(local) = model.local() else {
-        return vec![Row::Cards(vec![(1, Card {
-            title: "Network".to_owned(),
-            parts: vec![Part::Text("Waiting for the first status of this board.".to_owned())],
-            ..Card::default()
-        })])];
+        return vec![Row::Cards(vec![(
+            1,
+            Card {
+                title: "Network".to_owned(),
+                parts: vec![Part::Text("Waiting for the first status of this board.".to_owned())],
+                ..Card::default()
+            },
+        )])];
     };
     let mut boards = vec![(1, interface_card(local, false))];
     if let Some(peer) = model.peer() {
@@ -45,7 +48,8 @@ fn interface_card(board: &BoardStatus, stale: bool) -> Card {
             "lan" => "your network".to_owned(),
             other => words::clean_to(other, 24),
         };
-        let list: Vec<String> = interface.addresses.iter().take(3).map(|a| words::clean_to(a, 50)).collect();
+        let list: Vec<String> =
+            interface.addresses.iter().take(3).map(|a| words::clean_to(a, 50)).collect();
         vec![
             Cell::plain(words::clean_to(&interface.name, 16)),
             Cell::marked(cable),
@@ -76,13 +80,19 @@ fn link_card(model: &Model, local: &BoardStatus) -> Card {
     fact(&mut parts, "Interface", interface.unwrap_or_else(|| "none yet".to_owned()));
     let peer = link.peer_host.as_deref().map(|h| words::clean_to(h, 64)).unwrap_or_default();
     fact(&mut parts, "Other board", peer);
-    fact(&mut parts, "Its address", link.peer_address.as_deref().map(|a| words::clean_to(a, 50)).unwrap_or_default());
+    fact(
+        &mut parts,
+        "Its address",
+        link.peer_address.as_deref().map(|a| words::clean_to(a, 50)).unwrap_or_default(),
+    );
     fact(&mut parts, "Its release", link.peer_version.map(|v| v.to_string()).unwrap_or_default());
     if let (LinkState::Lost, Some(ms)) = (link.state, link.silent_ms) {
         fact(&mut parts, "Silent for", clock::span(ms / 1000));
     }
     if link.state == LinkState::Searching && model.peer().is_none() {
-        parts.push(Part::Text("Plug a network cable between the two boards; any port will do.".to_owned()));
+        parts.push(Part::Text(
+            "Plug a network cable between the two boards; any port will do.".to_owned(),
+        ));
     }
     Card {
         title: "Link between the boards".to_owned(),
@@ -101,9 +111,17 @@ fn clock_card(model: &Model, local: &BoardStatus) -> Card {
     let mut parts = Vec::new();
     problem(&mut parts, Tone::Warn, time.problem.as_deref());
     let date = clock::date(model.unix_s(), &time.zone);
-    fact(&mut parts, "Now", format!("{}  {date}", clock::hour(model.unix_s(), &time.zone)).trim_end());
+    fact(
+        &mut parts,
+        "Now",
+        format!("{}  {date}", clock::hour(model.unix_s(), &time.zone)).trim_end(),
+    );
     fact(&mut parts, "Time zone", words::clean_to(&time.zone, 48));
-    fact(&mut parts, "Server", time.server.as_deref().map(|s| words::clean_to(s, 80)).unwrap_or_default());
+    fact(
+        &mut parts,
+        "Server",
+        time.server.as_deref().map(|s| words::clean_to(s, 80)).unwrap_or_default(),
+    );
     if let Some(offset) = time.offset_ms {
         fact(&mut parts, "Last offset", format!("{offset} ms"));
     }

@@ -5,8 +5,8 @@ use crate::clock;
 use crate::model::Model;
 use crate::words::{self, Badge, Tone};
 use goblin_core_types::{
-    BoardStatus, CheckState, HealthState, LinkState, PoolState, ProvisionOutcome, Role, ShareStatus,
-    UpdateOutcome, paths,
+    BoardStatus, CheckState, HealthState, LinkState, PoolState, ProvisionOutcome, Role,
+    ShareStatus, UpdateOutcome, paths,
 };
 
 /// Sentences of failing checks shown per board; the rest is counted.
@@ -25,7 +25,11 @@ pub(super) fn page(model: &Model) -> Vec<Row> {
     if let Some(why) = model.silent() {
         rows.push(Row::Cards(vec![(1, silent_card(why))]));
     }
-    rows.push(Row::Pair { left: board_card(model, local), cable: cable(model, local), right: other_card(model, local) });
+    rows.push(Row::Pair {
+        left: board_card(model, local),
+        cable: cable(model, local),
+        right: other_card(model, local),
+    });
     rows.push(Row::Cards(vec![(1, mount_card(model))]));
     rows
 }
@@ -54,7 +58,10 @@ fn silent_card(why: &str) -> Card {
     Card {
         title: "Control service not answering".to_owned(),
         badge: Some(Badge::new(Tone::Bad, "Not current")),
-        parts: vec![Part::Note(Tone::Bad, format!("Below is what it said last. {}", words::capital(why)))],
+        parts: vec![Part::Note(
+            Tone::Bad,
+            format!("Below is what it said last. {}", words::capital(why)),
+        )],
         ..Card::default()
     }
 }
@@ -109,11 +116,14 @@ fn board_card(model: &Model, board: &BoardStatus) -> Card {
     problem(&mut parts, Tone::Warn, board.update.problem.as_deref());
     upgrade_parts(&mut parts, board);
     let last = last_upgrade(model, board);
-    let (notes, facts): (Vec<_>, Vec<_>) = last.into_iter().partition(|p| matches!(p, Part::Note(..)));
+    let (notes, facts): (Vec<_>, Vec<_>) =
+        last.into_iter().partition(|p| matches!(p, Part::Note(..)));
     parts.extend(notes);
     parts.push(Part::Slots(slots(board)));
     parts.extend(facts);
-    if board.role == Some(Role::Storage) || board.pool.as_ref().is_some_and(|p| p.state != PoolState::None) {
+    if board.role == Some(Role::Storage)
+        || board.pool.as_ref().is_some_and(|p| p.state != PoolState::None)
+    {
         pool_parts(&mut parts, board);
     }
     mounts(&mut parts, board);
@@ -138,7 +148,10 @@ fn health_notes(board: &BoardStatus) -> Vec<Part> {
         .map(|c| Part::Note(words::check(c.state), words::capital(&words::clean(&c.detail))))
         .collect();
     if let Some(more) = wrong.len().checked_sub(NOTES_MAX).filter(|n| *n > 0) {
-        parts.push(Part::Note(Tone::Warn, format!("and {}", words::count(more as u64, "more check", "more checks"))));
+        parts.push(Part::Note(
+            Tone::Warn,
+            format!("and {}", words::count(more as u64, "more check", "more checks")),
+        ));
     }
     let waiting: Vec<String> = checks
         .iter()
@@ -151,9 +164,10 @@ fn health_notes(board: &BoardStatus) -> Vec<Part> {
     }
     if parts.is_empty() {
         parts.push(match board.health.state {
-            HealthState::Healthy if !checks.is_empty() => {
-                Part::Note(Tone::Good, format!("All {} pass", words::count(checks.len() as u64, "check", "checks")))
-            }
+            HealthState::Healthy if !checks.is_empty() => Part::Note(
+                Tone::Good,
+                format!("All {} pass", words::count(checks.len() as u64, "check", "checks")),
+            ),
             HealthState::Healthy => Part::Note(Tone::Good, "Everything works".to_owned()),
             _ => Part::Note(Tone::Busy, "Checks have not answered yet".to_owned()),
         });
@@ -172,7 +186,12 @@ pub(super) fn upgrade_parts(parts: &mut Vec<Part>, board: &BoardStatus) {
         return;
     }
     let text = format!("{} of {}", words::size(done.min(total)), words::size(total));
-    parts.push(Part::Bar { label: sentence, permille: words::permille(done, total), text, tone: Tone::Busy });
+    parts.push(Part::Bar {
+        label: sentence,
+        permille: words::permille(done, total),
+        text,
+        tone: Tone::Busy,
+    });
 }
 
 /// The last upgrade as a note: quiet when it went well, with its reason when it did not.
@@ -183,24 +202,26 @@ pub(super) fn last_upgrade(model: &Model, board: &BoardStatus) -> Option<Part> {
     let reason = words::clean_to(&last.reason, 240);
     let (from, to) = (last.from, last.to);
     Some(match last.outcome {
-        UpdateOutcome::Good => Part::Fact("Last upgrade".to_owned(), format!("{from} → {to}, good{when}")),
+        UpdateOutcome::Good => {
+            Part::Fact("Last upgrade".to_owned(), format!("{from} → {to}, good{when}"))
+        }
         UpdateOutcome::RolledBack => {
             Part::Fact("Last upgrade".to_owned(), format!("Back from {from} to {to}{when}"))
         }
         UpdateOutcome::FellBack => {
             Part::Note(Tone::Warn, format!("Release {to} was tried and taken back{when}: {reason}"))
         }
-        UpdateOutcome::Refused => Part::Note(Tone::Warn, format!("Release {to} was refused{when}: {reason}")),
+        UpdateOutcome::Refused => {
+            Part::Note(Tone::Warn, format!("Release {to} was refused{when}: {reason}"))
+        }
     })
 }
 
 pub(super) fn slots(board: &BoardStatus) -> Vec<(String, Badge)> {
     let mut slots: Vec<_> = board.slots.iter().take(4).collect();
     slots.sort_by_key(|s| (!s.running, std::cmp::Reverse(s.version)));
-    let mut tiles: Vec<(String, Badge)> = slots
-        .iter()
-        .map(|s| (s.version.to_string(), words::slot(s, board.boot.version)))
-        .collect();
+    let mut tiles: Vec<(String, Badge)> =
+        slots.iter().map(|s| (s.version.to_string(), words::slot(s, board.boot.version))).collect();
     if tiles.is_empty() {
         let trial = if board.boot.trial { "running, on trial" } else { "running" };
         let tone = if board.boot.trial { Tone::Busy } else { Tone::Good };
@@ -214,7 +235,8 @@ fn pool_parts(parts: &mut Vec<Part>, board: &BoardStatus) {
         parts.push(super::storage::pool_bar(pool));
     }
     let served: Vec<&ShareStatus> = board.shares.iter().filter(|s| s.served).collect();
-    let mut names: Vec<String> = served.iter().take(3).map(|s| words::clean_to(&s.name, 24)).collect();
+    let mut names: Vec<String> =
+        served.iter().take(3).map(|s| words::clean_to(&s.name, 24)).collect();
     if served.len() > names.len() {
         names.push("…".to_owned());
     }
@@ -222,7 +244,9 @@ fn pool_parts(parts: &mut Vec<Part>, board: &BoardStatus) {
     let value = match (board.shares.is_empty(), names.is_empty()) {
         (true, _) => "none set up".to_owned(),
         (false, true) => format!("none of {} served", board.shares.len()),
-        (false, false) => format!("{}  ·  {}", names.join(", "), words::count(clients, "client", "clients")),
+        (false, false) => {
+            format!("{}  ·  {}", names.join(", "), words::count(clients, "client", "clients"))
+        }
     };
     fact(parts, "Shares", value);
 }
@@ -232,7 +256,8 @@ fn mounts(parts: &mut Vec<Part>, board: &BoardStatus) {
         return;
     }
     let up = board.mounts.iter().filter(|m| m.mounted).count();
-    let names: Vec<String> = board.mounts.iter().take(4).map(|m| words::clean_to(&m.path, 40)).collect();
+    let names: Vec<String> =
+        board.mounts.iter().take(4).map(|m| words::clean_to(&m.path, 40)).collect();
     let value = match up == board.mounts.len() {
         true => names.join(", "),
         false => format!("{up} of {} answer", board.mounts.len()),
@@ -260,7 +285,8 @@ fn other_card(model: &Model, local: &BoardStatus) -> Card {
     }
     let role = local.role.map(Role::peer);
     let mut parts = Vec::new();
-    let silent_s = local.link.silent_ms.filter(|_| local.link.state == LinkState::Lost).map(|ms| ms / 1000);
+    let silent_s =
+        local.link.silent_ms.filter(|_| local.link.state == LinkState::Lost).map(|ms| ms / 1000);
     let silent_since = silent_s.map(|s| model.unix_s().saturating_sub(s));
     let headline = match model.peer_heard_unix_s().or(silent_since) {
         Some(at) => format!("Not in sight since {}", clock::hour(at, model.zone())),
@@ -272,7 +298,8 @@ fn other_card(model: &Model, local: &BoardStatus) -> Card {
         problem(&mut parts, Tone::Warn, model.peer_silent().map(words::capital).as_deref());
     }
     parts.push(Part::Text(
-        "Everything on this board goes on working. The two find each other again by themselves.".to_owned(),
+        "Everything on this board goes on working. The two find each other again by themselves."
+            .to_owned(),
     ));
     parts.push(Part::Text("Look at its power and at the cable between the boards.".to_owned()));
     if let Some(peer) = model.peer() {
@@ -282,7 +309,8 @@ fn other_card(model: &Model, local: &BoardStatus) -> Card {
             pool_parts(&mut parts, peer);
         }
     }
-    let known = model.peer().map(words::host).or_else(|| local.link.peer_host.as_deref().map(words::clean));
+    let known =
+        model.peer().map(words::host).or_else(|| local.link.peer_host.as_deref().map(words::clean));
     Card {
         icon: Some(icon(role)),
         title: words::board(role).to_owned(),
@@ -298,7 +326,9 @@ pub(super) fn commands(storage: &BoardStatus) -> Vec<String> {
     let v4_first = |a: &&String| !a.contains('.');
     let mut addresses: Vec<&String> = storage.network.lan_addresses.iter().collect();
     addresses.sort_by_key(v4_first);
-    let Some(address) = addresses.first().map(|a| words::clean_to(a, 64)) else { return Vec::new() };
+    let Some(address) = addresses.first().map(|a| words::clean_to(a, 64)) else {
+        return Vec::new();
+    };
     let command = |share: &ShareStatus| {
         let name = words::clean_to(&share.name, 64);
         format!(
@@ -312,7 +342,9 @@ pub(super) fn commands(storage: &BoardStatus) -> Vec<String> {
 pub(super) fn mount_card(model: &Model) -> Card {
     let mut card = Card { title: "Mount on a Linux PC".to_owned(), ..Card::default() };
     let Some(storage) = model.storage() else {
-        card.parts.push(Part::Text("The commands appear when the storage board has been seen.".to_owned()));
+        card.parts.push(Part::Text(
+            "The commands appear when the storage board has been seen.".to_owned(),
+        ));
         return card;
     };
     let commands = commands(storage);

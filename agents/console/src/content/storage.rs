@@ -23,12 +23,17 @@ pub(super) fn page(model: &Model) -> Vec<Row> {
     let current = model.boards().any(|b| std::ptr::eq(b, storage));
     let mut rows = Vec::new();
     if !current {
-        rows.push(Row::Cards(vec![(1, Card {
-            title: "Not current".to_owned(),
-            badge: Some(Badge::new(Tone::Bad, "Not in sight")),
-            parts: vec![Part::Text("The storage board does not answer; this is what it said last.".to_owned())],
-            ..Card::default()
-        })]));
+        rows.push(Row::Cards(vec![(
+            1,
+            Card {
+                title: "Not current".to_owned(),
+                badge: Some(Badge::new(Tone::Bad, "Not in sight")),
+                parts: vec![Part::Text(
+                    "The storage board does not answer; this is what it said last.".to_owned(),
+                )],
+                ..Card::default()
+            },
+        )]));
     }
     let (pool, shares) = (pool_card(storage, !current), share_card(storage, !current));
     rows.push(Row::Cards(vec![(12, pool), (10, shares)]));
@@ -47,7 +52,8 @@ pub(super) fn pool_bar(pool: &PoolStatus) -> Part {
     }
     let permille = words::permille(pool.used_bytes, pool.total_bytes);
     let tone = if permille >= FULL_WARN { Tone::Warn } else { badge.tone };
-    let text = format!("{} of {} used", words::size(pool.used_bytes), words::size(pool.total_bytes));
+    let text =
+        format!("{} of {} used", words::size(pool.used_bytes), words::size(pool.total_bytes));
     Part::Bar { label: "Pool".to_owned(), permille, text, tone }
 }
 
@@ -76,7 +82,8 @@ fn pool_card(board: &BoardStatus, stale: bool) -> Card {
     super::fact(&mut card.parts, "Keeps", kind);
     let rows = pool.disks.iter().take(ROWS_MAX).map(|disk| {
         let device = disk.device.as_deref().map(|d| words::clean_to(d, 32));
-        let state = device.map_or_else(|| Cell::marked(Badge::new(Tone::Bad, "absent")), Cell::plain);
+        let state =
+            device.map_or_else(|| Cell::marked(Badge::new(Tone::Bad, "absent")), Cell::plain);
         let bytes = if disk.size_bytes == 0 { String::new() } else { words::size(disk.size_bytes) };
         vec![
             Cell::plain(words::clean_to(&disk.serial, 40)),
@@ -131,16 +138,17 @@ fn mount_list(model: &Model) -> Card {
             false => Badge::new(Tone::Warn, "does not answer"),
         };
         let text = mount.problem.as_deref().map(words::clean).unwrap_or_default();
-        vec![
-            Cell::plain(words::clean_to(&mount.path, 80)),
-            Cell::marked(state),
-            Cell::plain(text),
-        ]
+        vec![Cell::plain(words::clean_to(&mount.path, 80)), Cell::marked(state), Cell::plain(text)]
     });
     let columns = vec![("Directory", 4), ("State", 3), ("", 9)];
     let mut parts = vec![Part::Table { columns, rows: rows.collect() }];
     parts.extend(rest(mounts.len(), ROWS_MAX));
-    Card { icon: Some(Icon::Compute), title: "Shares on this board".to_owned(), parts, ..Card::default() }
+    Card {
+        icon: Some(Icon::Compute),
+        title: "Shares on this board".to_owned(),
+        parts,
+        ..Card::default()
+    }
 }
 
 fn all_commands(storage: &BoardStatus) -> Card {

@@ -14,11 +14,14 @@ const QUARANTINE_MAX: usize = 4;
 
 pub(super) fn page(model: &Model) -> Vec<Row> {
     let Some(local) = model.local() else {
-        return vec![Row::Cards(vec![(1, Card {
-            title: "Updates".to_owned(),
-            parts: vec![Part::Text("Waiting for the first status of this board.".to_owned())],
-            ..Card::default()
-        })])];
+        return vec![Row::Cards(vec![(
+            1,
+            Card {
+                title: "Updates".to_owned(),
+                parts: vec![Part::Text("Waiting for the first status of this board.".to_owned())],
+                ..Card::default()
+            },
+        )])];
     };
     let mut boards = vec![(1, board_card(model, local, false))];
     if let Some(peer) = model.peer() {
@@ -31,26 +34,30 @@ fn offer_card(model: &Model, local: &BoardStatus) -> Card {
     let update = &local.update;
     let mut parts = Vec::new();
     let (title, badge) = match orders::offered(model) {
-        Some(version) => {
-            (format!("Release {version} is offered"), Badge::new(Tone::Good, "New"))
-        }
+        Some(version) => (format!("Release {version} is offered"), Badge::new(Tone::Good, "New")),
         None if update.offered.is_some() => {
             ("Newest release".to_owned(), Badge::new(Tone::Good, "Up to date"))
         }
         None => ("New releases".to_owned(), Badge::new(Tone::Quiet, "Not checked yet")),
     };
     if orders::offered(model).is_some() {
-        if let Some(notes) = update.offered_notes.as_deref().map(words::clean).filter(|n| !n.is_empty()) {
+        if let Some(notes) =
+            update.offered_notes.as_deref().map(words::clean).filter(|n| !n.is_empty())
+        {
             parts.push(Part::Text(notes));
         }
         parts.push(Part::Text("Upgrade both boards on page 6.".to_owned()));
     }
     overview::upgrade_parts(&mut parts, local);
     problem(&mut parts, Tone::Warn, update.problem.as_deref());
-    fact(&mut parts, "Source", match &update.source {
-        Some(source) => words::clean_to(source, 160),
-        None => "none set up".to_owned(),
-    });
+    fact(
+        &mut parts,
+        "Source",
+        match &update.source {
+            Some(source) => words::clean_to(source, 160),
+            None => "none set up".to_owned(),
+        },
+    );
     Card { title, badge: Some(badge), parts, ..Card::default() }
 }
 
@@ -66,7 +73,10 @@ fn board_card(model: &Model, board: &BoardStatus, stale: bool) -> Card {
     last_report(model, board, &mut parts);
     for bad in board.update.quarantine.iter().take(QUARANTINE_MAX) {
         let reason = words::clean_to(&bad.reason, 160);
-        parts.push(Part::Note(Tone::Warn, format!("Release {} is not tried again: {reason}", bad.version)));
+        parts.push(Part::Note(
+            Tone::Warn,
+            format!("Release {} is not tried again: {reason}", bad.version),
+        ));
     }
     // The report above tells of its own release already.
     let told = board.update.last.as_ref().map(|last| last.to);

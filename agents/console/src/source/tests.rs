@@ -30,7 +30,10 @@ fn tree(replies: Vec<UpdateReply>) -> Tree {
     };
     let here = Dir::new().file("status", status).dir("update", Dir::new().lines("ctl", answer));
     let away = Dir::new().file("status", |_| Err(Errno::EHOSTDOWN));
-    Tree::new("control", Dir::new().dir("boards", Dir::new().dir("compute", here).dir("storage", away)))
+    Tree::new(
+        "control",
+        Dir::new().dir("boards", Dir::new().dir("compute", here).dir("storage", away)),
+    )
 }
 
 fn serve_box(places: &Places, replies: Vec<UpdateReply>) {
@@ -67,7 +70,8 @@ fn a_service_that_is_not_there_is_a_sentence() {
 fn an_order_reports_its_progress_and_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let places = places(dir.path(), "compute");
-    let progress = UpdateReply::Progress { message: "Fetching".into(), done_bytes: 1, total_bytes: 4 };
+    let progress =
+        UpdateReply::Progress { message: "Fetching".into(), done_bytes: 1, total_bytes: 4 };
     let done = UpdateReply::Done { message: "Upgraded".into(), version: None };
     serve_box(&places, vec![progress, done]);
     let mut told = Vec::new();
@@ -137,7 +141,11 @@ impl Source for Slow {
 fn a_silent_service_blocks_neither_the_screen_nor_orders() {
     let feed = Feed::start(Slow).unwrap();
     assert!(feed.take().is_empty());
-    feed.order(Action { task: 7, side: Side::Here, request: Request::Update(UpdateCommand::Check) });
+    feed.order(Action {
+        task: 7,
+        side: Side::Here,
+        request: Request::Update(UpdateCommand::Check),
+    });
     let event = feed.events.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(matches!(event, Event::Task { id: 7, state: TaskState::Done { .. } }));
 }

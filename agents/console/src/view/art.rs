@@ -17,14 +17,26 @@ pub fn sign(tone: Tone, centre: Pos2, size: f32, ground: Color32) -> Vec<Shape> 
             Shape::line(vec![at(-0.45, 0.05), at(-0.12, 0.38), at(0.48, -0.34)], pen),
         ],
         Tone::Warn => vec![
-            Shape::convex_polygon(vec![at(0.0, -1.0), at(1.1, 0.92), at(-1.1, 0.92)], colour, Stroke::NONE),
+            Shape::convex_polygon(
+                vec![at(0.0, -1.0), at(1.1, 0.92), at(-1.1, 0.92)],
+                colour,
+                Stroke::NONE,
+            ),
             Shape::line_segment([at(0.0, -0.38), at(0.0, 0.28)], pen),
             Shape::circle_filled(at(0.0, 0.62), pen.width * 0.62, ground),
         ],
         Tone::Bad => {
             let c = 0.42;
-            let corners =
-                [(-c, -1.0), (c, -1.0), (1.0, -c), (1.0, c), (c, 1.0), (-c, 1.0), (-1.0, c), (-1.0, -c)];
+            let corners = [
+                (-c, -1.0),
+                (c, -1.0),
+                (1.0, -c),
+                (1.0, c),
+                (c, 1.0),
+                (-c, 1.0),
+                (-1.0, c),
+                (-1.0, -c),
+            ];
             let points = corners.iter().map(|(x, y)| at(*x, *y)).collect();
             vec![
                 Shape::convex_polygon(points, colour, Stroke::NONE),
@@ -48,7 +60,9 @@ pub fn icon(icon: Icon, left_top: Pos2, size: f32, colour: Color32) -> Vec<Shape
     let rect = |x: f32, y: f32, w: f32, h: f32| {
         Rect::from_min_size(left_top + vec2(x, y) * u, vec2(w, h) * u)
     };
-    let frame = |r: Rect| Shape::rect_stroke(r, CornerRadius::same((4.0 * u) as u8), pen, StrokeKind::Inside);
+    let frame = |r: Rect| {
+        Shape::rect_stroke(r, CornerRadius::same((4.0 * u) as u8), pen, StrokeKind::Inside)
+    };
     let line = |a: Vec2, b: Vec2| Shape::line_segment([left_top + a * u, left_top + b * u], pen);
     match icon {
         Icon::Compute => vec![
@@ -60,7 +74,11 @@ pub fn icon(icon: Icon, left_top: Pos2, size: f32, colour: Color32) -> Vec<Shape
             let mut shapes = Vec::new();
             for y in [3.0, 15.0, 27.0] {
                 shapes.push(frame(rect(3.0, y, 34.0, 10.5)));
-                shapes.push(Shape::circle_filled(left_top + vec2(31.0, y + 5.2) * u, 1.9 * u, colour));
+                shapes.push(Shape::circle_filled(
+                    left_top + vec2(31.0, y + 5.2) * u,
+                    1.9 * u,
+                    colour,
+                ));
                 shapes.push(line(vec2(9.0, y + 5.2), vec2(18.0, y + 5.2)));
             }
             shapes

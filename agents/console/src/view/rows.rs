@@ -5,7 +5,9 @@ use super::{art, clicked, theme};
 use crate::content::{Cable, Card, LogRow, MenuItem, Poster, Row, Screen};
 use crate::model::Event;
 use crate::words::Tone;
-use egui::{Align2, Color32, CornerRadius, Painter, Pos2, Rect, Stroke, StrokeKind, Ui, pos2, vec2};
+use egui::{
+    Align2, Color32, CornerRadius, Painter, Pos2, Rect, Stroke, StrokeKind, Ui, pos2, vec2,
+};
 
 /// Width of the space between the two boards, where the cable is drawn.
 const CABLE_WIDTH: f32 = 132.0;
@@ -79,7 +81,8 @@ impl Page<'_> {
         let title_colour = if card.stale { theme::SOFT } else { theme::TEXT };
         let title = sheet.galley(&card.title, theme::bold(23.0), title_colour, room, 1);
         let subtitle_room = if card.icon.is_some() { room } else { room - title.size().x - 16.0 };
-        let subtitle = sheet.galley(&card.subtitle, theme::plain(17.0), theme::SOFT, subtitle_room, 1);
+        let subtitle =
+            sheet.galley(&card.subtitle, theme::plain(17.0), theme::SOFT, subtitle_room, 1);
         let beside = pos2(left + title.size().x + 16.0, 5.0);
         match card.icon {
             Some(_) if card.subtitle.is_empty() => sheet.put(pos2(left, 9.0), title),
@@ -139,7 +142,10 @@ impl Page<'_> {
         let room = to.x - from.x - 10.0;
         let mut top = y + 32.0;
         let colour = theme::tone(cable.badge.tone);
-        let texts = [(&cable.badge.word, theme::bold(19.0), colour), (&cable.detail, theme::plain(17.0), theme::SOFT)];
+        let texts = [
+            (&cable.badge.word, theme::bold(19.0), colour),
+            (&cable.detail, theme::plain(17.0), theme::SOFT),
+        ];
         for (text, font, colour) in texts {
             if text.is_empty() {
                 continue;
@@ -191,7 +197,13 @@ impl Page<'_> {
             sheet.skip(10.0);
         }
         for (index, step) in poster.remedy.iter().enumerate() {
-            let number = sheet.galley(&format!("{}", index.saturating_add(1)), theme::bold(22.0), theme::SOFT, 30.0, 1);
+            let number = sheet.galley(
+                &format!("{}", index.saturating_add(1)),
+                theme::bold(22.0),
+                theme::SOFT,
+                30.0,
+                1,
+            );
             let text = sheet.galley(step, theme::plain(22.0), theme::TEXT, inner - 36.0, 3);
             let (y, height) = (sheet.height, text.size().y);
             sheet.put(pos2(0.0, y), number);
@@ -213,16 +225,30 @@ impl Page<'_> {
         let mut rows = Vec::new();
         let [at_x, unit_x, level_x, text_x] = columns;
         for line in lines {
-            let colour = if line.tone == Tone::Quiet { theme::TEXT } else { theme::tone(line.tone) };
-            let text = galley(&self.painter, &line.text, theme::mono(16.0), colour, inner - text_x, 4);
+            let colour =
+                if line.tone == Tone::Quiet { theme::TEXT } else { theme::tone(line.tone) };
+            let text =
+                galley(&self.painter, &line.text, theme::mono(16.0), colour, inner - text_x, 4);
             let height = text.size().y + 6.0;
             // Only what can be seen is laid out in full.
             if y + height >= self.clip.top() && y <= self.clip.bottom() {
                 let soft = theme::SOFT;
                 let tone = theme::tone(line.tone);
-                rows.push((at_x, y, galley(&self.painter, &line.at, theme::mono(16.0), soft, 90.0, 1)));
-                rows.push((unit_x, y, galley(&self.painter, &line.unit, theme::mono(16.0), soft, 116.0, 1)));
-                rows.push((level_x, y, galley(&self.painter, line.level, theme::mono(16.0), tone, 100.0, 1)));
+                rows.push((
+                    at_x,
+                    y,
+                    galley(&self.painter, &line.at, theme::mono(16.0), soft, 90.0, 1),
+                ));
+                rows.push((
+                    unit_x,
+                    y,
+                    galley(&self.painter, &line.unit, theme::mono(16.0), soft, 116.0, 1),
+                ));
+                rows.push((
+                    level_x,
+                    y,
+                    galley(&self.painter, line.level, theme::mono(16.0), tone, 100.0, 1),
+                ));
                 rows.push((text_x, y, text));
             }
             y += height;
@@ -252,7 +278,10 @@ impl Page<'_> {
         let side_width = self.width - width - theme::GAP;
         let sheet = self.card_sheet(side, side_width);
         let side_height = (sheet.height + theme::PAD * 2.0).max(list);
-        let rect = Rect::from_min_size(pos2(at.x + width + theme::GAP, at.y), vec2(side_width, side_height));
+        let rect = Rect::from_min_size(
+            pos2(at.x + width + theme::GAP, at.y),
+            vec2(side_width, side_height),
+        );
         self.place(sheet, rect, side.stale);
         side_height
     }
@@ -264,10 +293,15 @@ impl Page<'_> {
             (false, true) => theme::mix(theme::CARD, theme::TEXT, 0.06),
             (false, false) => theme::CARD,
         };
-        let edge = if item.selected { Stroke::new(2.5, self.accent) } else { Stroke::new(1.0, theme::LINE) };
+        let edge = if item.selected {
+            Stroke::new(2.5, self.accent)
+        } else {
+            Stroke::new(1.0, theme::LINE)
+        };
         self.painter.rect_filled(rect, round, fill);
         self.painter.rect_stroke(rect, round, edge, StrokeKind::Inside);
-        let colour = if item.enabled { theme::TEXT } else { theme::mix(theme::CARD, theme::SOFT, 0.8) };
+        let colour =
+            if item.enabled { theme::TEXT } else { theme::mix(theme::CARD, theme::SOFT, 0.8) };
         let room = rect.width() - 70.0;
         let title = galley(&self.painter, &item.title, theme::bold(20.0), colour, room, 1);
         let detail = galley(&self.painter, &item.detail, theme::plain(17.0), theme::SOFT, room, 1);

@@ -5,7 +5,10 @@ use super::{art, theme};
 use crate::content::{Cell, Part};
 use crate::words::{Badge, Tone};
 use egui::text::{LayoutJob, TextFormat, TextWrapping};
-use egui::{Align, Color32, CornerRadius, FontId, Galley, Painter, Pos2, Rect, Shape, Stroke, StrokeKind, Vec2, pos2, vec2};
+use egui::{
+    Align, Color32, CornerRadius, FontId, Galley, Painter, Pos2, Rect, Shape, Stroke, StrokeKind,
+    Vec2, pos2, vec2,
+};
 use std::sync::Arc;
 
 /// Rows to which a text may wrap.
@@ -34,7 +37,14 @@ impl<'a> Sheet<'a> {
     }
 
     /// Lays a text out, wrapped at `width` and cut with an ellipsis after `rows`.
-    pub fn galley(&self, text: &str, font: FontId, colour: Color32, width: f32, rows: usize) -> Arc<Galley> {
+    pub fn galley(
+        &self,
+        text: &str,
+        font: FontId,
+        colour: Color32,
+        width: f32,
+        rows: usize,
+    ) -> Arc<Galley> {
         galley(self.painter, text, font, colour, width, rows)
     }
 
@@ -144,7 +154,13 @@ impl<'a> Sheet<'a> {
             .map(|(version, badge)| {
                 let points = if version.chars().count() > 6 { 17.0 } else { 22.0 };
                 let version = self.galley(version, theme::bold(points), self.text, width - 24.0, 1);
-                let word = self.galley(&badge.word, theme::plain(16.0), theme::tone(badge.tone), width - 24.0, 2);
+                let word = self.galley(
+                    &badge.word,
+                    theme::plain(16.0),
+                    theme::tone(badge.tone),
+                    width - 24.0,
+                    2,
+                );
                 height = height.max(version.size().y + word.size().y + 18.0);
                 (version, word, badge.tone)
             })
@@ -153,7 +169,8 @@ impl<'a> Sheet<'a> {
             let left = index as f32 * (width + gap);
             let tile = Rect::from_min_size(pos2(left, top), vec2(width, height));
             let running = index == 0;
-            let frame = if running { Stroke::new(2.0, self.accent) } else { Stroke::new(1.0, theme::LINE) };
+            let frame =
+                if running { Stroke::new(2.0, self.accent) } else { Stroke::new(1.0, theme::LINE) };
             self.add([
                 Shape::rect_filled(tile, CornerRadius::same(8), theme::INSET),
                 Shape::rect_stroke(tile, CornerRadius::same(8), frame, StrokeKind::Inside),
@@ -214,17 +231,25 @@ impl<'a> Sheet<'a> {
     fn rule(&mut self) {
         self.skip(5.0);
         let y = self.height.round() + 0.5;
-        self.add([Shape::line_segment([pos2(0.0, y), pos2(self.width, y)], Stroke::new(1.0, theme::LINE))]);
+        self.add([Shape::line_segment(
+            [pos2(0.0, y), pos2(self.width, y)],
+            Stroke::new(1.0, theme::LINE),
+        )]);
         self.skip(7.0);
     }
 
     fn inset(&mut self, lines: &[String], points: f32, rows: usize, colour: Color32) {
         let pad = vec2(14.0, 9.0);
         let width = self.width - pad.x * 2.0;
-        let laid: Vec<_> =
-            lines.iter().map(|l| self.galley(l, theme::mono(points), colour, width, rows)).collect();
+        let laid: Vec<_> = lines
+            .iter()
+            .map(|l| self.galley(l, theme::mono(points), colour, width, rows))
+            .collect();
         let height: f32 = laid.iter().map(|g| g.size().y + LINE_GAP).sum();
-        let frame = Rect::from_min_size(pos2(0.0, self.height), vec2(self.width, height + pad.y * 2.0 - LINE_GAP));
+        let frame = Rect::from_min_size(
+            pos2(0.0, self.height),
+            vec2(self.width, height + pad.y * 2.0 - LINE_GAP),
+        );
         self.add([Shape::rect_filled(frame, CornerRadius::same(8), theme::INSET)]);
         let mut y = self.height + pad.y;
         for galley in laid {
@@ -237,12 +262,24 @@ impl<'a> Sheet<'a> {
 }
 
 /// Lays a text out, wrapped at `width` and cut with an ellipsis after `rows`.
-pub fn galley(painter: &Painter, text: &str, font: FontId, colour: Color32, width: f32, rows: usize) -> Arc<Galley> {
+pub fn galley(
+    painter: &Painter,
+    text: &str,
+    font: FontId,
+    colour: Color32,
+    width: f32,
+    rows: usize,
+) -> Arc<Galley> {
     let mut format = TextFormat::simple(font, colour);
     format.valign = Align::Center;
     let mut job = LayoutJob::single_section(text.to_owned(), format);
     // A word longer than the row, such as a path, breaks anywhere; only one-row texts are cut.
-    job.wrap = TextWrapping { max_width: width.max(8.0), max_rows: rows, break_anywhere: rows == 1, ..Default::default() };
+    job.wrap = TextWrapping {
+        max_width: width.max(8.0),
+        max_rows: rows,
+        break_anywhere: rows == 1,
+        ..Default::default()
+    };
     painter.layout_job(job)
 }
 
@@ -252,19 +289,36 @@ fn first_row(galley: &Galley) -> f32 {
 }
 
 /// A pill with a sign and a word; its right top corner is at `right_top`. Returns its size.
-pub fn pill(painter: &Painter, badge: &Badge, right_top: Pos2, points: f32, width_max: f32) -> (Vec<Shape>, Vec2) {
+pub fn pill(
+    painter: &Painter,
+    badge: &Badge,
+    right_top: Pos2,
+    points: f32,
+    width_max: f32,
+) -> (Vec<Shape>, Vec2) {
     let colour = theme::tone(badge.tone);
     let sign = points * 1.05;
-    let word = galley(painter, &badge.word, theme::bold(points), colour, width_max - sign - 40.0, 1);
+    let word =
+        galley(painter, &badge.word, theme::bold(points), colour, width_max - sign - 40.0, 1);
     let size = vec2(word.size().x + sign + 38.0, word.size().y + 14.0);
     let rect = Rect::from_min_size(pos2(right_top.x - size.x, right_top.y), size);
     let round = CornerRadius::same((size.y / 2.0).min(120.0) as u8);
     let ground = theme::mix(theme::CARD, colour, 0.14);
     let mut shapes = vec![
         Shape::rect_filled(rect, round, ground),
-        Shape::rect_stroke(rect, round, Stroke::new(1.5, theme::mix(theme::CARD, colour, 0.55)), StrokeKind::Inside),
+        Shape::rect_stroke(
+            rect,
+            round,
+            Stroke::new(1.5, theme::mix(theme::CARD, colour, 0.55)),
+            StrokeKind::Inside,
+        ),
     ];
-    shapes.extend(art::sign(badge.tone, pos2(rect.left() + 15.0 + sign / 2.0, rect.center().y), sign, ground));
+    shapes.extend(art::sign(
+        badge.tone,
+        pos2(rect.left() + 15.0 + sign / 2.0, rect.center().y),
+        sign,
+        ground,
+    ));
     let at = pos2(rect.left() + sign + 23.0, rect.center().y - word.size().y / 2.0);
     shapes.push(Shape::galley(at.round(), word, theme::TEXT));
     (shapes, size)

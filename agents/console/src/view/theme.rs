@@ -84,7 +84,9 @@ pub fn fonts() -> FontDefinitions {
         fonts.font_data.insert(name.to_owned(), Arc::new(FontData::from_static(bytes)));
     }
     let fallback = fonts.families.get(&FontFamily::Proportional).cloned().unwrap_or_default();
-    for (family, name) in [(FontFamily::Proportional, "inter-medium"), (bold_family(), "inter-bold")] {
+    for (family, name) in
+        [(FontFamily::Proportional, "inter-medium"), (bold_family(), "inter-bold")]
+    {
         let mut names = vec![name.to_owned()];
         names.extend(fallback.iter().cloned());
         fonts.families.insert(family, names);

@@ -1,8 +1,11 @@
 //! The host channel: `goblin` commands for tests and for `cargo xtask run`, over a virtio-serial port.
 //!
-//! Only where `debug.host_channel` says so: whoever holds the other end is root on this board. The
-//! guest's end of such a port never reports who is there, only whether someone is; a host that closes
-//! and opens again starts a new session, and commands of the old one are killed.
+//! Only where `debug.host_channel` says so: whoever holds the other end is root on this board.
+//!
+//! A host that closes the port ends its session: its commands are killed, and the next one is greeted.
+//! The kernel only tells whether somebody is there now, so a host that closes and opens again within a
+//! fifth of a second is taken for the same one. A host that wants to be sure sends an empty line first:
+//! what runs is killed, and a `Hello` follows; replies before it belong to the host before.
 
 mod command;
 mod session;

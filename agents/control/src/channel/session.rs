@@ -177,12 +177,16 @@ fn answer(
     replies: &SyncSender<HostReply>,
     running: &mut Vec<Running>,
 ) {
+    if line.trim_ascii().is_empty() {
+        // A host that closed and opened between two looks at the port was never seen to leave.
+        running.drain(..).for_each(|command| command.kill());
+        let _ = replies.send(HostReply::Hello { boot_id: crate::proc::boot_id() });
+        return;
+    }
     let request: HostRequest = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(err) => {
-            if !line.trim_ascii().is_empty() {
-                tracing::warn!(%err, "dropped a request that is not understood");
-            }
+            tracing::warn!(%err, "dropped a request that is not understood");
             return;
         }
     };
@@ -247,6 +251,20 @@ mod tests {
             ]
         );
         assert_eq!(reply(&mut reader), HostReply::Exit { id: 7, code: 3 });
+        drop((host, reader));
+        served.join().unwrap();
+    }
+
+    #[test]
+    fn an_empty_line_starts_over() {
+        let (mut host, served) = start("/bin/sleep");
+        let mut reader = BufReader::new(host.try_clone().unwrap());
+        reply(&mut reader);
+        request(&mut host, 4, &["1000"]);
+        host.write_all(b"\n").unwrap();
+        let seen = [reply(&mut reader), reply(&mut reader)];
+        assert!(seen.iter().any(|reply| matches!(reply, HostReply::Hello { .. })), "{seen:?}");
+        assert!(seen.contains(&HostReply::Exit { id: 4, code: 128 + 9 }), "{seen:?}");
         drop((host, reader));
         served.join().unwrap();
     }

@@ -23,7 +23,7 @@ const READ_ROOM_BYTES: usize = 64 * 1024;
 /// Replies gathered before they are written, while more requests are at hand.
 const GATHERED_BYTES_MAX: usize = 64 * 1024;
 /// Stack of a helper thread.
-const HELPER_STACK_BYTES: usize = 256 * 1024;
+const HELPER_STACK_BYTES: usize = 1024 * 1024;
 /// How long an idle helper thread waits for more work.
 const HELPER_IDLE: Duration = Duration::from_secs(10);
 

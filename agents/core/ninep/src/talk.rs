@@ -12,7 +12,7 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Reply bytes that wait for the client; beyond it the writer waits.
 pub const REPLY_BYTES_MAX: usize = 256 * 1024;
 /// Stack of the thread that answers.
-const ANSWER_STACK_BYTES: usize = 512 * 1024;
+const ANSWER_STACK_BYTES: usize = 1024 * 1024;
 
 type OnClosed = Box<dyn FnOnce() + Send>;
 

@@ -159,7 +159,8 @@ pub enum UpdateReply {
     },
 }
 
-/// Asked over the host channel ([`crate::paths::HOST_CHANNEL`]).
+/// Asked over the host channel ([`crate::paths::HOST_CHANNEL`]). An empty line instead kills the commands
+/// that run and is answered by [`HostReply::Hello`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostRequest {
@@ -173,7 +174,7 @@ pub struct HostRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "re", rename_all = "kebab-case")]
 pub enum HostReply {
-    /// The agent is there; sent once when it opens the port, with the kernel's boot id.
+    /// The agent is there; sent to every host that opens the port, and after an empty line.
     Hello {
         /// The kernel's boot id: a new one means that the board was started again.
         boot_id: String,
