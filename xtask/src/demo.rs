@@ -358,13 +358,10 @@ impl Demo {
     }
 
     fn show_console(&mut self) -> Result<String> {
-        let text = self.channel.run_ok(&["screen"], Duration::from_secs(30))?;
-        for wanted in ["compute", "storage", SHARE] {
-            ensure!(
-                text.to_lowercase().contains(wanted),
-                "the console does not show `{wanted}`:\n{text}"
-            );
-        }
+        let report = "Release 1";
+        lab::wait_screen(&self.channel, |text| {
+            text.matches("Healthy").count() >= 2 && text.contains(SHARE) && text.contains(report)
+        })?;
         let png = self.out.join("console.png");
         self.compute.qmp().screenshot(&png)?;
         Ok(png.display().to_string())

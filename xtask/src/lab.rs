@@ -226,3 +226,18 @@ pub fn wait_both(channel: &Channel, version: Version, limit: Duration) -> Result
         &mut |status| both_healthy(status, Some(version)),
     )
 }
+
+/// Waits until the console's visible text is as wanted: it draws what it read a moment ago.
+///
+/// # Errors
+/// At the limit, or when the board does not answer.
+pub fn wait_screen(channel: &Channel, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    let mut last = String::new();
+    channel
+        .wait_status("the console's text", Duration::from_secs(60), &mut |_| {
+            last = channel.run_ok(&["screen"], Duration::from_secs(10)).unwrap_or_default();
+            wanted(&last)
+        })
+        .with_context(|| format!("the console shows:\n{last}"))?;
+    Ok(last)
+}

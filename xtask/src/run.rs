@@ -197,12 +197,7 @@ fn follow(
 }
 
 fn shoot(compute: &mut Board, channel: &Channel, png: &Path) -> Result<()> {
-    // The console draws what it has read last; ask until it shows both boards.
-    channel.wait_status("the console shows both boards", BOOT_LIMIT, &mut |_| {
-        channel
-            .run_ok(&["screen"], Duration::from_secs(10))
-            .is_ok_and(|text| Role::ALL.iter().all(|role| text.to_lowercase().contains(role.as_str())))
-    })?;
+    lab::wait_screen(channel, |text| text.matches("Healthy").count() >= Role::ALL.len())?;
     compute.qmp().screenshot(png)?;
     println!("Screen written to {}", png.display());
     Ok(())

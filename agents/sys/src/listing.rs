@@ -24,8 +24,8 @@ pub struct Entry {
     pub kind: String,
     /// Permission bits.
     pub mode: u32,
-    /// Modification time, nanoseconds since 1970.
-    pub mtime_ns: i128,
+    /// Modification time, nanoseconds since 1970; years before 1678 and after 2261 are cut to the limit.
+    pub mtime_ns: i64,
     /// Bytes of a file; 0 for everything else.
     pub size: u64,
     /// blake3 of a file's content, or the escaped target of a symbolic link.
@@ -120,9 +120,7 @@ fn entry(path: &Path, shown: String, meta: &Metadata, digests: Digests) -> io::R
         path: shown,
         kind: kind.into(),
         mode: meta.mode() & 0o7777,
-        mtime_ns: i128::from(meta.mtime())
-            .saturating_mul(1_000_000_000)
-            .saturating_add(i128::from(meta.mtime_nsec())),
+        mtime_ns: meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()),
         size,
         content,
     })
