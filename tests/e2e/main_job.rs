@@ -15,7 +15,8 @@ fn hard_tree(root: &Path) -> Result<()> {
     std::fs::write(root.join("empty"), "")?;
     std::fs::create_dir(root.join("empty dir"))?;
     std::fs::write(root.join("тест ✓ .txt"), "not ASCII")?;
-    let big: Vec<u8> = (0..6_000_001u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let big: Vec<u8> =
+        (0..6_000_001u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::write(root.join("big"), big)?;
     for (name, mode) in [("read-only", 0o444), ("secret", 0o600), ("program", 0o755)] {
         std::fs::write(root.join(name), name)?;
@@ -34,7 +35,8 @@ fn the_main_job_holds_on_hard_files() -> Result<()> {
     hard_tree(&dir)?;
     let out = xtask::host::target("demo")?;
     xtask::demo::run(&xtask::demo::Args { input: dir, out: out.clone(), yes: true })?;
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("report.json"))?)?;
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("report.json"))?)?;
     assert_eq!(report["ok"], true);
     let figures = &report["figures"];
     let at_most = |name: &str, limit: u64| {

@@ -37,9 +37,11 @@ fn a_box_with_a_hard_day_recovers() -> Result<()> {
 
 /// The other board is not there: this one works, and says so.
 fn compute_is_alone(channel: &Channel) -> Result<()> {
-    let status = channel.wait_status("the compute board is up alone", BOOT_LIMIT, &mut |status| {
-        board(status, Role::Compute).is_some_and(|board| board.health.state == HealthState::Degraded)
-    })?;
+    let status =
+        channel.wait_status("the compute board is up alone", BOOT_LIMIT, &mut |status| {
+            board(status, Role::Compute)
+                .is_some_and(|board| board.health.state == HealthState::Degraded)
+        })?;
     ensure!(status.boards.len() == 1 && !status.absent.is_empty(), "absent: {:?}", status.absent);
     let board = board(&status, Role::Compute).context("no compute board")?;
     ensure!(board.link.state == LinkState::Searching, "link: {:?}", board.link);
@@ -109,7 +111,7 @@ fn cable_is_pulled(compute: &mut Board, storage: &mut Board, channel: &Channel) 
         board.qmp().set_cable(LINK_DEVICE, true)?;
     }
     lab::wait_both(channel, Version::new(1, 0, 0), LIMIT)?;
-    channel.run_ok(&["shares", "ls", lab::SHARE], COMMAND_LIMIT)?;
+    channel.run_ok(&["shares", "tree", lab::SHARE, "--no-digest"], COMMAND_LIMIT)?;
     Ok(())
 }
 

@@ -3,15 +3,16 @@
 
 use goblin_core_types::escape_bytes;
 use goblin_sys::listing::{self, Digests};
-use std::os::unix::ffi::OsStrExt;
 use goblin_tests::client::{
-    CLIENT_PORT, ClientReply, ClientRequest, HOST_ADDRESS, ReadingReport, SOURCE_DIR, SOURCE_TAG, Target,
+    CLIENT_PORT, ClientReply, ClientRequest, HOST_ADDRESS, ReadingReport, SOURCE_DIR, SOURCE_TAG,
+    Target,
 };
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -192,7 +193,10 @@ struct Copy {
 impl Copy {
     fn directory(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let at = |path: &Path, err: io::Error| {
-            io::Error::new(err.kind(), format!("{}: {err}", escape_bytes(path.as_os_str().as_bytes())))
+            io::Error::new(
+                err.kind(),
+                format!("{}: {err}", escape_bytes(path.as_os_str().as_bytes())),
+            )
         };
         for entry in std::fs::read_dir(from).map_err(|err| at(from, err))? {
             let entry = entry?;

@@ -120,7 +120,10 @@ impl BoardSpec {
             );
             pair(
                 "-device",
-                format!("virtserialport,chardev=host,name={}", goblin_core_types::paths::HOST_CHANNEL),
+                format!(
+                    "virtserialport,chardev=host,name={}",
+                    goblin_core_types::paths::HOST_CHANNEL
+                ),
             );
         }
         args
@@ -130,7 +133,10 @@ impl BoardSpec {
         let mut args = Vec::new();
         let mut pair = |key: &str, value: String| args.extend([key.to_string(), value]);
         pair("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
-        pair("-drive", format!("if=pflash,format=raw,unit=1,file={}", self.path("nvram").display()));
+        pair(
+            "-drive",
+            format!("if=pflash,format=raw,unit=1,file={}", self.path("nvram").display()),
+        );
         pair(
             "-drive",
             format!(
@@ -209,8 +215,9 @@ impl Board {
         std::fs::create_dir_all(&spec.dir)?;
         let nvram = spec.path("nvram");
         if !nvram.exists() {
-            std::fs::copy(OVMF_VARS, &nvram)
-                .with_context(|| format!("no UEFI firmware at {OVMF_VARS}: run cargo xtask setup"))?;
+            std::fs::copy(OVMF_VARS, &nvram).with_context(|| {
+                format!("no UEFI firmware at {OVMF_VARS}: run cargo xtask setup")
+            })?;
         }
         for stale in [spec.qmp_socket(), spec.channel_socket()] {
             let _ = std::fs::remove_file(stale);
@@ -224,7 +231,8 @@ impl Board {
             Err(err) => {
                 let _ = child.kill();
                 let said = serial.tail(5);
-                return Err(err).with_context(|| format!("QEMU of {} did not start: {said}", spec.name));
+                return Err(err)
+                    .with_context(|| format!("QEMU of {} did not start: {said}", spec.name));
             }
         };
         Ok(Self { child, serial, qmp, spec })

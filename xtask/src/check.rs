@@ -95,7 +95,7 @@ pub fn quick() -> Tally {
 /// only looks at their libraries, for their tests may do what they like.
 pub fn lints() -> Tally {
     let mut tally = Tally::default();
-    let all = ["clippy", "--locked", "--workspace", "--all-targets", "--"];
+    let all = ["clippy", "--locked", "--workspace", "--all-features", "--all-targets", "--"];
     let flags =
         ["-D", "warnings", "-D", "clippy::too_many_lines", "-A", "clippy::disallowed_methods"];
     tally.note("lints: cargo clippy", cargo(&[&all[..], &flags].concat(), "see the output above"));

@@ -250,9 +250,8 @@ impl Demo {
     }
 
     fn read_by_compute(&mut self) -> Result<String> {
-        let text = self
-            .channel
-            .run_ok(&["shares", "tree", SHARE, "--json"], Duration::from_secs(3600))?;
+        let text =
+            self.channel.run_ok(&["shares", "tree", SHARE, "--json"], Duration::from_secs(3600))?;
         let seen = text
             .lines()
             .map(serde_json::from_str)
@@ -303,11 +302,13 @@ impl Demo {
     /// Starts the upgrade of both boards. The command ends with the compute board's reboot, so a lost
     /// answer is expected; the status afterwards is the proof.
     fn run_upgrade(&mut self) -> Result<()> {
-        let started = self.channel.run_streaming(&["upgrade"], UPGRADE_LIMIT, &mut |piece| {
-            print!("{}", indent(piece));
-        });
+        let mut echo = Echo::default();
+        let started =
+            self.channel.run_streaming(&["upgrade"], UPGRADE_LIMIT, &mut |text| echo.piece(text));
         match started {
-            Ok(output) if output.code != 0 => bail!("`goblin upgrade` failed: {}", output.err.trim()),
+            Ok(output) if output.code != 0 => {
+                bail!("`goblin upgrade` failed: {}", output.err.trim())
+            }
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -327,9 +328,10 @@ impl Demo {
     fn fall_back(&mut self) -> Result<String> {
         let spec = ReleaseSpec::new(Version::new(3, 0, 0), "Ends its own PID 1.").broken_init();
         self.releases.push(release::publish(&spec, &self.out.join("www"))?);
-        let output = self.channel.run_streaming(&["upgrade"], UPGRADE_LIMIT, &mut |piece| {
-            print!("{}", indent(piece));
-        })?;
+        let mut echo = Echo::default();
+        let output = self
+            .channel
+            .run_streaming(&["upgrade"], UPGRADE_LIMIT, &mut |text| echo.piece(text))?;
         ensure!(output.code != 0, "`goblin upgrade` to the broken release claims success");
         let status = lab::wait_both(&self.channel, Version::new(2, 0, 0), BOOT_LIMIT)?;
         let report = status
@@ -344,9 +346,9 @@ impl Demo {
     }
 
     fn roll_back(&mut self) -> Result<String> {
-        let started = self.channel.run_streaming(&["rollback"], UPGRADE_LIMIT, &mut |piece| {
-            print!("{}", indent(piece));
-        });
+        let mut echo = Echo::default();
+        let started =
+            self.channel.run_streaming(&["rollback"], UPGRADE_LIMIT, &mut |text| echo.piece(text));
         if let Ok(output) = started
             && output.code != 0
         {
@@ -375,6 +377,16 @@ impl Demo {
     }
 }
 
-fn indent(piece: &str) -> String {
-    piece.lines().map(|line| format!("      {line}\n")).collect()
+/// Prints pieces of a command's output as whole, indented lines.
+#[derive(Default)]
+struct Echo(String);
+
+impl Echo {
+    fn piece(&mut self, text: &str) {
+        self.0.push_str(text);
+        while let Some((line, rest)) = self.0.split_once('\n') {
+            println!("      {line}");
+            self.0 = rest.to_owned();
+        }
+    }
 }

@@ -47,7 +47,8 @@ impl Initramfs {
         let shown = || format!("cannot read {}", dir.display());
         for entry in std::fs::read_dir(dir).with_context(shown)? {
             let entry = entry.with_context(shown)?;
-            let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}{name}")) else {
+            let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}{name}"))
+            else {
                 continue;
             };
             if !keep(&name) {

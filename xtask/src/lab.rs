@@ -125,7 +125,8 @@ impl Lab {
     pub fn prepare(spec: LabSpec, ports: Ports) -> Result<Self> {
         std::fs::create_dir_all(&spec.dir)?;
         let files = [spec.dir.join("compute.toml"), spec.dir.join("storage.toml")];
-        let pair = if let [Ok(compute), Ok(storage)] = files.each_ref().map(std::fs::read_to_string) {
+        let pair = if let [Ok(compute), Ok(storage)] = files.each_ref().map(std::fs::read_to_string)
+        {
             Pair { compute, storage }
         } else {
             let pair = provision::make_pair(&spec.pair_spec())?;

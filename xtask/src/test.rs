@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 /// `cargo xtask test`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask test          everything, as CI does\n  \
-    cargo xtask test --lints  with clippy\n\nThe whole output of the tests is in \
-    target/test/cargo.log. Exit status 1 when anything failed; the last line is `N passed, N failed`. \
+    cargo xtask test --lints  with clippy\n  cargo xtask test --fast   without virtual \
+    machines\n\nThe whole output of the tests is in target/test. Exit status 1 when anything failed; the last line is `N passed, N failed`. \
     On a CI machine (the variable CI) a skipped test counts as failed.")]
 pub struct TestArgs {
     /// Install missing host packages without asking
@@ -19,7 +19,38 @@ pub struct TestArgs {
     /// Run clippy too
     #[arg(long)]
     lints: bool,
+    /// Leave out the tests that boot whole boards under QEMU
+    #[arg(long)]
+    fast: bool,
 }
+
+/// One run of `cargo test`.
+struct Suite {
+    /// What a person reads, and the stem of its log in target/test.
+    name: &'static str,
+    arguments: &'static [&'static str],
+}
+
+/// Unit and property tests, and everything that needs no virtual machine.
+const FAST: Suite =
+    Suite { name: "unit", arguments: &["--workspace", "--no-fail-fast", "--", "--show-output"] };
+
+/// Scenarios with real firmware, kernel and disks; one after the other, for each fills both cores.
+const WHOLE_BOARDS: Suite = Suite {
+    name: "boards",
+    arguments: &[
+        "--package",
+        "goblin-tests",
+        "--features",
+        "e2e",
+        "--test",
+        "e2e",
+        "--no-fail-fast",
+        "--",
+        "--test-threads=1",
+        "--nocapture",
+    ],
+};
 
 /// Runs `cargo xtask test`.
 ///
@@ -31,9 +62,15 @@ pub fn command(args: &TestArgs) -> Result<()> {
     if args.lints {
         tally.add(check::lints());
     }
-    match cargo_tests() {
-        Ok(found) => tally.add(found),
-        Err(err) => tally.note("cargo test", Err(err)),
+    let mut suites: Vec<Suite> = vec![FAST];
+    if !args.fast {
+        suites.push(WHOLE_BOARDS);
+    }
+    for suite in suites {
+        match cargo_tests(&suite) {
+            Ok(found) => tally.add(found),
+            Err(err) => tally.note(suite.name, Err(err)),
+        }
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     std::io::stdout().flush().context("cannot write the result")?;
@@ -74,19 +111,23 @@ impl Outcome {
             return true;
         }
         (line.starts_with("test ") && line.ends_with("FAILED"))
+            || line.starts_with('[')
+            || line.starts_with("    ok after")
+            || line.starts_with("    FAILED after")
             || line.contains("panicked at")
             || line.starts_with("error")
     }
 }
 
-fn cargo_tests() -> Result<Tally> {
-    let log_path = host::target("test")?.join("cargo.log");
+fn cargo_tests(suite: &Suite) -> Result<Tally> {
+    let log_path = host::target("test")?.join(format!("{}.log", suite.name));
     let mut log = std::fs::File::create(&log_path)
         .with_context(|| format!("cannot write {}", log_path.display()))?;
-    host::say("cargo test --workspace");
+    host::say(format!("tests: {} (log: {})", suite.name, log_path.display()));
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut child = Command::new(program)
-        .args(["test", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"])
+        .args(["test", "--locked"])
+        .args(suite.arguments)
         .current_dir(host::root())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -62,7 +62,8 @@ fn beside(path: &Path) -> io::Result<(&Path, std::path::PathBuf)> {
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fd: OwnedFd = rustix::fs::open(path, flags, Mode::from_raw_mode(mode))?;
     let mut file = File::from(fd);
     file.write_all(bytes)?;

@@ -76,7 +76,10 @@ impl Runtime {
         let Some(status) = self.supervisor.status(index) else { return };
         let (name, detail) = (&status.name, &status.detail);
         match status.phase {
-            UnitPhase::Ready => self.say(LogLevel::Info, &format!("{name} ready")),
+            UnitPhase::Ready if detail.is_empty() => {
+                self.say(LogLevel::Info, &format!("{name} ready"));
+            }
+            UnitPhase::Ready => self.say(LogLevel::Info, &format!("{name} ready: {detail}")),
             UnitPhase::BackOff => {
                 self.say(
                     LogLevel::Warn,

@@ -35,24 +35,36 @@ pub fn run() -> Result<()> {
     setup::ensure(setup::Purpose::Run, false)?;
     let kernel = kernel::bzimage()?;
     let dir = host::target("bench")?;
-    let ours = run_guest(&kernel, &dir, &Guest {
-        name: "goblinux",
-        initramfs: ours(&dir)?,
-        append: image::CMDLINE,
-        marks: &["goblin-preinit: start", "goblin-init: start", "goblin-init: ready"],
-    })?;
-    let floor = run_guest(&kernel, &dir, &Guest {
-        name: "print-only",
-        initramfs: floor(&dir)?,
-        append: "rdinit=/init",
-        marks: &[PRINTED],
-    })?;
-    let systemd = run_guest(&kernel, &dir, &Guest {
-        name: "systemd",
-        initramfs: systemd(&dir)?,
-        append: "rdinit=/usr/lib/systemd/systemd",
-        marks: &["systemd[1]: Detected architecture", PRINTED],
-    })?;
+    let ours = run_guest(
+        &kernel,
+        &dir,
+        &Guest {
+            name: "goblinux",
+            initramfs: ours(&dir)?,
+            append: image::CMDLINE,
+            marks: &["goblin-preinit: start", "goblin-init: start", "goblin-init: ready"],
+        },
+    )?;
+    let floor = run_guest(
+        &kernel,
+        &dir,
+        &Guest {
+            name: "print-only",
+            initramfs: floor(&dir)?,
+            append: "rdinit=/init",
+            marks: &[PRINTED],
+        },
+    )?;
+    let systemd = run_guest(
+        &kernel,
+        &dir,
+        &Guest {
+            name: "systemd",
+            initramfs: systemd(&dir)?,
+            append: "rdinit=/usr/lib/systemd/systemd",
+            marks: &["systemd[1]: Detected architecture", PRINTED],
+        },
+    )?;
     publish("boot", &rows(&ours, &floor, &systemd)?)
 }
 
@@ -83,18 +95,30 @@ fn ours(dir: &Path) -> Result<PathBuf> {
 
 fn floor(dir: &Path) -> Result<PathBuf> {
     let mut initramfs = Initramfs::default();
-    initramfs.dir("dev").file("init", 0o755, host::read(&compile::test_binaries()?.print_only_init)?);
+    initramfs.dir("dev").file(
+        "init",
+        0o755,
+        host::read(&compile::test_binaries()?.print_only_init)?,
+    );
     write(dir, "print-only", &mut initramfs)
 }
 
 fn systemd(dir: &Path) -> Result<PathBuf> {
-    let packages = ["systemd", "udev", "dbus", "base-files", "base-passwd", "util-linux", "libc-bin"];
+    let packages =
+        ["systemd", "udev", "dbus", "base-files", "base-passwd", "util-linux", "libc-bin"];
     let (tree, _) = fetch_tree(&packages, Suite::Trixie, Closure::WithDependencies)?;
     let mut initramfs = Initramfs::default();
     initramfs.folder(&tree, &|name| {
-        !["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/perl", "usr/share/info", "boot"]
-            .iter()
-            .any(|skipped| name.starts_with(skipped))
+        ![
+            "usr/share/doc",
+            "usr/share/man",
+            "usr/share/locale",
+            "usr/share/perl",
+            "usr/share/info",
+            "boot",
+        ]
+        .iter()
+        .any(|skipped| name.starts_with(skipped))
     })?;
     for (name, target) in
         [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
@@ -125,7 +149,8 @@ fn systemd(dir: &Path) -> Result<PathBuf> {
         .file(
             "usr/lib/systemd/system/goblin-ready.target",
             0o644,
-            b"[Unit]\nRequires=multi-user.target goblin-ready.service\nAfter=multi-user.target\n".to_vec(),
+            b"[Unit]\nRequires=multi-user.target goblin-ready.service\nAfter=multi-user.target\n"
+                .to_vec(),
         );
     write(dir, "systemd", &mut initramfs)
 }

@@ -25,14 +25,25 @@ pub struct Row {
 
 impl Row {
     /// A row; the ratio follows from the figures.
-    pub fn new(metric: &str, unit: &str, ours: f64, peer: &str, peer_value: f64, note: &str) -> Self {
+    pub fn new(
+        metric: &str,
+        unit: &str,
+        ours: f64,
+        peer: &str,
+        peer_value: f64,
+        note: &str,
+    ) -> Self {
         Self {
             metric: metric.into(),
             unit: unit.into(),
             ours: round(ours),
             peer: peer.into(),
             peer_value: round(peer_value),
-            ratio: if peer_value > 0.0 { (ours / peer_value * 1000.0).round() / 1000.0 } else { 0.0 },
+            ratio: if peer_value > 0.0 {
+                (ours / peer_value * 1000.0).round() / 1000.0
+            } else {
+                0.0
+            },
             note: note.into(),
         }
     }

@@ -25,16 +25,17 @@ pub fn check(path: &Path) -> Result<Source> {
     let shown = path.display();
     let meta = std::fs::metadata(path)
         .with_context(|| format!("cannot use --input {shown}: name a folder that exists"))?;
-    ensure!(meta.is_dir(), "--input {shown} is not a folder: name the folder that holds your files");
-    let mut source = Source {
-        path: std::fs::canonicalize(path)?,
-        bytes: 0,
-        files: 0,
-        special: Vec::new(),
-    };
+    ensure!(
+        meta.is_dir(),
+        "--input {shown} is not a folder: name the folder that holds your files"
+    );
+    let mut source =
+        Source { path: std::fs::canonicalize(path)?, bytes: 0, files: 0, special: Vec::new() };
     let root = source.path.clone();
     source.look(&root).with_context(|| {
-        format!("cannot read everything below {shown}: make it readable for this user, or name another")
+        format!(
+            "cannot read everything below {shown}: make it readable for this user, or name another"
+        )
     })?;
     if source.files == 0 {
         bail!("--input {shown} holds no file: there is nothing to prove with it");
@@ -52,7 +53,8 @@ impl Source {
             if meta.is_dir() {
                 self.look(&path)?;
             } else if meta.is_file() {
-                std::fs::File::open(&path).with_context(|| escape_bytes(path.as_os_str().as_bytes()))?;
+                std::fs::File::open(&path)
+                    .with_context(|| escape_bytes(path.as_os_str().as_bytes()))?;
                 self.files += 1;
                 self.bytes += meta.len();
             } else if !meta.is_symlink() {
@@ -93,7 +95,12 @@ impl Source {
 /// With the first difference.
 pub fn compare(expected: &[Entry], seen: &[Entry]) -> Result<String> {
     for (want, got) in expected.iter().zip(seen) {
-        ensure!(want.path == got.path, "`{}` is missing; `{}` was seen instead", want.path, got.path);
+        ensure!(
+            want.path == got.path,
+            "`{}` is missing; `{}` was seen instead",
+            want.path,
+            got.path
+        );
         ensure!(same(want, got), "`{}` differs: wanted {want:?}, seen {got:?}", want.path);
     }
     if let Some(extra) = seen.get(expected.len()) {
@@ -111,8 +118,7 @@ pub fn compare(expected: &[Entry], seen: &[Entry]) -> Result<String> {
 fn same(want: &Entry, got: &Entry) -> bool {
     let second = |entry: &Entry| entry.mtime_ns.div_euclid(1_000_000_000);
     let mode = if want.kind == "symlink" { want.mode } else { got.mode };
-    second(want) == second(got)
-        && want == &Entry { mode, mtime_ns: want.mtime_ns, ..got.clone() }
+    second(want) == second(got) && want == &Entry { mode, mtime_ns: want.mtime_ns, ..got.clone() }
 }
 
 #[cfg(test)]

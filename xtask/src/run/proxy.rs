@@ -62,7 +62,10 @@ fn answer(stream: UnixStream, channel: &Channel) -> Result<()> {
 /// Asks the running box; gives the command's exit status.
 pub(super) fn ask(socket: &Path, argv: &[String]) -> Result<i32> {
     let mut stream = UnixStream::connect(socket).with_context(|| {
-        format!("no box is running (nothing at {}): start one with cargo xtask run", socket.display())
+        format!(
+            "no box is running (nothing at {}): start one with cargo xtask run",
+            socket.display()
+        )
     })?;
     let mut line = serde_json::to_vec(argv)?;
     line.push(b'\n');

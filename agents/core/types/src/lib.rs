@@ -15,20 +15,20 @@ mod status;
 mod version;
 
 pub use control::{
-    HostReply, HostRequest, InitReply, InitRequest, LogFilter, LogLevel, LogLine, Notify, UpdateCommand,
-    UpdateReply,
+    HostReply, HostRequest, InitReply, InitRequest, LogFilter, LogLevel, LogLine, Notify,
+    UpdateCommand, UpdateReply,
 };
-pub use escape::escape_bytes;
 pub use digest::{BoxId, Digest, ParseDigestError};
+pub use escape::escape_bytes;
 pub use record::{
-    Attempt, AttemptStage, BootRecord, FailReason, PairPlan, PairStep, Pending, Quarantined, UpdateOutcome,
-    UpdateReport, ATTEMPTS_KEPT_MAX, LAST_LINES_MAX, REPORTS_KEPT_MAX,
+    ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootRecord, FailReason, LAST_LINES_MAX, PairPlan,
+    PairStep, Pending, Quarantined, REPORTS_KEPT_MAX, UpdateOutcome, UpdateReport,
 };
 pub use role::{ParseRoleError, Role};
 pub use status::{
     BoardStatus, BootStatus, BoxStatus, Check, CheckState, DiskStatus, Health, HealthState,
     InterfaceStatus, LinkState, LinkStatus, MemoryStatus, MountStatus, NetStatus, PoolState,
-    PoolStatus, ProvisionOutcome, ProvisionStatus, ShareStatus, SlotState, SlotStatus, TimeStatus,
-    UnitPhase, UnitStatus, UpdatePhase, UpdateStatus, STATUS_SCHEMA,
+    PoolStatus, ProvisionOutcome, ProvisionStatus, STATUS_SCHEMA, ShareStatus, SlotState,
+    SlotStatus, TimeStatus, UnitPhase, UnitStatus, UpdatePhase, UpdateStatus,
 };
 pub use version::{ParseVersionError, Version};

@@ -29,7 +29,9 @@ impl Version {
 
 /// Why a text is not a version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a version: write one to three numbers joined by dots, like 2 or 2026.11.1")]
+#[error(
+    "`{text}` is not a version: write one to three numbers joined by dots, like 2 or 2026.11.1"
+)]
 pub struct ParseVersionError {
     text: String,
 }
