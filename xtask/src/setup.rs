@@ -39,6 +39,7 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("ovmf", Purpose::Run, "UEFI firmware for QEMU"),
     ("erofs-utils", Purpose::Test, "fsck.erofs: checks our erofs writer"),
     ("dosfstools", Purpose::Test, "fsck.fat: checks our FAT32 writer"),
+    ("fdisk", Purpose::Test, "sfdisk: checks our partition tables"),
     ("mtools", Purpose::Test, "reads the ESP without mounting it"),
     ("btrfs-progs", Purpose::Test, "reads a board's disks on the host"),
 ];

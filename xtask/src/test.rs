@@ -125,7 +125,10 @@ fn cargo_tests(suite: &Suite) -> Result<Tally> {
         .with_context(|| format!("cannot write {}", log_path.display()))?;
     host::say(format!("tests: {} (log: {})", suite.name, log_path.display()));
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // The UKI writer is tested on the very stub that releases carry.
+    let stub = crate::debian::boot_parts()?.stub;
     let mut child = Command::new(program)
+        .env("GOBLIN_TEST_STUB", stub)
         .args(["test", "--locked"])
         .args(suite.arguments)
         .current_dir(host::root())
