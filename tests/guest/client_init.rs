@@ -15,7 +15,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -145,16 +145,50 @@ fn serve(reader: BufReader<File>, port: &Port) -> io::Result<()> {
     Ok(())
 }
 
+/// Tells the host every few seconds that the guest is alive, however long one file takes.
+struct Heartbeat {
+    done: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Heartbeat {
+    fn start(port: &Port) -> Self {
+        let beat = Self { done: Arc::default(), bytes: Arc::default() };
+        let (done, bytes, port) = (Arc::clone(&beat.done), Arc::clone(&beat.bytes), port.clone());
+        std::thread::spawn(move || {
+            let mut said = Instant::now();
+            while !done.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(200));
+                if said.elapsed() > Duration::from_secs(3) {
+                    said = Instant::now();
+                    let working = ClientReply::Working { bytes: bytes.load(Ordering::SeqCst) };
+                    if reply(&port, &working).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        beat
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::SeqCst);
+    }
+}
+
 fn carry_out(request: ClientRequest, port: &Port) -> io::Result<ClientReply> {
     let mut files = 0;
     let mut bytes = 0;
+    let heartbeat = Heartbeat::start(port);
     match request {
         ClientRequest::Mount { target, dir } => mount(&target, &dir)?,
         ClientRequest::Umount { dir } => rustix::mount::unmount(&dir, UnmountFlags::empty())?,
         ClientRequest::Copy { from, to } => {
-            let mut copy = Copy { port: port.clone(), files: 0, bytes: 0, said: Instant::now() };
+            let mut copy = Copy { files: 0, bytes: Arc::clone(&heartbeat.bytes) };
             copy.directory(&from, &to)?;
-            (files, bytes) = (copy.files, copy.bytes);
+            (files, bytes) = (copy.files, copy.bytes.load(Ordering::SeqCst));
         }
         ClientRequest::List { root } => listing::walk(&root, Digests::Compute, &mut |entry| {
             files += 1;
@@ -184,10 +218,8 @@ fn mount(target: &Target, dir: &Path) -> io::Result<()> {
 }
 
 struct Copy {
-    port: Port,
     files: u64,
-    bytes: u64,
-    said: Instant,
+    bytes: Arc<AtomicU64>,
 }
 
 impl Copy {
@@ -233,11 +265,7 @@ impl Copy {
             let count = source.read(&mut chunk)?;
             let Some(part) = chunk.get(..count).filter(|part| !part.is_empty()) else { break };
             target.write_all(part)?;
-            self.bytes += count as u64;
-            if self.said.elapsed() > Duration::from_secs(2) {
-                self.said = Instant::now();
-                reply(&self.port, &ClientReply::Working { bytes: self.bytes })?;
-            }
+            self.bytes.fetch_add(count as u64, Ordering::SeqCst);
         }
         self.files += 1;
         Ok(())

@@ -11,6 +11,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Longest that a board without a reader may hold up a question.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
 /// What a finished command left.
 #[derive(Debug, Clone, Default)]
 pub struct Output {
@@ -25,6 +28,7 @@ pub struct Output {
 #[derive(Debug, Default)]
 struct Routes {
     waiting: HashMap<u64, Sender<HostReply>>,
+    /// Of the last hello; until the first one, replies are for whoever had the port before.
     boot_id: Option<String>,
     next_id: u64,
 }
@@ -42,7 +46,10 @@ impl Channel {
     /// # Errors
     /// When QEMU has not made the socket within the limit.
     pub fn connect(socket: &Path, limit: Duration) -> Result<Self> {
-        let stream = connect_when_there(socket, limit)?;
+        let mut stream = connect_when_there(socket, limit)?;
+        stream.set_write_timeout(Some(WRITE_LIMIT))?;
+        // Ends the commands of a host that had the port before, and is answered by a hello.
+        stream.write_all(b"\n")?;
         let reader = BufReader::new(stream.try_clone()?);
         let routes = Arc::new(Mutex::new(Routes { next_id: seed(), ..Routes::default() }));
         let shared = Arc::clone(&routes);
@@ -169,6 +176,9 @@ fn route(routes: &Mutex<Routes>, reply: HostReply) {
         }
         HostReply::Out { id, .. } | HostReply::Err { id, .. } | HostReply::Exit { id, .. } => *id,
     };
+    if routes.boot_id.is_none() {
+        return;
+    }
     if let Some(sender) = routes.waiting.get(&id) {
         // The asker may have given up; its reply is then nobody's.
         let _ = sender.send(reply);
@@ -222,4 +232,37 @@ pub fn brief(status: &BoxStatus) -> String {
         })
         .collect();
     format!("{} {}", boards.join(" | "), status.absent.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_new_host_ends_old_commands_and_skips_replies_until_the_hello() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("port");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let board = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            assert_eq!(lines.next().unwrap().unwrap(), "");
+            let request: HostRequest =
+                serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            let id = request.id;
+            let stale = HostReply::Out { id, text: "stale".into() };
+            let hello = HostReply::Hello { boot_id: "b".into() };
+            let exit = HostReply::Exit { id, code: 7 };
+            for reply in [stale, hello, exit] {
+                let mut line = serde_json::to_vec(&reply).unwrap();
+                line.push(b'\n');
+                (&stream).write_all(&line).unwrap();
+            }
+        });
+        let channel = Channel::connect(&socket, Duration::from_secs(5)).unwrap();
+        let output = channel.run(&["status"], Duration::from_secs(5)).unwrap();
+        assert_eq!((output.code, output.out.as_str()), (7, ""));
+        board.join().unwrap();
+    }
 }

@@ -3,7 +3,7 @@
 //! The guest runs `client-init` (see `tests/guest`) from an initramfs; a folder of the host is visible
 //! to it read-only as `/src`.
 
-use crate::qemu::{accelerator, spawn};
+use crate::qemu::{accelerator, escaped, spawn};
 use crate::qmp::connect_when_there;
 use crate::serial::Serial;
 use anyhow::{Context, Result, bail};
@@ -277,13 +277,13 @@ fn arguments(spec: &ClientSpec, socket: &Path) -> Vec<String> {
     pair("-netdev", "user,id=lan,ipv6=off".into());
     pair("-device", "virtio-net-pci,netdev=lan,romfile=".into());
     pair("-device", "virtio-serial-pci".into());
-    pair("-chardev", format!("socket,id=ctl,path={},server=on,wait=off", socket.display()));
+    pair("-chardev", format!("socket,id=ctl,path={},server=on,wait=off", escaped(socket)));
     pair("-device", format!("virtserialport,chardev=ctl,name={CLIENT_PORT}"));
     pair(
         "-fsdev",
         format!(
             "local,id=source,path={},security_model=none,readonly=on,multidevs=remap",
-            spec.source.display()
+            escaped(&spec.source)
         ),
     );
     pair("-device", format!("virtio-9p-pci,fsdev=source,mount_tag={SOURCE_TAG}"));

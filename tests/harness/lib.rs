@@ -10,5 +10,6 @@ pub mod http;
 pub mod qemu;
 pub mod qmp;
 pub mod serial;
+pub mod writelog;
 
 mod lines;

@@ -12,12 +12,19 @@ use crate::qmp::Qmp;
 use crate::serial::Serial;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// Every machine is of this kind.
+const QEMU: &str = "qemu-system-x86_64";
+/// Ties a machine's life to ours.
+const SETPRIV: &str = "/usr/bin/setpriv";
 /// UEFI firmware of Debian's `ovmf`.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// Between two presses of the power button.
+const BUTTON_EVERY: Duration = Duration::from_secs(5);
 /// QEMU's id of the NIC with the inter-board cable; name it to pull the cable.
 pub const LINK_DEVICE: &str = "linknic";
 /// The same for the NIC towards the host.
@@ -57,6 +64,8 @@ pub struct BoardSpec {
     pub host_channel: bool,
     /// Distinguishes the boards' hardware addresses.
     pub number: u8,
+    /// Log every write and flush of the system disk into this file; see [`crate::writelog`].
+    pub write_log: Option<PathBuf>,
 }
 
 /// A running virtual machine.
@@ -69,12 +78,36 @@ pub struct Board {
     spec: BoardSpec,
 }
 
-/// QEMU's accelerator options. Software emulation unless `GOBLIN_QEMU_ACCEL` names another one: a
-/// nested KVM can hang a guest before its first line.
+/// Names another accelerator than the one found out, in QEMU's words: `kvm`, `tcg,thread=multi`.
+pub const ACCEL_OVERRIDE: &str = "GOBLIN_QEMU_ACCEL";
+/// Software emulation: works everywhere.
+pub const TCG: &str = "tcg,thread=multi";
+
+/// What [`set_accelerator`] was told.
+static ACCELERATOR: OnceLock<String> = OnceLock::new();
+
+/// Tells every later machine of this process which accelerator to use; the first call counts.
+pub fn set_accelerator(accel: &str) {
+    let _ = ACCELERATOR.set(accel.to_owned());
+}
+
+/// QEMU's accelerator options: what `GOBLIN_QEMU_ACCEL` names, else what [`set_accelerator`] was told,
+/// else software emulation, because a nested KVM can hang a guest before its first line.
 pub fn accelerator() -> Vec<String> {
-    let accel = std::env::var("GOBLIN_QEMU_ACCEL").unwrap_or_else(|_| "tcg,thread=multi".into());
+    let named = std::env::var(ACCEL_OVERRIDE).ok().filter(|accel| !accel.is_empty());
+    let accel = named.or_else(|| ACCELERATOR.get().cloned()).unwrap_or_else(|| TCG.into());
+    accelerator_options(&accel)
+}
+
+/// QEMU's options for one accelerator.
+pub fn accelerator_options(accel: &str) -> Vec<String> {
     let cpu = if accel.starts_with("kvm") { "host" } else { "max" };
-    ["-accel", &accel, "-cpu", cpu].map(String::from).to_vec()
+    ["-accel", accel, "-cpu", cpu].map(String::from).to_vec()
+}
+
+/// A path inside one of QEMU's comma-separated options: a comma of its own is doubled.
+pub(crate) fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
 }
 
 impl BoardSpec {
@@ -108,14 +141,14 @@ impl BoardSpec {
         args.extend(self.network_arguments());
         args.extend(self.screen_arguments());
         let mut pair = |key: &str, value: String| args.extend([key.to_string(), value]);
-        pair("-qmp", format!("unix:{},server=on,wait=off", self.qmp_socket().display()));
+        pair("-qmp", format!("unix:{},server=on,wait=off", escaped(&self.qmp_socket())));
         if self.host_channel {
             pair("-device", "virtio-serial-pci".into());
             pair(
                 "-chardev",
                 format!(
                     "socket,id=host,path={},server=on,wait=off",
-                    self.channel_socket().display()
+                    escaped(&self.channel_socket())
                 ),
             );
             pair(
@@ -135,22 +168,39 @@ impl BoardSpec {
         pair("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"));
         pair(
             "-drive",
-            format!("if=pflash,format=raw,unit=1,file={}", self.path("nvram").display()),
+            format!("if=pflash,format=raw,unit=1,file={}", escaped(&self.path("nvram"))),
         );
-        pair(
-            "-drive",
-            format!(
-                "if=none,id=system,format=raw,cache=writeback,discard=unmap,file={}",
-                self.system_disk.display()
-            ),
-        );
+        if let Some(log) = &self.write_log {
+            let disk = escaped(&self.system_disk);
+            let log = log.display();
+            pair(
+                "-blockdev",
+                format!("driver=file,node-name=system-file,discard=unmap,filename={disk}"),
+            );
+            pair("-blockdev", format!("driver=file,node-name=system-log,filename={log}"));
+            // The log's superblock after every entry: a killed QEMU leaves a whole log.
+            pair(
+                "-blockdev",
+                "driver=blklogwrites,node-name=system,discard=unmap,file=system-file,\
+                 log=system-log,log-sector-size=512,log-super-update-interval=1"
+                    .into(),
+            );
+        } else {
+            pair(
+                "-drive",
+                format!(
+                    "if=none,id=system,format=raw,cache=writeback,discard=unmap,file={}",
+                    escaped(&self.system_disk)
+                ),
+            );
+        }
         pair("-device", "virtio-blk-pci,drive=system,serial=system,bootindex=0".into());
         for (index, disk) in self.data_disks.iter().enumerate() {
             pair(
                 "-drive",
                 format!(
                     "if=none,id=data{index},format=raw,cache=writeback,discard=unmap,file={}",
-                    disk.path.display()
+                    escaped(&disk.path)
                 ),
             );
             pair("-device", format!("virtio-blk-pci,drive=data{index},serial={}", disk.serial));
@@ -177,8 +227,8 @@ impl BoardSpec {
                 "-netdev",
                 format!(
                     "dgram,id=link,local.type=unix,local.path={},remote.type=unix,remote.path={}",
-                    here.display(),
-                    there.display()
+                    escaped(here),
+                    escaped(there)
                 ),
             );
             pair(
@@ -222,17 +272,24 @@ impl Board {
         for stale in [spec.qmp_socket(), spec.channel_socket()] {
             let _ = std::fs::remove_file(stale);
         }
+        if let Some(log) = &spec.write_log {
+            crate::writelog::create(log)?;
+        }
         if let Some((here, _)) = &spec.cable {
             let _ = std::fs::remove_file(here);
         }
+        // What QEMU complained about at an earlier start explains nothing now.
+        let _ = std::fs::remove_file(complaints_log(&spec.serial_log()));
         let (mut child, serial) = spawn(&spec.arguments(), &spec.serial_log())?;
         let qmp = match Qmp::connect(&spec.qmp_socket(), Duration::from_secs(30)) {
             Ok(qmp) => qmp,
             Err(err) => {
                 let _ = child.kill();
-                let said = serial.tail(5);
-                return Err(err)
-                    .with_context(|| format!("QEMU of {} did not start: {said}", spec.name));
+                let _ = child.wait();
+                let said = complaints(&spec.serial_log());
+                return Err(err).with_context(|| {
+                    format!("QEMU of the {} board did not start: {said}", spec.name)
+                });
             }
         };
         Ok(Self { child, serial, qmp, spec })
@@ -264,21 +321,30 @@ impl Board {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Presses the power button and waits until the board is off.
+    /// Presses the power button until the board is off. A board that is off already is fine, and one that
+    /// still starts does not feel the button yet: it is pressed again and again.
     ///
     /// # Errors
     /// When the board is not off at the deadline; it is then cut off.
     pub fn power_off(mut self, limit: Duration) -> Result<()> {
-        self.qmp.execute("system_powerdown", serde_json::json!({}))?;
-        match wait_exit(&mut self.child, limit) {
-            Some(_) => Ok(()),
-            None => bail!(
-                "the {} board did not power off within {} s and was cut off; last lines:\n{}",
-                self.spec.name,
-                limit.as_secs(),
-                self.serial.tail(10)
-            ),
+        let deadline = Instant::now() + limit;
+        while self.is_running() && Instant::now() < deadline {
+            // A board that switches itself off at this moment no longer answers.
+            let _ = self.qmp.execute("system_powerdown", serde_json::json!({}));
+            let pause = BUTTON_EVERY.min(deadline.saturating_duration_since(Instant::now()));
+            if exits_within(&mut self.child, pause) {
+                return Ok(());
+            }
         }
+        if !self.is_running() {
+            return Ok(());
+        }
+        bail!(
+            "the {} board did not power off within {} s and was cut off; last lines:\n{}",
+            self.spec.name,
+            limit.as_secs(),
+            self.serial.tail(10)
+        )
     }
 
     /// Pulls the plug: QEMU is killed, as a power cut would (see the crate's power-cut notes for what
@@ -299,11 +365,23 @@ impl Drop for Board {
     }
 }
 
-/// Starts QEMU with standard output as the serial console. The child dies with this process: it is in
-/// its own process group so that Ctrl-C reaches only us, and we stop it in order.
-pub(crate) fn spawn(args: &[String], serial_log: &Path) -> Result<(Child, Serial)> {
+/// Starts QEMU with standard output as the serial console. It is in its own process group, so that Ctrl-C
+/// reaches only us, and we stop it in order; when we are killed, the kernel kills it. The kernel ties that
+/// to the calling thread: it must live as long as the machine shall.
+///
+/// # Errors
+/// When QEMU is not installed, or the log cannot be written.
+pub fn spawn(args: &[String], serial_log: &Path) -> Result<(Child, Serial)> {
     use std::os::unix::process::CommandExt;
-    let mut child = Command::new("qemu-system-x86_64")
+    // Of util-linux, which every Debian has; elsewhere a machine outlives us, and its disks stay locked.
+    let mut command = if Path::new(SETPRIV).exists() {
+        let mut command = Command::new(SETPRIV);
+        command.args(["--pdeathsig", "KILL", QEMU]);
+        command
+    } else {
+        Command::new(QEMU)
+    };
+    let mut child = command
         .args(args)
         .process_group(0)
         .stdin(Stdio::null())
@@ -315,23 +393,31 @@ pub(crate) fn spawn(args: &[String], serial_log: &Path) -> Result<(Child, Serial
     let serial = Serial::follow(stdout, serial_log)?;
     if let Some(stderr) = child.stderr.take() {
         // QEMU's own complaints belong beside the board's words.
-        Serial::follow(stderr, &serial_log.with_extension("qemu.log"))?;
+        Serial::follow(stderr, &complaints_log(serial_log))?;
     }
     Ok((child, serial))
 }
 
-/// Waits for a process to end.
-pub(crate) fn wait_exit(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+/// Where QEMU's own complaints go, for a machine with this serial log.
+fn complaints_log(serial_log: &Path) -> PathBuf {
+    serial_log.with_extension("qemu.log")
+}
+
+/// The last lines of QEMU's own complaints, without time stamps.
+fn complaints(serial_log: &Path) -> String {
+    let text = std::fs::read_to_string(complaints_log(serial_log)).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(|line| line.get(9..).unwrap_or(line)).collect();
+    lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n")
+}
+
+/// Waits for a process to end; false when it has not at the limit.
+pub fn exits_within(child: &mut Child, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     loop {
         match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
+            Ok(Some(_)) => return true,
             Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
+            Ok(None) | Err(_) => return false,
         }
     }
 }

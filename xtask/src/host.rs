@@ -185,6 +185,57 @@ impl Progress {
     }
 }
 
+/// Bytes that the file system of a path still takes; `None` when it does not say.
+pub fn room(path: &Path) -> Option<u64> {
+    rustix::fs::statvfs(path).map(|found| found.f_bavail.saturating_mul(found.f_frsize)).ok()
+}
+
+/// Wants room for so many more bytes.
+///
+/// # Errors
+/// When there is less.
+pub fn need_room(path: &Path, bytes: u64) -> Result<()> {
+    match room(path) {
+        Some(free) if free < bytes => bail!(
+            "{} MiB are free where {} lies, at least {} are needed: make room",
+            free >> 20,
+            path.display(),
+            bytes >> 20
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Claims what only one process may use at a time, until the returned file is dropped or the process
+/// ends in whatever way.
+///
+/// # Errors
+/// With `taken` and the other process's number when another one has it.
+pub fn claim(path: &Path, taken: &str) -> Result<std::fs::File> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let owner = std::fs::read_to_string(path).unwrap_or_default();
+            bail!("{taken} (process {})", owner.trim());
+        }
+        Err(std::fs::TryLockError::Error(err)) => {
+            return Err(err).with_context(|| format!("cannot lock {}", path.display()));
+        }
+    }
+    file.set_len(0)
+        .and_then(|()| file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(file)
+}
+
 /// Holds a lock on a folder of the cache until dropped: two builds at once wait for each other.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 use crate::apt::Package;
 use crate::compile::{self, Lto};
+pub use crate::rootfs::Addition;
 use crate::rootfs::{self, About, HostContents};
 use crate::{debian, host, kernel};
 use anyhow::{Context, Result, bail};
@@ -35,6 +36,8 @@ pub struct ReleaseSpec {
     pub lto: Lto,
     /// Put an init into the base that fails on purpose.
     pub broken_init: bool,
+    /// Put beside or in place of the base's own files; only in guests that are measured, never published.
+    pub additions: Vec<Addition>,
 }
 
 impl ReleaseSpec {
@@ -42,7 +45,7 @@ impl ReleaseSpec {
     pub fn new(version: Version, notes: impl Into<String>) -> Self {
         let about =
             About { version, notes: notes.into(), channel: "stable".into(), accent: String::new() };
-        Self { about, lto: Lto::Off, broken_init: false }
+        Self { about, lto: Lto::Off, broken_init: false, additions: Vec::new() }
     }
 
     /// With an accent colour for the console, `#rrggbb`.
@@ -143,7 +146,8 @@ pub fn build_uki(spec: &ReleaseSpec, folder: &Path) -> Result<BuiltUki> {
     }));
     packages.sort();
     host::say(format!("assembling release {version}"));
-    let base = rootfs::stage(&spec.about, &binaries, init, &tools, &packages)?;
+    let mut base = rootfs::stage(&spec.about, &binaries, init, &tools, &packages)?;
+    base.add(&spec.additions)?;
     let mut contents = base.contents;
     let mut recipe = UkiRecipe {
         format: RECIPE_FORMAT,
@@ -203,13 +207,13 @@ fn write_uki(recipe: &UkiRecipe, contents: &mut HostContents, path: &Path) -> Re
     host::persist(file, path)
 }
 
-/// Writes the initramfs of a release alone, for a kernel that QEMU starts directly.
+/// Writes the initramfs of a release alone, for a kernel that QEMU starts directly; the UKI it is taken
+/// from lies beside it.
 ///
 /// # Errors
 /// As [`build_uki`].
-pub fn write_initramfs(path: &Path) -> Result<()> {
-    let spec = ReleaseSpec::new(Version::new(1, 0, 0), "");
-    let uki = build_uki(&spec, &host::target("images")?)?;
+pub fn write_initramfs(spec: &ReleaseSpec, path: &Path) -> Result<()> {
+    let uki = build_uki(spec, path.parent().unwrap_or(Path::new(".")))?;
     let mut file =
         File::open(&uki.path).with_context(|| format!("cannot read {}", uki.path.display()))?;
     let initramfs = goblin_image::uki::read_section(&mut file, ".initrd", UKI_BYTES_MAX)

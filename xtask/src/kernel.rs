@@ -7,6 +7,7 @@ use goblin_board::{FRAGMENT, KernelConfig};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// Where Debian's package leaves the source.
 const SOURCE: &str = "/usr/src/linux-source-6.12.tar.xz";
@@ -79,10 +80,38 @@ pub fn command(args: &KernelArgs) -> Result<()> {
 /// # Errors
 /// When the source is missing, an option is lost, or the build fails.
 pub fn ensure() -> Result<Kernel> {
+    // The key is a digest over 150 MB of source: computed once in a run.
+    static FOUND: OnceLock<Kernel> = OnceLock::new();
+    if let Some(kernel) = FOUND.get() {
+        return Ok(kernel.clone());
+    }
+    let kernel = find(Missing::Build)?.context("the kernel was neither found nor built")?;
+    Ok(FOUND.get_or_init(|| kernel).clone())
+}
+
+/// The kernel, if it is there already.
+///
+/// # Errors
+/// When what is there is no kernel, or cannot be read.
+pub fn cached() -> Result<Option<Kernel>> {
+    find(Missing::Tell)
+}
+
+/// What to do about a kernel that was never built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Build,
+    Tell,
+}
+
+fn find(missing: Missing) -> Result<Option<Kernel>> {
     if let Some(path) = std::env::var_os(OVERRIDE).map(PathBuf::from) {
         let release = release_of(&path).with_context(|| format!("the kernel of {OVERRIDE}"))?;
         host::say(format!("kernel {release} from {OVERRIDE}"));
-        return Ok(Kernel { bzimage: path, release, source_version: None });
+        return Ok(Some(Kernel { bzimage: path, release, source_version: None }));
+    }
+    if missing == Missing::Tell && !Path::new(SOURCE).exists() {
+        return Ok(None);
     }
     let (tarball, source_version) = source()?;
     let key = cache_key(&tarball)?;
@@ -90,10 +119,13 @@ pub fn ensure() -> Result<Kernel> {
     let bzimage = folder.join(format!("bzImage-{key}"));
     let _lock = host::lock(&folder)?;
     if !bzimage.exists() {
+        if missing == Missing::Tell {
+            return Ok(None);
+        }
         build(&tarball, &bzimage)?;
     }
     let release = release_of(&bzimage)?;
-    Ok(Kernel { bzimage, release, source_version })
+    Ok(Some(Kernel { bzimage, release, source_version }))
 }
 
 /// The bootable file of [`ensure`].

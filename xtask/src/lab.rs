@@ -1,8 +1,8 @@
 //! A whole box under QEMU: disks flashed as for real boards, the repository they follow, both boards.
 //! `run`, `demo` and the end-to-end tests stand on it.
 
-use crate::flash;
 use crate::provision::{self, Pair, PairSpec};
+use crate::{accel, flash, host};
 use anyhow::{Context, Result};
 use goblin_core_types::{BoxStatus, HealthState, Role, Version};
 use goblin_tests::channel::Channel;
@@ -54,6 +54,41 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// These ports, checked: others of the host's may have taken one meanwhile. The screen and the shares
+    /// then get new ones; the web server's is known to the boards and cannot move.
+    ///
+    /// # Errors
+    /// When the web server's port is taken, or no other port is free.
+    pub fn settled(mut self, dir: &Path, vnc: bool) -> Result<Self> {
+        let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        anyhow::ensure!(
+            free(self.web),
+            "port {} of 127.0.0.1 is taken by another program, and the boards know the releases under \
+             this port: end that program, or start over with --fresh",
+            self.web
+        );
+        let before = (self.shares, self.vnc_display);
+        if !free(self.shares) {
+            self.shares = free_port()?;
+        }
+        if vnc && !free(5900 + self.vnc_display) {
+            self.vnc_display = free_display()?;
+        }
+        if before != (self.shares, self.vnc_display) {
+            host::say(format!(
+                "ports were taken: shares are at {} now, the screen at {}",
+                self.shares,
+                5900 + self.vnc_display
+            ));
+            self.keep(dir)?;
+        }
+        Ok(self)
+    }
+
+    fn keep(self, dir: &Path) -> Result<()> {
+        host::write_whole(&dir.join("ports.json"), &serde_json::to_vec_pretty(&self)?)
+    }
+
     /// The ports of the box in `dir`: the remembered ones, or new ones that are free now.
     ///
     /// # Errors
@@ -65,18 +100,21 @@ impl Ports {
         {
             return Ok(ports);
         }
-        let vnc_display = (1..200)
-            .find(|n| std::net::TcpListener::bind(("127.0.0.1", 5900 + n)).is_ok())
-            .context("no free port between 5901 and 6099 for the screen")?;
+        let vnc_display = free_display()?;
         let preferred = |port: u16| match std::net::TcpListener::bind(("127.0.0.1", port)) {
             Ok(_) => Ok(port),
             Err(_) => free_port(),
         };
         let ports = Self { shares: preferred(5640)?, vnc_display, web: preferred(8642)? };
-        std::fs::create_dir_all(dir)?;
-        std::fs::write(&file, serde_json::to_vec_pretty(&ports)?)?;
+        ports.keep(dir)?;
         Ok(ports)
     }
+}
+
+fn free_display() -> Result<u16> {
+    (1..200)
+        .find(|n| std::net::TcpListener::bind(("127.0.0.1", 5900 + n)).is_ok())
+        .context("no free port between 5901 and 6099 for the screen")
 }
 
 /// A virtual box.
@@ -124,6 +162,7 @@ impl Lab {
     /// When a disk cannot be written.
     pub fn prepare(spec: LabSpec, ports: Ports) -> Result<Self> {
         std::fs::create_dir_all(&spec.dir)?;
+        accel::settle()?;
         let files = [spec.dir.join("compute.toml"), spec.dir.join("storage.toml")];
         let pair = if let [Ok(compute), Ok(storage)] = files.each_ref().map(std::fs::read_to_string)
         {
@@ -179,6 +218,7 @@ impl Lab {
             vnc_display: (compute && self.spec.vnc).then_some(self.ports.vnc_display),
             host_channel: compute,
             number: if compute { 1 } else { 2 },
+            write_log: None,
         }
     }
 

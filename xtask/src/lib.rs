@@ -3,6 +3,7 @@
 //!
 //! Everything written goes below `target/` or into the user's cache folder.
 
+pub mod accel;
 pub mod apt;
 pub mod bench;
 pub mod check;
@@ -16,9 +17,11 @@ pub mod image;
 pub mod initramfs;
 pub mod kernel;
 pub mod lab;
+pub mod powercut;
 pub mod provision;
 pub mod release;
 pub mod rootfs;
 pub mod run;
 pub mod setup;
+pub mod sources;
 pub mod test;

@@ -4,7 +4,8 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use xtask::{
-    bench, check, compile, demo, flash, image, kernel, provision, release, run, setup, test,
+    bench, check, compile, demo, flash, image, kernel, powercut, provision, release, run, setup,
+    test,
 };
 
 /// Builds, publishes, flashes, runs and checks goblinux
@@ -41,6 +42,8 @@ enum Command {
     Goblin(run::GoblinArgs),
     /// Do the main job on a folder of yours, every step checked
     Demo(demo::Args),
+    /// Cut the power at every write of a board's system disk and look at what is left
+    Powercut(powercut::Args),
     /// Measure beside peers
     Bench(bench::Args),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Goblin(args) => run::goblin(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Powercut(args) => powercut::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

@@ -10,15 +10,15 @@ mod tests;
 mod verify;
 
 use crate::compile::Lto;
-use crate::host;
 pub use crate::image::ReleaseSpec;
 use crate::image::{self, BuiltUki};
+use crate::{host, sources};
 use anyhow::{Context, Result, bail};
 use goblin_core_manifest::publish::{Lifetimes, Publisher, sign};
 use goblin_core_manifest::release::{MANIFEST_SCHEMA, Manifest, ProtocolRange, blob_path};
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::{Hashes, Kind, ReleaseCustom, Target, sha256_hex};
-use goblin_core_types::{Role, Version};
+use goblin_core_types::{Digest, Role, Version};
 use goblin_image::{Contents, UkiRecipe};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -144,8 +144,13 @@ pub fn publish_with(spec: &ReleaseSpec, repository: &Path, keys: &Path) -> Resul
     let mut publisher = resume(repository)?;
     // Checked before minutes of building are spent.
     check_notes(spec)?;
+    if !spec.additions.is_empty() {
+        bail!("a release with files of a measurement in it is not published");
+    }
     let images = host::target("images")?;
+    let source = sources::digest()?;
     let mut uki = image::build_uki(spec, &images)?;
+    sources::remember(&uki.recipe.uki_digest, &source)?;
     let manifest = manifest(spec, &uki)?;
     let path = format!("releases/{version}/manifest.json");
     if let Some(known) = publisher.targets.get(&path) {
@@ -198,6 +203,18 @@ pub fn published_image(repository: &Path, version: Version) -> Option<PathBuf> {
     publisher.targets.get(&format!("releases/{version}/manifest.json"))?;
     let path = repository.join(format!("images/goblinux-{version}.img.zst"));
     path.is_file().then_some(path)
+}
+
+/// The newest release that a repository holds, with the digest of its UKI.
+pub fn newest(repository: &Path) -> Option<(Version, Digest)> {
+    let publisher = resume(repository).ok()?;
+    let version = |path: &String| -> Option<Version> {
+        path.strip_prefix("releases/")?.strip_suffix("/manifest.json")?.parse().ok()
+    };
+    let newest = publisher.targets.keys().filter_map(version).max()?;
+    let bytes = host::read(&repository.join(format!("releases/{newest}/manifest.json"))).ok()?;
+    let manifest: Manifest<UkiRecipe> = serde_json::from_slice(&bytes).ok()?;
+    Some((newest, manifest.uki.uki_digest))
 }
 
 /// Now, as metadata writes it.

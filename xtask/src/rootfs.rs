@@ -164,6 +164,39 @@ pub struct Base {
     pub executables: usize,
 }
 
+/// A file that only a measured guest has in its base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addition {
+    /// Absolute path in the base.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u16,
+    /// Content.
+    pub bytes: Vec<u8>,
+}
+
+impl Base {
+    /// Puts files into the tree; one with the path of another takes its place.
+    ///
+    /// # Errors
+    /// When a path has no folder in the base.
+    pub fn add(&mut self, additions: &[Addition]) -> Result<()> {
+        if additions.is_empty() {
+            return Ok(());
+        }
+        let replaced = |entry: &&Entry| additions.iter().all(|added| added.path != entry.path);
+        let mut entries: Vec<Entry> =
+            self.tree.entries().iter().filter(replaced).cloned().collect();
+        for Addition { path, mode, bytes } in additions {
+            let BlobRef { digest, size } = self.contents.add_bytes(bytes.clone());
+            let kind = Kind::File { size, digest };
+            entries.push(Entry { path: path.clone(), mode: *mode, uid: 0, gid: 0, kind });
+        }
+        self.tree = Tree::new(entries).context("the base tree with its additions")?;
+        Ok(())
+    }
+}
+
 /// Puts a base tree together. `init` is the program that becomes PID 1.
 ///
 /// # Errors

@@ -1,33 +1,43 @@
 //! `cargo xtask run`: the whole box under QEMU, followed until Ctrl-C; and `cargo xtask goblin`, which
 //! runs the box's own command on its compute board.
+//!
+//! One box at a time: a lock beside its folder is held while it runs. The machines die with this process,
+//! however it ends; ended in order (Ctrl-C, or the compute board switched off by itself), both boards are
+//! switched off in order too.
 
+mod follow;
 mod proxy;
+mod words;
 
-use crate::lab::{self, BOOT_LIMIT, Lab, LabSpec, Ports, SHARE};
+use crate::lab::{self, Lab, LabSpec, Ports};
 use crate::release::{self, ReleaseSpec};
-use crate::setup;
+use crate::{host, setup};
 use anyhow::{Context, Result, bail};
-use goblin_core_types::{BoardStatus, BoxStatus, HealthState, Role, Version};
-use goblin_tests::channel::Channel;
-use goblin_tests::qemu::Board;
+use follow::Boards;
+use goblin_core_types::{Role, Version};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-/// Folder of the box that `run` keeps between runs.
+/// Folder of the box that `run` keeps between runs, from the workspace's folder: short, for sockets.
 const RUN_DIR: &str = "target/run";
 /// Size of each of the two data disks; sparse.
 const DATA_DISK_BYTES: u64 = 16 << 30;
-/// Longest a board may take to switch itself off.
-const OFF_LIMIT: Duration = Duration::from_secs(90);
+/// Room that building and the first hours of a box take on the host, in bytes.
+const ROOM_BYTES: u64 = 2 << 30;
+/// Longest a board may take to switch itself off; one that still starts has to come up first.
+const OFF_LIMIT: Duration = Duration::from_secs(120);
 
 /// Builds everything and runs the box: two boards under QEMU, until Ctrl-C.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask run                                    the box, its screen by VNC
   cargo xtask run --fresh                            new disks, as from the factory
-  cargo xtask run --headless --screenshot box.png --until-healthy")]
+  cargo xtask run --headless --screenshot box.png --until-healthy
+
+The box is kept in target/run. GOBLIN_QEMU_ACCEL=kvm (or tcg) chooses QEMU's accelerator; otherwise KVM \
+is tried once and used where a guest starts under it.")]
 pub struct Args {
     /// Start over: forget the disks, the keys and everything stored in the box.
     #[arg(long)]
@@ -63,6 +73,7 @@ pub struct GoblinArgs {
 /// # Errors
 /// When no box runs, or it does not answer.
 pub fn goblin(args: &GoblinArgs) -> Result<()> {
+    enter_root()?;
     let code = proxy::ask(&proxy_socket(Path::new(RUN_DIR)), &args.arguments)?;
     std::process::exit(code);
 }
@@ -71,40 +82,61 @@ fn proxy_socket(dir: &Path) -> PathBuf {
     dir.join("goblin.sock")
 }
 
+/// The box's paths are short from the workspace's folder, and the same wherever the command is called.
+fn enter_root() -> Result<()> {
+    let root = host::root();
+    std::env::set_current_dir(&root).with_context(|| format!("cannot enter {}", root.display()))
+}
+
 /// `cargo xtask run`
 ///
 /// # Errors
 /// When the box cannot be built or started, or a board does not become healthy.
 pub fn run(args: &Args) -> Result<()> {
+    let screenshot = args.screenshot.as_ref().map(std::path::absolute).transpose()?;
+    let shown_from = std::env::current_dir()?;
+    enter_root()?;
+    let _claim = host::claim(
+        &host::target("")?.join("run.lock"),
+        "a box is running already; ask it with `cargo xtask goblin status`, or stop it with Ctrl-C \
+         where it was started",
+    )?;
     setup::ensure(setup::Purpose::Run, args.yes)?;
     let dir = PathBuf::from(RUN_DIR);
     if args.fresh && dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| format!("cannot clear {}", dir.display()))?;
     }
     std::fs::create_dir_all(&dir)?;
+    host::need_room(&dir, ROOM_BYTES)?;
     let stop = stop_on_signals()?;
     let repository = dir.join("www");
-    let ports = Ports::of(&dir)?;
+    let ports = Ports::of(&dir)?.settled(&dir, !args.headless)?;
     let lab = prepare(args, &dir, &repository, ports)?;
     let web = lab::serve(&repository, ports)?;
-    println!("Starting both boards; the first boot takes about a minute without KVM.");
+    host::say("starting both boards: 10 s with KVM, about a minute without");
+    stop.boards_run();
     let storage = lab.start(Role::Storage)?;
-    let mut compute = lab.start(Role::Compute)?;
+    let compute = lab.start(Role::Compute)?;
     let channel = Arc::new(compute.channel()?);
     proxy::serve(&proxy_socket(&dir), Arc::clone(&channel))?;
-    let followed = follow(args, &lab, &mut compute, &channel, &stop);
+    let mut boards = Boards { compute, storage };
+    let view = words::View { lab: &lab, headless: args.headless, shown_from: &shown_from };
+    let followed =
+        boards.follow(&view, &channel, &stop, screenshot.as_deref(), args.until_healthy);
     println!("Stopping both boards.");
-    let stopped = stop_both(compute, storage);
+    let stopped = boards.stop();
+    // Nobody is there to answer now.
+    let _ = std::fs::remove_file(proxy_socket(&dir));
     drop(web);
     followed.and(stopped)
 }
 
 fn prepare(args: &Args, dir: &Path, repository: &Path, ports: Ports) -> Result<Lab> {
-    let image = newest_image(repository).map_or_else(
+    let first = Version::new(1, 0, 0);
+    let image = release::published_image(repository, first).map_or_else(
         || {
             let notes = "Two boards, one share, upgrades that come back by themselves.";
-            let spec = ReleaseSpec::new(Version::new(1, 0, 0), notes);
-            release::publish(&spec, repository).map(|built| built.image)
+            release::publish(&ReleaseSpec::new(first, notes), repository).map(|built| built.image)
         },
         Ok,
     )?;
@@ -121,149 +153,75 @@ fn prepare(args: &Args, dir: &Path, repository: &Path, ports: Ports) -> Result<L
     Lab::prepare(spec, ports)
 }
 
-/// The image of the first release in the repository, if one was published there before.
-fn newest_image(repository: &Path) -> Option<PathBuf> {
-    release::published_image(repository, Version::new(1, 0, 0))
+/// What the person wants, as far as signals tell.
+#[derive(Debug, Default)]
+struct Stop(AtomicU8);
+
+impl Stop {
+    const BUILDING: u8 = 0;
+    const RUNNING: u8 = 1;
+    const STOPPING: u8 = 2;
+
+    /// From now on the first signal stops in order.
+    fn boards_run(&self) {
+        self.0.store(Self::RUNNING, Ordering::SeqCst);
+    }
+
+    fn asked(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == Self::STOPPING
+    }
+
+    /// A signal came.
+    fn signal(&self) {
+        match self.0.swap(Self::STOPPING, Ordering::SeqCst) {
+            Self::RUNNING => println!("\nStopping; press Ctrl-C again to pull both plugs."),
+            Self::BUILDING => {
+                // Everything built is written under a temporary name first: nothing is half there.
+                eprintln!("\nStopped while building; the next run goes on from here.");
+                std::process::exit(130);
+            }
+            // The second time the person means it: the machines die with us, and the boards' disks are
+            // made to survive that.
+            _ => std::process::exit(130),
+        }
+    }
 }
 
-/// Becomes true when the person presses Ctrl-C or the process is told to end.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
+/// Listens for Ctrl-C and for the word to end.
+fn stop_on_signals() -> Result<Arc<Stop>> {
+    let stop = Arc::new(Stop::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seen = Arc::clone(&stop);
     std::thread::spawn(move || {
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+            let streams = (
+                signal(SignalKind::interrupt()),
+                signal(SignalKind::terminate()),
+                signal(SignalKind::hangup()),
+            );
+            let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = streams else { return };
             loop {
                 tokio::select! {
-                    _ = tokio::signal::ctrl_c() => {}
+                    _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
                 }
-                if seen.swap(true, Ordering::SeqCst) {
-                    // The second time the person means it: the boards' journalled disks survive that.
-                    std::process::exit(130);
-                }
-                println!("\nStopping; press Ctrl-C again to pull both plugs.");
+                seen.signal();
             }
         });
     });
     Ok(stop)
 }
 
-fn follow(
-    args: &Args,
-    lab: &Lab,
-    compute: &mut Board,
-    channel: &Channel,
-    stop: &AtomicBool,
-) -> Result<()> {
-    let deadline = std::time::Instant::now() + BOOT_LIMIT;
-    let mut shown = String::new();
-    let mut greeted = false;
-    while !stop.load(Ordering::SeqCst) {
-        if !compute.is_running() {
-            println!("The compute board switched itself off.");
-            return Ok(());
-        }
-        let status = channel.status(Duration::from_secs(10));
-        let line = match &status {
-            Ok(status) => summary(status),
-            Err(_) => "the compute board does not answer (it may be starting)".into(),
-        };
-        if line != shown {
-            println!("{line}");
-            shown = line;
-        }
-        if let Ok(status) = &status
-            && !greeted
-            && lab::both_healthy(status, None)
-        {
-            greeted = true;
-            println!("{}", screen(args, lab, status));
-            if let Some(png) = &args.screenshot {
-                shoot(compute, channel, png)?;
-            }
-            if args.until_healthy {
-                return Ok(());
-            }
-        }
-        if !greeted && std::time::Instant::now() > deadline && args.until_healthy {
-            bail!("the boards are not healthy after {} s: {shown}", BOOT_LIMIT.as_secs());
-        }
-        std::thread::sleep(Duration::from_millis(1500));
-    }
-    Ok(())
+/// Says which path to type from where the person is.
+fn shown(from: &Path, path: &Path) -> String {
+    let absolute = host::root().join(path);
+    let short = absolute.strip_prefix(from).unwrap_or(&absolute);
+    short.display().to_string()
 }
 
-fn shoot(compute: &mut Board, channel: &Channel, png: &Path) -> Result<()> {
-    lab::wait_screen(channel, |text| text.matches("Healthy").count() >= Role::ALL.len())?;
-    compute.qmp().screenshot(png)?;
-    println!("Screen written to {}", png.display());
-    Ok(())
-}
-
-fn summary(status: &BoxStatus) -> String {
-    let mut parts: Vec<String> = status.boards.iter().map(board_line).collect();
-    parts.extend(status.absent.iter().cloned());
-    parts.join("   ")
-}
-
-fn board_line(board: &BoardStatus) -> String {
-    let role = board.role.map_or("board", Role::as_str);
-    let version = board.boot.version.map_or_else(|| "?".into(), |version| version.to_string());
-    let state = match board.health.state {
-        HealthState::Starting => "starting",
-        HealthState::Healthy => "healthy",
-        HealthState::Degraded => "degraded",
-        HealthState::Failing => "failing",
-    };
-    let trial = if board.boot.trial { ", on trial" } else { "" };
-    let wrong = board
-        .health
-        .checks
-        .iter()
-        .find(|check| check.state == goblin_core_types::CheckState::Fail)
-        .map(|check| format!(" ({}: {})", check.name, check.detail))
-        .unwrap_or_default();
-    format!("{role}: {state}, release {version}{trial}{wrong}")
-}
-
-/// The one screen: what is running and what to try.
-fn screen(args: &Args, lab: &Lab, status: &BoxStatus) -> String {
-    let dir = &lab.spec().dir;
-    let ports = lab.ports;
-    let console = if args.headless {
-        "no VNC (--headless); cargo xtask goblin screen".to_string()
-    } else {
-        format!("VNC at 127.0.0.1:{}  (display :{})", 5900 + ports.vnc_display, ports.vnc_display)
-    };
-    let boards: String = status.boards.iter().map(|b| format!("  {}\n", board_line(b))).collect();
-    format!(
-        "
-  goblinux: your box is running
-  -----------------------------
-{boards}
-  The screen     {console}
-  Mount a share  sudo mount -t 9p -o trans=tcp,port={port},version=9p2000.L,\\
-                   aname={SHARE},access=any,msize=524312,cache=none 127.0.0.1 /mnt
-  Ask the box    cargo xtask goblin status        (also: log, logs, units, --help)
-  Upgrade it     cargo xtask release --version 2 --notes \"my change\" --out {repository}
-                 cargo xtask goblin upgrade
-  Go back        cargo xtask goblin rollback
-  Logs           {dir}/compute.serial.log, {dir}/storage.serial.log
-  Disks          {dir}/*.img, kept between runs (--fresh starts over)
-  Stop           Ctrl-C
-",
-        port = ports.shares,
-        repository = dir.join("www").display(),
-        dir = dir.display(),
-    )
-}
-
-/// Presses both power buttons; storage last, so that the compute board can let go of its shares.
-fn stop_both(compute: Board, storage: Board) -> Result<()> {
-    let first = compute.power_off(OFF_LIMIT);
-    let second = storage.power_off(OFF_LIMIT);
-    first.and(second)
+/// Why a box that shall be healthy is not.
+fn not_healthy(limit: Duration, shown: &str) -> Result<()> {
+    bail!("the boards are not healthy after {} s: {shown}", limit.as_secs())
 }

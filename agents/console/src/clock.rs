@@ -6,6 +6,11 @@ use jiff::tz::TimeZone;
 /// Clocks before this moment (2024-01-01) were never set: the board has no battery or it is empty.
 const PLAUSIBLE_UNIX_S: u64 = 1_704_067_200;
 
+/// False for a moment that a clock which was never set has told.
+pub fn plausible(unix_s: u64) -> bool {
+    unix_s >= PLAUSIBLE_UNIX_S
+}
+
 fn zoned(unix_s: u64, zone: &str) -> Option<jiff::Zoned> {
     let stamp = Timestamp::from_second(i64::try_from(unix_s).ok()?).ok()?;
     Some(stamp.to_zoned(TimeZone::get(zone).unwrap_or(TimeZone::UTC)))
@@ -42,10 +47,21 @@ pub fn moment(unix_s: u64, now_unix_s: u64, zone: &str) -> Option<String> {
     Some(then.strftime(format).to_string())
 }
 
-/// A length of time in one unit, coarse: `less than a minute`, `7 min`, `3 h`, `12 days`.
+/// [`moment`] for a column of moments: of today, only the hour.
+pub fn moment_short(unix_s: u64, now_unix_s: u64, zone: &str) -> Option<String> {
+    let text = moment(unix_s, now_unix_s, zone)?;
+    Some(text.strip_prefix("today ").map_or_else(|| text.clone(), ToOwned::to_owned))
+}
+
+/// Time since a board started: `just started`, `up 2 min`.
+pub fn up(seconds: u64) -> String {
+    if seconds < 60 { "just started".to_owned() } else { format!("up {}", span(seconds)) }
+}
+
+/// A length of time in one unit, coarse: `under 1 min`, `7 min`, `3 h`, `12 days`.
 pub fn span(seconds: u64) -> String {
     match seconds {
-        0..60 => "less than a minute".to_owned(),
+        0..60 => "under 1 min".to_owned(),
         60..3600 => format!("{} min", seconds / 60),
         3600..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
@@ -89,8 +105,17 @@ mod tests {
     }
 
     #[test]
+    fn a_short_moment_of_today_is_its_hour() {
+        let now = 1_795_192_920;
+        assert_eq!(moment_short(now - 60, now, "UTC").unwrap(), "16:41");
+        assert_eq!(moment_short(now - 86_400, now, "UTC").unwrap(), "yesterday 16:42");
+        assert_eq!(moment_short(0, now, "UTC"), None);
+    }
+
+    #[test]
     fn spans_are_coarse() {
-        assert_eq!(span(59), "less than a minute");
+        assert_eq!(span(59), "under 1 min");
+        assert_eq!((up(59).as_str(), up(130).as_str()), ("just started", "up 2 min"));
         assert_eq!(span(7200), "2 h");
         assert_eq!(span(86_400 * 12), "12 days");
         assert_eq!(since_start(83_250), "1:23.2");

@@ -15,7 +15,11 @@ const USAGE: &str = "usage: goblin-console
                       [--release RELEASE.json] [--logs LINES.json] [--keys down,enter,...]";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Arguments that are not UTF-8 are answered with the usage, like others that are not understood.
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
     if arguments.is_empty() {
         let release = release(goblin_core_types::paths::RELEASE);
         return shell::run(release);

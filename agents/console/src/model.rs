@@ -11,6 +11,9 @@ pub const LOG_LINES_MAX: usize = 400;
 pub const TASKS_MAX: usize = 5;
 /// Seconds without an answer after which a board counts as silent: one lost request is no outage.
 const GRACE_S: u64 = 4;
+/// Seconds after which it counts as silent even though no request has failed: it takes the request and
+/// never ends its answer. Above the longest wait of the threads for one answer.
+const STUCK_S: u64 = 20;
 /// Points that one press of an arrow key scrolls.
 const SCROLL_STEP: f32 = 64.0;
 /// Points that one press of Page Up or Page Down scrolls.
@@ -198,8 +201,9 @@ impl Seen {
 
     /// Why the board is silent, once it has been for [`GRACE_S`].
     fn silent(&self, mono_s: u64, started_mono_s: u64) -> Option<&str> {
-        let since = self.at_mono_s.unwrap_or(started_mono_s);
-        self.silent.as_deref().filter(|_| mono_s.saturating_sub(since) >= GRACE_S)
+        let age_s = mono_s.saturating_sub(self.at_mono_s.unwrap_or(started_mono_s));
+        let stuck = (age_s >= STUCK_S).then_some("it takes requests and does not answer them");
+        self.silent.as_deref().filter(|_| age_s >= GRACE_S).or(stuck)
     }
 }
 
@@ -403,8 +407,11 @@ impl Model {
         self.next_task = id.saturating_add(1);
         let state = TaskState::Running { message: "Asked for.".to_owned(), permille: None };
         self.tasks.push(Task { id, order, at_unix_s: self.unix_s, state });
-        let surplus = self.tasks.len().saturating_sub(TASKS_MAX);
-        self.tasks.drain(..surplus);
+        if self.tasks.len() > TASKS_MAX {
+            // One that still runs is kept: its end must find its place.
+            let ended = self.tasks.iter().position(|t| !t.running()).unwrap_or(0);
+            self.tasks.remove(ended);
+        }
         let (side, request) = order.request();
         vec![Action { task: id, side, request }]
     }

@@ -1,8 +1,10 @@
 //! What a person can order here: the list, the confirmation each order needs, and the request it becomes.
 
-use crate::model::Model;
+use crate::model::{Model, TASKS_MAX};
+use crate::words;
 use goblin_core_types::{
-    InitRequest, SlotState, SlotStatus, UpdateCommand, UpdatePhase, UpdateStatus, Version,
+    BoardStatus, InitRequest, SlotState, SlotStatus, UpdateCommand, UpdatePhase, UpdateStatus,
+    Version,
 };
 
 /// Which of the two boards is meant.
@@ -94,6 +96,9 @@ impl Order {
         match self {
             Self::Check => "Asks the update source. Changes nothing.".to_owned(),
             Self::Upgrade => match offered(model) {
+                Some(to) if failed_on(model, to).is_some() => {
+                    format!("Release {to} failed before; only a newer one is taken.")
+                }
                 Some(to) => format!("To release {to}: storage board first, then this one."),
                 None => "To the newest release: storage board first, then this one.".to_owned(),
             },
@@ -112,6 +117,9 @@ impl Order {
         if model.tasks().iter().any(|t| t.order == self && t.running()) {
             return Some("Under way.".to_owned());
         }
+        if model.tasks().iter().filter(|t| t.running()).count() >= TASKS_MAX {
+            return Some("Too many orders are under way; wait for one to end.".to_owned());
+        }
         if model.local().is_none() {
             return Some("The control service does not answer yet.".to_owned());
         }
@@ -129,6 +137,10 @@ impl Order {
         if both && model.boards().any(|b| busy(&b.update) || b.update.pair.is_some()) {
             return Some("An upgrade is under way.".to_owned());
         }
+        let listed = model.local().is_some_and(|b| !b.slots.is_empty());
+        if self == Self::Rollback && listed && previous(model).is_none() {
+            return Some("No older release is kept on this board.".to_owned());
+        }
         None
     }
 
@@ -139,8 +151,16 @@ impl Order {
         let yes = match self {
             Self::Check => return None,
             Self::Upgrade => {
-                let to = offered(model)
-                    .map_or_else(|| "the newest release".to_owned(), |v| format!("release {v}"));
+                let known = offered(model);
+                let failed = known.and_then(|version| failed_on(model, version));
+                if let (Some(version), Some(board)) = (known, &failed) {
+                    sentences.push(format!(
+                        "Release {version} failed on the {board} before: only a newer one is taken."
+                    ));
+                }
+                let to = known.filter(|_| failed.is_none());
+                let to =
+                    to.map_or_else(|| "the newest release".to_owned(), |v| format!("release {v}"));
                 sentences
                     .push(format!("Both boards download {to} and check it against its signature."));
                 sentences.push("The storage board restarts first, then this one.".to_owned());
@@ -215,6 +235,13 @@ impl Order {
 pub fn offered(model: &Model) -> Option<Version> {
     let local = model.local()?;
     local.update.offered.filter(|v| local.boot.version.is_none_or(|running| *v > running))
+}
+
+/// The board, in words, on which a release failed its trial and is not tried again.
+pub fn failed_on(model: &Model, version: Version) -> Option<String> {
+    let mut known = model.local().into_iter().chain(model.peer());
+    let bad = |b: &&BoardStatus| b.update.quarantine.iter().any(|q| q.version == version);
+    known.find(bad).map(|board| words::board(board.role).to_lowercase())
 }
 
 fn previous(model: &Model) -> Option<Version> {

@@ -71,12 +71,13 @@ pub enum PictureError {
 pub fn draw(order: &Order) -> Result<Vec<String>, PictureError> {
     let status: BoxStatus = read(&order.status)?;
     let mut model = Model::new(order.release.clone());
-    model.step(Event::Tick { unix_s: PICTURE_UNIX_S, mono_s: 0 });
-    for event in Model::events_of(status) {
-        model.step(event);
-    }
     // What is not in the status has then been missing for a minute.
-    model.step(Event::Tick { unix_s: PICTURE_UNIX_S, mono_s: 60 });
+    for mono_s in [0, 60] {
+        model.step(Event::Tick { unix_s: PICTURE_UNIX_S, mono_s });
+        for event in Model::events_of(status.clone()) {
+            model.step(event);
+        }
+    }
     if let Some(logs) = &order.logs {
         model.step(Event::Logs(Ok(read(logs)?)));
     }

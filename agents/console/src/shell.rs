@@ -163,7 +163,8 @@ impl Shell {
             self.check_at = now + SCREEN_CHECK;
             return;
         }
-        self.check_at = now + NAP;
+        // Asking every output for its screen is slow on real hardware: often only while a boot waits.
+        self.check_at = now + if self.ready { SCREEN_CHECK } else { NAP };
         match Screen::open() {
             Ok(screen) => self.take_screen(screen),
             Err(err) => {
@@ -218,7 +219,10 @@ impl Shell {
 
     /// Offers the visible text to tests and screen readers.
     fn publish(&mut self) {
-        let lines = text::lines(&content::screen(&self.model));
+        let lines = match &self.drawn {
+            Some(content) if self.stage.is_some() => text::lines(content),
+            _ => text::lines(&content::screen(&self.model)),
+        };
         if lines == self.said {
             return;
         }

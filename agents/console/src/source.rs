@@ -10,15 +10,17 @@ use goblin_core_types::{
     BoardStatus, InitReply, InitRequest, LogFilter, LogLine, Role, UpdateReply, paths,
 };
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::net;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Thread;
 use std::time::Duration;
 
 /// Pause between two looks at a board, and between two at the log.
@@ -142,9 +144,7 @@ impl Board {
 
     fn tree(&self) -> Result<(Client<UnixStream>, Fid, UnixStream), SourceError> {
         let connect = |source| SourceError::Connect { source };
-        let stream = UnixStream::connect(&self.places.control).map_err(connect)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(connect)?;
-        stream.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(connect)?;
+        let stream = connect_within(&self.places.control, ANSWER_TIMEOUT).map_err(connect)?;
         let handle = stream.try_clone().map_err(connect)?;
         let mut client = Client::connect(stream, MSIZE_BYTES)?;
         let root = client.attach("control", "root")?;
@@ -193,8 +193,7 @@ impl Source for Board {
 
     fn logs(&self, lines_max: u32) -> Result<Vec<LogLine>, SourceError> {
         let connect = |source| SourceError::Connect { source };
-        let mut stream = UnixStream::connect(&self.places.init).map_err(connect)?;
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(connect)?;
+        let mut stream = connect_within(&self.places.init, ANSWER_TIMEOUT).map_err(connect)?;
         let request = InitRequest::Logs(LogFilter { lines_max, ..LogFilter::default() });
         let mut line =
             serde_json::to_vec(&request).map_err(|source| SourceError::Shape { source })?;
@@ -231,6 +230,18 @@ impl Source for Board {
         };
         tell(outcome.unwrap_or_else(|err| TaskState::Failed { message: order_failed(&err) }));
     }
+}
+
+/// Connects to a socket, with `limit` for this and for each later read and write. A service that hangs
+/// no longer accepts, and once its queue is full the kernel would let a caller wait without end.
+fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let (family, flags) = (net::AddressFamily::UNIX, net::SocketFlags::CLOEXEC);
+    let socket = net::socket_with(family, net::SocketType::STREAM, flags, None)?;
+    let stream = UnixStream::from(socket);
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    net::connect(&stream, &net::SocketAddrUnix::new(path)?)?;
+    Ok(stream)
 }
 
 fn order_failed(err: &SourceError) -> String {
@@ -312,6 +323,7 @@ pub struct Feed<S> {
     outbox: Outbox,
     events: Receiver<Event>,
     logs_wanted: Arc<AtomicBool>,
+    logs_thread: Option<Thread>,
     orders: Arc<AtomicUsize>,
 }
 
@@ -323,16 +335,17 @@ impl<S: Source> Feed<S> {
     pub fn start(source: S) -> io::Result<Self> {
         let (sender, events) = sync_channel(EVENTS_MAX);
         let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
-        let feed = Self {
+        let mut feed = Self {
             source: Arc::new(source),
             outbox: Outbox { events: sender, wake },
             events,
             logs_wanted: Arc::default(),
+            logs_thread: None,
             orders: Arc::default(),
         };
         feed.watch(Side::Here, Event::Local)?;
         feed.watch(Side::Other, Event::Peer)?;
-        feed.watch_logs()?;
+        feed.logs_thread = Some(feed.watch_logs()?);
         Ok(feed)
     }
 
@@ -351,9 +364,10 @@ impl<S: Source> Feed<S> {
                 std::thread::sleep(pause);
             }
         })
+        .map(drop)
     }
 
-    fn watch_logs(&self) -> io::Result<()> {
+    fn watch_logs(&self) -> io::Result<Thread> {
         let (source, outbox) = (Arc::clone(&self.source), self.outbox.clone());
         let wanted = Arc::clone(&self.logs_wanted);
         spawn("logs", move || {
@@ -364,7 +378,7 @@ impl<S: Source> Feed<S> {
                     outbox.offer(Event::Logs(answer));
                     std::thread::park_timeout(PERIOD);
                 } else {
-                    std::thread::park_timeout(PERIOD / 4);
+                    std::thread::park();
                 }
             }
         })
@@ -372,7 +386,10 @@ impl<S: Source> Feed<S> {
 
     /// Whether log lines are worth fetching now.
     pub fn want_logs(&self, wanted: bool) {
-        self.logs_wanted.store(wanted, Ordering::Relaxed);
+        let before = self.logs_wanted.swap(wanted, Ordering::Relaxed);
+        if let Some(thread) = self.logs_thread.as_ref().filter(|_| wanted && !before) {
+            thread.unpark();
+        }
     }
 
     /// Carries an order out in a thread of its own; its end comes as [`Event::Task`].
@@ -414,12 +431,13 @@ impl<S: Source> Feed<S> {
         let mut count = [0u8; 8];
         // Not readable means that nothing rang; the queue is looked at all the same.
         let _ = rustix::io::read(&self.outbox.wake, &mut count);
-        self.events.try_iter().collect()
+        self.events.try_iter().take(EVENTS_MAX).collect()
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(body).map(|_| ())
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+    let handle = std::thread::Builder::new().name(name.to_owned()).spawn(body)?;
+    Ok(handle.thread().clone())
 }
 
 #[cfg(test)]

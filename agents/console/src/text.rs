@@ -37,6 +37,7 @@ fn row_lines(row: &Row, out: &mut Vec<String>) {
             out.push(format!("{} {}", cable.badge.word, cable.detail).trim_end().to_owned());
             card_lines(right, out);
         }
+        Row::Band(card) => card_lines(card, out),
         Row::Cards(cards) => cards.iter().for_each(|(_, card)| card_lines(card, out)),
         Row::Poster(poster) => {
             out.push(poster.headline.clone());
@@ -81,6 +82,13 @@ fn card_lines(card: &Card, out: &mut Vec<String>) {
                     let cells: Vec<String> =
                         row.iter().map(|c| c.text.replace('\n', ", ")).collect();
                     out.push(cells.join(" | "));
+                }
+            }
+            Part::Events(events) => {
+                for event in events {
+                    let colon = if event.reason.is_empty() { "" } else { ": " };
+                    let (word, reason) = (&event.badge.word, &event.reason);
+                    out.push(format!("{} {} {word}{colon}{reason}", event.at, event.who));
                 }
             }
             Part::Code(lines) | Part::Lines(lines) => out.extend(lines.iter().cloned()),

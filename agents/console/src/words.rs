@@ -79,6 +79,12 @@ fn is_direction(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// A reason told below a heading that names its release already: without `release 3` in front.
+pub fn about(reason: &str, version: Version, chars_max: usize) -> String {
+    let text = clean(reason);
+    clean_to(text.strip_prefix(&format!("release {version} ")).unwrap_or(&text), chars_max)
+}
+
 /// `1.2 TB`: powers of 1000, as disks are sold.
 pub fn size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -198,8 +204,11 @@ pub fn level(level: LogLevel) -> (&'static str, Tone) {
     }
 }
 
-/// What a release on the ESP is, seen from the running one.
-pub fn slot(slot: &SlotStatus, running: Option<Version>) -> Badge {
+/// What a release on the ESP is to the board that holds it.
+pub fn slot(slot: &SlotStatus, board: &BoardStatus) -> Badge {
+    let running = board.boot.version;
+    // Going back marks the newer release like one that failed; only a trial that failed quarantines it.
+    let failed = || board.update.quarantine.iter().any(|bad| bad.version == slot.version);
     match slot.state {
         SlotState::Trial { left, .. } if slot.running => {
             Badge::new(Tone::Busy, format!("running, on trial, {left} left"))
@@ -209,7 +218,8 @@ pub fn slot(slot: &SlotStatus, running: Option<Version>) -> Badge {
             format!("next, {}", count(u64::from(left), "try left", "tries left")),
         ),
         _ if slot.running => Badge::new(Tone::Good, "running"),
-        SlotState::Bad { .. } => Badge::new(Tone::Bad, "failed"),
+        SlotState::Bad { .. } if failed() => Badge::new(Tone::Bad, "failed"),
+        SlotState::Bad { .. } => Badge::new(Tone::Quiet, "set aside"),
         SlotState::Good if running.is_some_and(|v| slot.version > v) => {
             Badge::new(Tone::Quiet, "newer")
         }
@@ -240,7 +250,10 @@ pub fn fail(reason: &FailReason) -> String {
                 format!("{after:?}").to_lowercase()
             )
         }
-        FailReason::Panic { message } => format!("kernel panic: {}", clean(message)),
+        FailReason::Panic { message } => match clean(message) {
+            text if text.to_lowercase().starts_with("kernel panic") => text,
+            text => format!("kernel panic: {text}"),
+        },
         FailReason::Unhealthy { checks, deadline_s } => {
             let failed: Vec<String> = checks.iter().take(4).map(|c| clean(c)).collect();
             format!("not healthy within {deadline_s} s: {}", failed.join("; "))

@@ -162,6 +162,34 @@ fn one_missed_answer_is_not_an_outage() {
 }
 
 #[test]
+fn a_service_that_never_answers_is_not_shown_as_current() {
+    let mut model = healthy();
+    // No request has failed: they are taken and not answered.
+    model.step(Event::Tick { unix_s: NOW + 15, mono_s: 115 });
+    assert!(visible(&model).contains("All well"));
+    model.step(Event::Tick { unix_s: NOW + 25, mono_s: 125 });
+    let text = visible(&model);
+    assert!(text.contains("It takes requests and does not answer them"), "{text}");
+    assert!(!text.contains("All well"));
+}
+
+#[test]
+fn orders_under_way_keep_their_place() {
+    let mut model = healthy();
+    let [first] = press(&mut model, &[Key::Number(6), Key::Enter]).try_into().unwrap();
+    for _ in 0..10 {
+        let order = [Key::Down, Key::Down, Key::Down, Key::Enter, Key::Right, Key::Enter];
+        for action in press(&mut model, &order) {
+            let state = TaskState::Done { message: "told".into() };
+            model.step(Event::Task { id: action.task, state });
+        }
+        press(&mut model, &[Key::Up, Key::Up, Key::Up]);
+    }
+    assert_eq!(model.tasks().len(), goblin_console::model::TASKS_MAX);
+    assert!(model.tasks().iter().any(|task| task.id == first.task && task.running()));
+}
+
+#[test]
 fn scrolling_stays_within_the_page() {
     let mut model = healthy();
     press(&mut model, &[Key::Down]);

@@ -87,6 +87,12 @@ fn any_board() -> impl Strategy<Value = BoardStatus> {
         if let Some(last) = board.update.last.as_mut() {
             last.at_unix_s = numbers.0;
             last.last_lines = texts.clone();
+            last.reason = text(8);
+        }
+        let reports = board.update.last.iter().cycle().take(20).cloned();
+        board.boot.reports = reports.collect();
+        for (report, at) in board.boot.reports.iter_mut().zip([numbers.2, 0, numbers.3, u64::MAX]) {
+            report.at_unix_s = at;
         }
         board.units = (0..100)
             .map(|n| UnitStatus {

@@ -36,8 +36,9 @@ fn a_healthy_box_is_shown_with_the_command_to_mount_it() {
             "Linked enp2s0",
             "1.2 TB of 4.0 TB used",
             "home, media  ·  3 clients",
-            "Last upgrade: 1 → 2, good, today 15:12",
-            "sudo mount -t 9p -o trans=tcp,port=564,version=9p2000.L,aname=home 192.168.1.21 /mnt",
+            "15:12 Both boards Upgraded 1 → 2",
+            "sudo mount -t 9p -o trans=tcp,port=564,version=9p2000.L,aname=home,access=any,msize=524312 192.168.1.21 /mnt",
+            "1 more on page 2",
         ],
     );
     shows(
@@ -77,7 +78,15 @@ fn a_lost_link_is_told_with_its_time_and_remedy() {
             "The storage board has been silent for 7 minutes",
         ],
     );
-    shows("link-lost", 4, &["Silent for: 7 min", "Not synced"]);
+    shows(
+        "link-lost",
+        4,
+        &[
+            "Silent for: 7 min",
+            "Not synced: no time server has confirmed",
+            "`ntp` under `[network]`",
+        ],
+    );
     shows("link-lost", 2, &["The storage board has not been seen since this console started"]);
 }
 
@@ -102,7 +111,7 @@ fn a_fall_back_is_told_with_its_reason_and_last_lines() {
     shows(
         "fell-back",
         1,
-        &["Release 3 was tried and taken back, today 17:17: Not healthy within 60 s"],
+        &["17:17 Storage board Release 3 failed its trial, back on 2: Not healthy within 60 s"],
     );
     shows(
         "fell-back",
@@ -114,6 +123,52 @@ fn a_fall_back_is_told_with_its_reason_and_last_lines() {
             "Release 3 is not tried again",
         ],
     );
+}
+
+#[test]
+fn the_whole_story_of_a_rolled_back_box_is_on_one_page() {
+    let text = page("rolled-back", 1);
+    let story = "16:41 Both boards Rolled back 2 → 1, as asked
+16:39 Storage board Release 3 failed its trial, back on 2: stopped after preinit three times: \
+Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000300
+16:35 Both boards Upgraded 1 → 2
+";
+    assert!(text.contains(story), "{text}");
+    // The release that was left by command did not fail.
+    assert_eq!(text.matches("2 set aside").count(), 2);
+    assert!(text.contains("just started") && text.contains("up 1 min"));
+    shows(
+        "rolled-back",
+        3,
+        &[
+            "Failed before",
+            "It failed its trial on the storage board",
+            "Rolled back: release 1 runs again, as asked",
+            "2 → 3 → 2   today 16:39",
+            "[    1.311] goblin-init[1]: release 3 ends itself",
+            "Release 3 is not tried again",
+        ],
+    );
+    shows("rolled-back", 6, &["(not now): No older release is kept on this board."]);
+}
+
+#[test]
+fn a_quarantined_release_is_called_failed() {
+    let mut status = sample("rolled-back");
+    let quarantine = &mut status.boards[1].update.quarantine;
+    quarantine[0].version = goblin_core_types::Version::new(2, 0, 0);
+    let text = visible(&console(status));
+    assert!(text.contains("2 set aside") && text.contains("2 failed"), "{text}");
+}
+
+#[test]
+fn overview_fits_the_least_canvas_with_everything_on_it() {
+    for name in ["rolled-back", "healthy", "fell-back", "upgrading", "link-lost"] {
+        let mut model = console(sample(name));
+        let mut artist = goblin_console::paint::Artist::new(1280, 800);
+        goblin_console::png_file::settle(&mut artist, &mut model);
+        assert!(!model.scrolls(), "{name} is longer than the screen");
+    }
 }
 
 #[test]
@@ -145,9 +200,16 @@ fn a_board_without_a_role_says_why_and_what_to_do() {
 
 #[test]
 fn every_sample_fits_every_page() {
-    for name in
-        ["healthy", "link-lost", "upgrading", "fell-back", "refused", "unprovisioned", "overlong"]
-    {
+    for name in [
+        "healthy",
+        "link-lost",
+        "upgrading",
+        "fell-back",
+        "rolled-back",
+        "refused",
+        "unprovisioned",
+        "overlong",
+    ] {
         for number in (1u8..).take(PAGES.len()) {
             let text = page(name, number);
             assert!(text.lines().all(|line| line.chars().count() < 2000), "{name} {number}");

@@ -57,6 +57,8 @@ pub struct Evidence {
     pub mounts: Option<Vec<MountStatus>>,
     /// The console has drawn its first frame.
     pub console_drawn: bool,
+    /// Why STATE cannot be kept on, or nothing when it can.
+    pub state_problem: Option<String>,
     /// Why the updater's socket does not answer, or nothing when it does.
     pub updater_problem: Option<String>,
     /// Units of PID 1; empty where it could not be asked.
@@ -91,6 +93,7 @@ impl Evidence {
 pub fn judge(evidence: &Evidence) -> Health {
     let mut checks = vec![config(evidence)];
     if let Some(role) = evidence.role {
+        checks.push(state(evidence));
         checks.push(clock(evidence));
         checks.push(link(evidence, role));
         match role {
@@ -155,6 +158,14 @@ fn config(evidence: &Evidence) -> Check {
         },
     };
     check("config", state, detail)
+}
+
+/// Settings, keys and releases: without a place to keep them a board serves, but cannot be upgraded.
+fn state(evidence: &Evidence) -> Check {
+    match &evidence.state_problem {
+        None => check("state", CheckState::Ok, "mounted and writable"),
+        Some(problem) => check("state", evidence.broken(), problem),
+    }
 }
 
 fn clock(evidence: &Evidence) -> Check {

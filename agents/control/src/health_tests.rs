@@ -164,3 +164,11 @@ fn a_late_part_is_waited_for_then_missed() {
     evidence.uptime_s = GRACE_S;
     assert_eq!(state_of(&judge(&evidence), "pool"), CheckState::Warn);
 }
+
+#[test]
+fn a_state_that_cannot_be_written_is_not_healthy() {
+    let broken = Evidence { state_problem: Some("read-only".into()), ..storage() };
+    assert_eq!(state_of(&judge(&broken), "state"), CheckState::Fail);
+    let trial = Evidence { trial: true, ..broken };
+    assert!(!open_checks(&judge(&trial)).is_empty());
+}

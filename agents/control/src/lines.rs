@@ -1,5 +1,6 @@
 //! The local sockets of PID 1 and the updater: one JSON line out, JSON lines back.
 
+use goblin_sys::socket::Socket;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -51,8 +52,9 @@ pub fn ask<Q: Serialize, R: DeserializeOwned>(path: &Path, request: &Q) -> Resul
     let name = path.display().to_string();
     let io_error = |source| AskError::Io { path: name.clone(), source };
     let shape_error = |source| AskError::Shape { path: name.clone(), source };
-    let mut stream = UnixStream::connect(path).map_err(io_error)?;
-    let timeout = Some(Duration::from_millis(LOCAL_TIMEOUT_MS));
+    let limit = Duration::from_millis(LOCAL_TIMEOUT_MS);
+    let mut stream = connect(path, limit).map_err(io_error)?;
+    let timeout = Some(limit);
     stream.set_read_timeout(timeout).map_err(io_error)?;
     stream.set_write_timeout(timeout).map_err(io_error)?;
     let mut line = serde_json::to_vec(request).map_err(shape_error)?;
@@ -62,6 +64,14 @@ pub fn ask<Q: Serialize, R: DeserializeOwned>(path: &Path, request: &Q) -> Resul
         Some(reply) => serde_json::from_slice(&reply).map_err(shape_error),
         None => Err(AskError::Closed { path: name }),
     }
+}
+
+/// Connects to a local agent; one that lives but accepts nobody costs `limit` and no more.
+///
+/// # Errors
+/// The kernel's; `TimedOut` after `limit`.
+pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    Ok(Socket::connect_unix_within(path, limit)?.into_fd().into())
 }
 
 /// Reads one line without its end, or `None` at the end of the stream. A last line without an end is

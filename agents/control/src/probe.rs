@@ -2,11 +2,9 @@
 
 use crate::health::ShareProbe;
 use goblin_core_ninep::client::{Client, ClientError};
-use goblin_core_types::paths;
+use goblin_core_types::{UpdateReply, paths};
 use goblin_sys::socket::Socket;
-use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,12 +51,13 @@ fn look(client: &mut Client<Socket>, name: &str) -> Result<(), ClientError> {
     looked.and(client.clunk(root))
 }
 
-/// Whether somebody listens on a unix socket.
+/// Whether the updater answers. A line that is no command is refused at once, also during an upgrade; a
+/// connection alone proves nothing, for the kernel takes it in the place of a process that hangs.
 ///
 /// # Errors
-/// The kernel's.
-pub fn listens(path: &Path) -> io::Result<()> {
-    UnixStream::connect(path).map(|_| ())
+/// [`AskError`](crate::lines::AskError).
+pub fn updater(path: &Path) -> Result<(), crate::lines::AskError> {
+    crate::lines::ask::<_, UpdateReply>(path, &()).map(|_| ())
 }
 
 #[cfg(test)]
@@ -68,6 +67,31 @@ mod tests {
     use goblin_core_ninep::{Limits, serve};
     use goblin_sys::socket::Listener;
     use std::sync::Arc;
+
+    #[test]
+    fn an_updater_that_hangs_is_told_from_one_that_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("update.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        // Nobody accepts, and yet the kernel connects.
+        assert!(updater(&path).is_err());
+        let server = std::thread::spawn(move || {
+            use std::io::{BufRead, BufReader, Write};
+            let _hung = listener.accept().unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream);
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            assert!(serde_json::from_str::<goblin_core_types::UpdateCommand>(&line).is_err());
+            let message = "the command cannot be read".to_owned();
+            let reply = UpdateReply::Failed { kind: "refused".into(), message };
+            let mut reply = serde_json::to_vec(&reply).unwrap();
+            reply.push(b'\n');
+            reader.get_mut().write_all(&reply).unwrap();
+        });
+        updater(&path).unwrap();
+        server.join().unwrap();
+    }
 
     #[test]
     fn a_share_that_is_there_is_told_from_one_that_is_not() {

@@ -4,9 +4,9 @@
 use crate::proc::KernelFacts;
 use goblin_core_config::Provision;
 use goblin_core_types::{
-    BoardStatus, BootRecord, BootStatus, Health, InitReply, InitRequest, LinkStatus, MountStatus,
+    BoardStatus, BootRecord, BootStatus, Check, CheckState, Health, HealthState, InitReply, InitRequest, LinkStatus, MountStatus,
     NetStatus, PoolStatus, ProvisionStatus, Role, STATUS_SCHEMA, ShareStatus, SlotStatus,
-    TimeStatus, UpdateStatus, Version, paths,
+    TimeStatus, UnitPhase, UnitStatus, UpdateStatus, Version, paths,
 };
 use goblin_sys::files;
 use serde::Deserialize;
@@ -119,6 +119,7 @@ pub fn join(sources: Sources) -> BoardStatus {
         Some(InitReply::Units { units, trial, .. }) => (units, trial),
         _ => (Vec::new(), false),
     };
+    let health = fresh_health(parts.health.unwrap_or_default(), &units);
     let slots = parts.slots.unwrap_or_default();
     // The loader's variable is absent where the updater can still tell by the version.
     let running = slots.iter().find(|slot| slot.running).map(|slot| slot.file.clone());
@@ -144,7 +145,7 @@ pub fn join(sources: Sources) -> BoardStatus {
             reports: record.reports,
         },
         slots,
-        health: parts.health.unwrap_or_default(),
+        health,
         units,
         network: parts.net.unwrap_or_default(),
         link: parts.link.unwrap_or_default(),
@@ -158,10 +159,27 @@ pub fn join(sources: Sources) -> BoardStatus {
     }
 }
 
+/// The health agent's last verdict, unless that agent has gone: then nobody looks any more, and what was
+/// healthy may not be.
+fn fresh_health(mut health: Health, units: &[UnitStatus]) -> Health {
+    let gone = units.iter().find(|unit| {
+        let ended = matches!(unit.phase, UnitPhase::Failed | UnitPhase::BackOff);
+        unit.name == "health" && ended
+    });
+    if let Some(unit) = gone
+        && matches!(health.state, HealthState::Healthy | HealthState::Degraded)
+    {
+        let detail = format!("the health agent does not run, the checks are old: {}", unit.detail);
+        health.state = HealthState::Failing;
+        health.checks.push(Check { name: "health".into(), state: CheckState::Fail, detail });
+    }
+    health
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use goblin_core_types::{PoolState, SlotState, UnitPhase, UnitStatus};
+    use goblin_core_types::{PoolState, SlotState};
 
     #[test]
     fn a_board_that_knows_nothing_still_has_a_status() {
@@ -180,6 +198,24 @@ mod tests {
         let of = |role| join(Sources { role, parts: parts.clone(), ..Sources::default() }).pool;
         assert_eq!(of(Some(Role::Compute)), None);
         assert_eq!(of(Some(Role::Storage)).unwrap().state, PoolState::Mounted);
+    }
+
+    #[test]
+    fn a_verdict_without_its_judge_is_not_healthy() {
+        let healthy = Health { state: HealthState::Healthy, checks: Vec::new() };
+        let unit = |phase| UnitStatus {
+            name: "health".into(),
+            description: String::new(),
+            phase,
+            pid: None,
+            restarts: 1,
+            detail: "ended with status 1".into(),
+            ready_ms: None,
+        };
+        assert_eq!(fresh_health(healthy.clone(), &[unit(UnitPhase::Ready)]), healthy);
+        let stale = fresh_health(healthy, &[unit(UnitPhase::BackOff)]);
+        assert_eq!(stale.state, HealthState::Failing);
+        assert!(stale.checks[0].detail.contains("does not run"));
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Errno> {
 fn local_ctl(socket: &Path) -> Dir {
     let socket = socket.to_owned();
     Dir::new().conversation("ctl", move |_| {
-        let stream = UnixStream::connect(&socket).map_err(unix_errno)?;
+        let stream = crate::lines::connect(&socket, WRITE_TIMEOUT).map_err(unix_errno)?;
         let talker: Talker = Box::new(move |line, reply| bring(stream, line, reply));
         Ok(talker)
     })

@@ -5,6 +5,7 @@ use crate::status::Parts;
 use crate::{AgentError, lines, probe, proc};
 use goblin_core_config::Provision;
 use goblin_core_types::{Check, Health, InitReply, InitRequest, Notify, PoolState, Role, paths};
+use goblin_sys::mount;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +15,9 @@ const PART: &str = "health";
 const PAUSE: Duration = Duration::from_secs(2);
 /// Pause between questions to agents that answered the last one; those that did not are asked each time.
 const PROBE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Silences in a row after which an updater that answered before counts as hung.
+const UPDATER_FAILURES: u32 = 3;
 
 /// Runs the role checks until a fatal error: publishes a [`Health`] whenever it changes, tells PID 1 the
 /// checks that are still open, and is ready once none is.
@@ -62,6 +66,7 @@ struct Watch {
     probes: Vec<ShareProbe>,
     updater_asked: Option<Instant>,
     updater_problem: Option<String>,
+    updater_failures: u32,
 }
 
 impl Watch {
@@ -92,6 +97,7 @@ impl Watch {
             mounts: parts.mounts,
             console_drawn: goblin_sys::state::read::<Vec<String>>("console")
                 .is_some_and(|text| !text.is_empty()),
+            state_problem: state_problem(),
             updater_problem: None,
             units,
         };
@@ -132,13 +138,34 @@ impl Watch {
     }
 
     fn ask_updater(&mut self) -> Option<String> {
-        if self.updater_problem.is_some() || !recent(self.updater_asked) {
-            self.updater_problem = probe::listens(Path::new(paths::UPDATE_SOCKET))
-                .err()
+        let late = self.updater_problem.is_some() || self.updater_failures > 0;
+        if late || !recent(self.updater_asked) {
+            let problem = probe::updater(Path::new(paths::UPDATE_SOCKET)).err();
+            self.updater_failures = match problem {
+                Some(_) => self.updater_failures.saturating_add(1),
+                None => 0,
+            };
+            let known = self.updater_asked.is_some() && self.updater_problem.is_none();
+            // A board that is busy writing a release may answer late once.
+            self.updater_problem = problem
+                .filter(|_| !known || self.updater_failures >= UPDATER_FAILURES)
                 .map(|err| format!("the updater does not answer: {err}"));
             self.updater_asked = Some(Instant::now());
         }
         self.updater_problem.clone()
+    }
+}
+
+fn state_problem() -> Option<String> {
+    match mount::mount_at(paths::STATE) {
+        Ok(Some(found)) if found.read_only() || found.fs_read_only() => Some(
+            "STATE cannot be written to any more: the file system stopped writing after an error; check \
+             the system disk, then start the board again"
+                .into(),
+        ),
+        Ok(Some(_)) => None,
+        Ok(None) => Some("STATE is not mounted: `goblin logs --unit state` says why".into()),
+        Err(err) => Some(format!("the mount table cannot be read: {err}")),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::sniff::{Btrfs, Content};
 use goblin_core_types::{BoxId, DiskStatus, PoolState, PoolStatus};
 use goblin_image::Guid;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Label of the pool's file system; for people, never for decisions.
@@ -86,9 +87,13 @@ fn device_of(sight: &Sight) -> Option<PathBuf> {
 
 /// Decides. A pool of this box is mounted with as many of its disks as are there; a new one is made only
 /// when every named disk is there and blank.
+///
+/// `missed` are disks that were away while the pool was written to: they are never mounted without one
+/// that was not.
 pub(crate) fn decide(
     sights: &[Sight],
     fsid: Guid,
+    missed: &BTreeSet<String>,
     waited_s: u64,
 ) -> (Action, PoolState, Option<String>) {
     let kinds: Vec<Belonging<'_>> = sights.iter().map(|sight| belonging(sight, fsid)).collect();
@@ -108,8 +113,21 @@ pub(crate) fn decide(
         if !complete && gone > 0 && waited_s < GRACE_S {
             return (Action::Wait, PoolState::Searching, Some(absent_sentence(sights)));
         }
-        let state = if complete { PoolState::Mounted } else { PoolState::Degraded };
-        let problem = mounted_problem(sights, fsid, complete);
+        let is_stale = |sight: &&Sight| {
+            missed.contains(&sight.serial) && matches!(belonging(sight, fsid), Belonging::Ours(_))
+        };
+        let stale = sights.iter().find(is_stale).map(|sight| sight.serial.as_str());
+        if let Some(serial) = stale
+            && sights.iter().filter(is_stale).count() == ours.len()
+        {
+            return (Action::Wait, PoolState::Absent, Some(stale_alone_sentence(serial)));
+        }
+        let whole = complete && stale.is_none();
+        let state = if whole { PoolState::Mounted } else { PoolState::Degraded };
+        let problem = match stale {
+            Some(serial) if complete => Some(stale_sentence(serial)),
+            _ => mounted_problem(sights, fsid, complete),
+        };
         return (Action::Mount { devices: ours, degraded: !complete }, state, problem);
     }
     if kinds.iter().any(|kind| matches!(kind, Belonging::Foreign)) {
@@ -125,6 +143,20 @@ pub(crate) fn decide(
     }
     let unfinished = kinds.iter().any(|kind| matches!(kind, Belonging::Unfinished));
     (Action::Format { devices, unfinished }, PoolState::Formatting, None)
+}
+
+fn stale_alone_sentence(serial: &str) -> String {
+    format!(
+        "data disk {serial} was away while the pool was written to, and the disk that has what it \
+         missed is not there: put that one back; nothing is changed until then"
+    )
+}
+
+fn stale_sentence(serial: &str) -> String {
+    format!(
+        "data disk {serial} was away while the pool was written to: what it missed is read from the other \
+         disk, whose loss would lose it"
+    )
 }
 
 fn absent_sentence(sights: &[Sight]) -> String {
@@ -271,10 +303,10 @@ mod tests {
     fn blank_disks_become_the_pool_only_when_all_are_there() {
         let both = [found("a", Content::Blank), found("b", Content::Blank)];
         let format = Action::Format { devices: devices(&["a", "b"]), unfinished: false };
-        assert_eq!(decide(&both, fsid(), 0), (format, PoolState::Formatting, None));
+        assert_eq!(decide(&both, fsid(), &BTreeSet::new(), 0), (format, PoolState::Formatting, None));
         for waited_s in [0, 1_000_000] {
             let one = [found("a", Content::Blank), absent("b")];
-            let (action, state, problem) = decide(&one, fsid(), waited_s);
+            let (action, state, problem) = decide(&one, fsid(), &BTreeSet::new(), waited_s);
             assert_eq!(action, Action::Wait);
             assert_eq!(state, if waited_s == 0 { PoolState::Searching } else { PoolState::Absent });
             assert!(problem.unwrap().contains("data disk b is not there"));
@@ -293,7 +325,7 @@ mod tests {
             let stranger = Sight { serial: "x".into(), place };
             for other in [Content::Blank, ours(2, false), foreign()] {
                 let sights = [stranger.clone(), found("b", other)];
-                let (action, state, problem) = decide(&sights, fsid(), 99);
+                let (action, state, problem) = decide(&sights, fsid(), &BTreeSet::new(), 99);
                 assert_eq!((action, state), (Action::Wait, PoolState::Foreign));
                 assert!(problem.unwrap().contains('x'));
             }
@@ -304,18 +336,18 @@ mod tests {
     fn a_run_ended_by_a_power_cut_is_done_again() {
         let sights = [found("a", ours(1, false)), found("b", Content::Blank)];
         let format = Action::Format { devices: devices(&["a", "b"]), unfinished: true };
-        assert_eq!(decide(&sights, fsid(), 0).0, format);
+        assert_eq!(decide(&sights, fsid(), &BTreeSet::new(), 0).0, format);
     }
 
     #[test]
     fn our_pool_is_mounted_whole_or_after_a_while_with_one_disk() {
         let whole = [found("a", ours(2, true)), found("b", ours(2, true))];
         let mount = Action::Mount { devices: devices(&["a", "b"]), degraded: false };
-        assert_eq!(decide(&whole, fsid(), 0), (mount, PoolState::Mounted, None));
+        assert_eq!(decide(&whole, fsid(), &BTreeSet::new(), 0), (mount, PoolState::Mounted, None));
 
         let half = [found("a", ours(2, true)), absent("b")];
-        assert_eq!(decide(&half, fsid(), 0).0, Action::Wait);
-        let (action, state, problem) = decide(&half, fsid(), GRACE_S);
+        assert_eq!(decide(&half, fsid(), &BTreeSet::new(), 0).0, Action::Wait);
+        let (action, state, problem) = decide(&half, fsid(), &BTreeSet::new(), GRACE_S);
         assert_eq!(action, Action::Mount { devices: devices(&["a"]), degraded: true });
         assert_eq!(state, PoolState::Degraded);
         assert!(problem.unwrap().contains("disk b is missing"));
@@ -325,7 +357,7 @@ mod tests {
     fn a_replaced_disk_is_not_touched_but_the_pool_serves() {
         for content in [Content::Blank, foreign()] {
             let sights = [found("a", ours(2, true)), found("new", content)];
-            let (action, state, problem) = decide(&sights, fsid(), 0);
+            let (action, state, problem) = decide(&sights, fsid(), &BTreeSet::new(), 0);
             assert_eq!(action, Action::Mount { devices: devices(&["a"]), degraded: true });
             assert_eq!(state, PoolState::Degraded);
             assert!(problem.unwrap().contains("new is not part of it"));
@@ -333,8 +365,28 @@ mod tests {
     }
 
     #[test]
+    fn a_mirror_half_that_missed_writes_is_never_mounted_alone() {
+        let missed: BTreeSet<String> = ["b".to_owned()].into();
+        let alone = [absent("a"), found("b", ours(2, true))];
+        let (action, state, problem) = decide(&alone, fsid(), &missed, 1_000_000);
+        assert_eq!((action, state), (Action::Wait, PoolState::Absent));
+        assert!(problem.unwrap().contains("data disk b was away"));
+
+        let both = [found("a", ours(2, true)), found("b", ours(2, true))];
+        let (action, state, problem) = decide(&both, fsid(), &missed, 0);
+        let mount = Action::Mount { devices: devices(&["a", "b"]), degraded: false };
+        // Not called whole: the other disk alone has everything.
+        assert_eq!((action, state), (mount, PoolState::Degraded));
+        assert!(problem.unwrap().contains("data disk b was away"));
+
+        let good = [found("a", ours(2, true)), absent("b")];
+        let mount = Action::Mount { devices: devices(&["a"]), degraded: true };
+        assert_eq!(decide(&good, fsid(), &missed, GRACE_S).0, mount);
+    }
+
+    #[test]
     fn no_named_disk_means_no_pool() {
-        assert_eq!(decide(&[], fsid(), 0), (Action::Wait, PoolState::None, None));
+        assert_eq!(decide(&[], fsid(), &BTreeSet::new(), 0), (Action::Wait, PoolState::None, None));
     }
 
     #[test]

@@ -28,6 +28,7 @@
 
 mod decide;
 mod error;
+mod memory;
 mod mkfs;
 mod pool;
 mod sniff;

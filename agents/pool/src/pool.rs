@@ -3,12 +3,15 @@
 use crate::PoolError;
 use crate::decide::{self, Action, LABEL, Place, Sight, decide, pool_fsid};
 use crate::mkfs::{self, Overwrite};
-use crate::sniff::{classify, read_samples};
+use crate::memory::Memory;
+use crate::sniff::{Btrfs, Content, classify, is_blank_throughout, read_samples, samples_of};
 use goblin_core_types::{PoolState, PoolStatus, paths};
 use goblin_image::Guid;
 use goblin_sys::block::{self, Disk};
 use goblin_sys::mount::{self, MountFlags};
 use goblin_sys::{notify, provision, state};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -57,7 +60,8 @@ struct Keeper {
     since: Instant,
     formats: u32,
     /// Set once something failed for good; shown until the service is started again.
-    failed: Option<String>,
+    failed: Option<(PoolState, String)>,
+    memory: Memory,
     /// Set while the pool is mounted.
     mounted: Option<Mounted>,
     published: Option<PoolStatus>,
@@ -68,7 +72,7 @@ impl Keeper {
         let (serials, fsid, failed) = match provision::load() {
             Ok(file) => (file.disk.data, pool_fsid(file.the_box.id), None),
             Err(provision::LoadError::NotProvisioned) => (Vec::new(), Guid::ZERO, None),
-            Err(err) => (Vec::new(), Guid::ZERO, Some(err.to_string())),
+            Err(err) => (Vec::new(), Guid::ZERO, Some((PoolState::Failed, err.to_string()))),
         };
         Self {
             serials,
@@ -76,6 +80,7 @@ impl Keeper {
             since: Instant::now(),
             formats: 0,
             failed,
+            memory: Memory::of_board(),
             mounted: None,
             published: None,
         }
@@ -83,10 +88,18 @@ impl Keeper {
 
     /// Looks and does the next thing.
     fn turn(&mut self) -> PoolStatus {
+        if self.mounted.is_some() && matches!(mount::mount_at(paths::POOL), Ok(None)) {
+            tracing::error!("the pool's mount is gone; it is looked for again");
+            self.mounted = None;
+        }
         let (sights, state, problem) = match &mut self.mounted {
             Some(mounted) => {
-                let sights = mounted.watch(&list_disks());
-                (sights, mounted.state, mounted.problem.clone())
+                let gave_up = mount::mount_at(paths::POOL).ok().flatten();
+                let sights =
+                    mounted.watch(&list_disks(), gave_up.is_some_and(|pool| pool.fs_read_only()));
+                let (state, problem) = (mounted.state, mounted.problem.clone());
+                self.remember_missed(&sights);
+                (sights, state, problem)
             }
             None => {
                 let sights = self.look();
@@ -112,15 +125,19 @@ impl Keeper {
     }
 
     fn act(&mut self, sights: &[Sight]) -> (PoolState, Option<String>) {
-        if let Some(problem) = &self.failed {
-            return (PoolState::Failed, Some(problem.clone()));
+        if let Some((state, problem)) = &self.failed {
+            return (*state, Some(problem.clone()));
         }
-        let (action, state, problem) = decide(sights, self.fsid, self.since.elapsed().as_secs());
+        let waited_s = self.since.elapsed().as_secs();
+        let (action, state, problem) = decide(sights, self.fsid, self.memory.missed(), waited_s);
         match action {
             Action::Wait => (state, problem),
-            Action::Format { devices, unfinished } => self.format(&devices, unfinished),
-            Action::Mount { devices, degraded } => match mount_pool(&devices, degraded) {
+            Action::Format { unfinished, .. } => self.format(sights, unfinished),
+            Action::Mount { devices, degraded } => match self.mount(sights, &devices, degraded) {
                 Ok(()) => {
+                    if let Err(err) = self.memory.end_making() {
+                        tracing::warn!(%err, "the end of making the pool is not written down");
+                    }
                     tracing::info!(disks = devices.len(), degraded, "pool mounted");
                     let mounted =
                         Mounted { state, problem: problem.clone(), sights: sights.to_vec() };
@@ -138,7 +155,42 @@ impl Keeper {
         }
     }
 
-    fn format(&mut self, devices: &[PathBuf], unfinished: bool) -> (PoolState, Option<String>) {
+    /// A pool that is written to without one of its disks: the disk is marked first, so that it is never
+    /// taken for the newer half.
+    fn mount(&mut self, sights: &[Sight], devices: &[PathBuf], degraded: bool) -> io::Result<()> {
+        if degraded {
+            let used = |sight: &&Sight| {
+                matches!(&sight.place, Place::Found { device, .. } if devices.contains(device))
+            };
+            let away = sights.iter().filter(|sight| !used(sight)).map(|s| s.serial.clone());
+            self.memory.add_missed(away)?;
+        }
+        mount_pool(devices, degraded)
+    }
+
+    fn remember_missed(&mut self, sights: &[Sight]) {
+        let gone = sights.iter().filter(|sight| sight.place == Place::Absent);
+        // With nobody left there is nobody who is newer.
+        if gone.clone().count() < sights.len()
+            && let Err(err) = self.memory.add_missed(gone.map(|sight| sight.serial.clone()))
+        {
+            tracing::error!(%err, "not written down that a data disk misses writes from now on");
+        }
+    }
+
+    fn format(&mut self, sights: &[Sight], unfinished: bool) -> (PoolState, Option<String>) {
+        let held = match self.hold_blank(sights) {
+            Ok(held) => held,
+            Err(problem) => {
+                tracing::error!(problem, "pool not made");
+                self.failed = Some((PoolState::Foreign, problem.clone()));
+                return (PoolState::Foreign, Some(problem));
+            }
+        };
+        if let Err(err) = self.memory.begin_making(&self.serials) {
+            // Only a power cut during the next seconds would need it.
+            tracing::warn!(%err, "the start of making the pool is not written down");
+        }
         if let Some(published) = &self.published {
             // People shall see what takes so long.
             let state = PoolState::Formatting;
@@ -146,20 +198,66 @@ impl Keeper {
         }
         self.formats = self.formats.saturating_add(1);
         let overwrite = if unfinished { Overwrite::Unfinished } else { Overwrite::Never };
-        let paths: Vec<&Path> = devices.iter().map(PathBuf::as_path).collect();
-        tracing::info!(disks = devices.len(), "making the pool");
-        match mkfs::make(LABEL, Some(self.fsid), &paths, overwrite) {
+        let paths: Vec<&Path> = held.iter().map(|(path, _)| path.as_path()).collect();
+        tracing::info!(disks = paths.len(), "making the pool");
+        let made = mkfs::make(LABEL, Some(self.fsid), &paths, overwrite);
+        // Held until now: while a device is open, its name is given to no other disk.
+        drop(held);
+        match made {
             // The next look finds this box's pool and mounts it.
             Ok(()) => (PoolState::Formatting, None),
             Err(err) => {
                 let problem = format!("the pool could not be made on the data disks: {err}");
                 tracing::error!(problem, "pool not made");
                 if self.formats >= FORMAT_TRIES_MAX {
-                    self.failed = Some(problem.clone());
+                    self.failed = Some((PoolState::Failed, problem.clone()));
                 }
                 (PoolState::Failed, Some(problem))
             }
         }
+    }
+
+    /// The last look before the disks are overwritten, at disks that are held open: still the named ones,
+    /// without partitions, and blank all over or left by an unfinished run of ours.
+    fn hold_blank(&self, sights: &[Sight]) -> Result<Vec<(PathBuf, File)>, String> {
+        let mut held = Vec::new();
+        for sight in sights {
+            let serial = &sight.serial;
+            let not_blank = |what: &str| {
+                format!(
+                    "data disk {serial} holds {what}; it was not touched: put in a blank disk, or erase \
+                     this one elsewhere if nothing on it is needed, then start the board again"
+                )
+            };
+            let Place::Found { device, .. } = &sight.place else {
+                return Err(format!("data disk {serial} went away: start the board again"));
+            };
+            let unreadable = |err: io::Error| format!("data disk {serial} cannot be read: {err}");
+            let file = File::open(device).map_err(unreadable)?;
+            let disks = list_disks();
+            let (Some(disk), false) = by_serial(&disks, serial) else {
+                return Err(format!("data disk {serial} went away: start the board again"));
+            };
+            if disk.dev_path != *device {
+                return Err(format!("data disk {serial} was changed: start the board again"));
+            }
+            if !disk.partitions.is_empty() {
+                return Err(not_blank("partitions"));
+            }
+            let content = classify(&samples_of(&file).map_err(unreadable)?);
+            let ours = |btrfs: &Btrfs| btrfs.fsid == self.fsid && !btrfs.finished;
+            let blank = match &content {
+                Content::Blank if self.memory.is_making(serial) => true,
+                Content::Blank => is_blank_throughout(&file).map_err(unreadable)?,
+                Content::Btrfs(btrfs) if ours(btrfs) => true,
+                other => return Err(not_blank(&other.to_string())),
+            };
+            if !blank {
+                return Err(not_blank("data of an unknown kind behind a blank start"));
+            }
+            held.push((device.clone(), file));
+        }
+        Ok(held)
     }
 
     fn look(&self) -> Vec<Sight> {
@@ -251,7 +349,7 @@ fn place(disks: &[Disk], serial: &str, user: User) -> Place {
 impl Mounted {
     /// Says when a disk of the pool goes. That stays said: a disk that comes back under another name is
     /// not taken in again by a mounted btrfs.
-    fn watch(&mut self, disks: &[Disk]) -> Vec<Sight> {
+    fn watch(&mut self, disks: &[Disk], gave_up: bool) -> Vec<Sight> {
         let mut sights = self.sights.clone();
         for sight in &mut sights {
             let Place::Found { device, .. } = &sight.place else { continue };
@@ -274,6 +372,14 @@ impl Mounted {
                  again"
             ));
             self.state = PoolState::Degraded;
+        }
+        if gave_up && self.state != PoolState::Failed {
+            self.problem = Some(
+                "the pool cannot be written to any more: the file system stopped writing after an error, and \
+                 what it has can still be read; check the disks and their cables, then start the board again"
+                    .to_owned(),
+            );
+            self.state = PoolState::Failed;
         }
         sights
     }
@@ -340,11 +446,15 @@ mod tests {
         let found = Place::Found { device: path.to_owned(), size_bytes: 1, content };
         let sights = vec![Sight { serial: "A".into(), place: found }];
         let mut mounted = Mounted { state: PoolState::Mounted, problem: None, sights };
-        mounted.watch(&[disk("vdb", "A", path)]);
+        mounted.watch(&[disk("vdb", "A", path)], false);
         assert_eq!((mounted.state, &mounted.problem), (PoolState::Mounted, &None));
-        assert_eq!(mounted.watch(&[])[0].place, Place::Absent);
+        assert_eq!(mounted.watch(&[], false)[0].place, Place::Absent);
         assert!(mounted.problem.as_ref().unwrap().contains("no other one"));
-        mounted.watch(&[disk("vdb", "A", path)]);
+        mounted.watch(&[disk("vdb", "A", path)], false);
         assert_eq!(mounted.state, PoolState::Degraded);
+        // A pool that btrfs itself made read-only after an error is not healthy.
+        mounted.watch(&[disk("vdb", "A", path)], true);
+        assert_eq!(mounted.state, PoolState::Failed);
+        assert!(mounted.problem.as_ref().unwrap().contains("cannot be written"));
     }
 }

@@ -67,13 +67,51 @@ pub(crate) struct Samples {
     pub(crate) copies: Vec<Vec<u8>>,
 }
 
+/// Bytes from the start that must be blank before a disk is formatted: file systems begin where a lost
+/// partition table let the first partition begin, usually at 1 MiB.
+const BLANK_HEAD_BYTES: u64 = 16 << 20;
+/// Places over the whole disk that must be blank, too. An empty file system of any kind leaves more.
+const BLANK_SPOTS: u64 = 1024;
+/// Bytes of one such place.
+const BLANK_SPOT_BYTES: usize = 4096;
+
+/// The last look before a disk is formatted: false when anything but one fill byte is found in its first
+/// 16 MiB or in one of many places all over it.
+pub(crate) fn is_blank_throughout(file: &File) -> io::Result<bool> {
+    let length = length_of(file)?;
+    let spot_bytes = BLANK_SPOT_BYTES as u64;
+    let spots = length.checked_div(spot_bytes).unwrap_or(0);
+    let head = BLANK_HEAD_BYTES.div_ceil(spot_bytes).min(spots);
+    // All places when there are few; the step is odd, so that no even pattern of a file system hides.
+    let step = (spots / BLANK_SPOTS).max(1) | 1;
+    let step = usize::try_from(step).unwrap_or(usize::MAX);
+    let mut fill = None;
+    let mut spot = [0u8; BLANK_SPOT_BYTES];
+    for index in (0..head).chain((head..spots).step_by(step)) {
+        file.read_exact_at(&mut spot, index.saturating_mul(spot_bytes))?;
+        let [first, ..] = spot;
+        let wanted = *fill.get_or_insert(first);
+        if !matches!(wanted, 0 | 0xff) || spot.iter().any(|byte| *byte != wanted) {
+            return Ok(false);
+        }
+    }
+    Ok(fill.is_some())
+}
+
+/// Length of a file or block device in bytes.
+fn length_of(mut file: &File) -> io::Result<u64> {
+    use std::io::Seek;
+    file.seek(io::SeekFrom::End(0))
+}
+
 /// Reads what [`classify`] looks at.
 pub(crate) fn read_samples(device: &Path) -> io::Result<Samples> {
-    let file = File::open(device)?;
-    let length = {
-        use std::io::Seek;
-        (&file).seek(io::SeekFrom::End(0))?
-    };
+    samples_of(&File::open(device)?)
+}
+
+/// As [`read_samples`], of an open device.
+pub(crate) fn samples_of(file: &File) -> io::Result<Samples> {
+    let length = length_of(file)?;
     let read = |offset: u64, wanted: usize| -> io::Result<Vec<u8>> {
         let left = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut bytes = vec![0u8; wanted.min(left)];
@@ -244,6 +282,25 @@ pub(crate) mod tests {
             let found = classify(&samples).to_string();
             assert!(found.contains(word), "{found}");
         }
+    }
+
+    #[test]
+    fn a_disk_with_data_behind_blank_edges_is_not_blank() {
+        let file = tempfile::tempfile().unwrap();
+        let length = 256u64 << 20;
+        file.set_len(length).unwrap();
+        assert!(is_blank_throughout(&file).unwrap());
+        let mut blank_edges = vec![(1u64 << 20) + 1024, (2 << 20) + 5, (16 << 20) - 1];
+        // A file system that lies anywhere is hit somewhere.
+        blank_edges.push(128 << 20);
+        for at in blank_edges {
+            let bytes = vec![0x5a; if at < 16 << 20 { 1 } else { 2 << 20 }];
+            file.write_all_at(&bytes, at).unwrap();
+            assert_eq!(classify(&samples_of(&file).unwrap()), Content::Blank, "the edges are");
+            assert!(!is_blank_throughout(&file).unwrap(), "byte at {at}");
+            file.write_all_at(&vec![0; bytes.len()], at).unwrap();
+        }
+        assert!(is_blank_throughout(&file).unwrap());
     }
 
     proptest! {

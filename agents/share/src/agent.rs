@@ -16,6 +16,9 @@ use tracing::{info, warn};
 
 /// Connections at one time.
 const CONNECTIONS_MAX: usize = 64;
+/// What one connection may have under way: with all connections busy, every job's thread and its half
+/// MiB of data must fit what the unit may have (`rootfs/units/share.toml`).
+const LIMITS_OF_ONE: Limits = Limits { events_max: 8, disk_jobs_max: 4, ..Limits::DEFAULT };
 /// Descriptors at one time: fids, their parents and open files of all connections.
 const DESCRIPTORS_MAX: u64 = 524_288;
 /// Pause between two looks at the pool while it is not there.
@@ -223,7 +226,7 @@ fn publish_while_serving(
 /// Serves one connection until it ends.
 pub(crate) fn serve_connection(socket: Arc<Socket>, peer: Peer, shares: &Arc<[Arc<Share>]>) {
     info!(?peer, "client connected");
-    let end = serve(socket, Arc::new(HostTree::new(shares.clone())), Limits::default());
+    let end = serve(socket, Arc::new(HostTree::new(shares.clone())), LIMITS_OF_ONE);
     info!(?peer, end = %end, "client left");
 }
 

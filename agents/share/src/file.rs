@@ -99,14 +99,23 @@ impl HostOpen {
         if !self.always_waits.load(Ordering::Relaxed) {
             match beneath::write_now(&self.fd, offset, data)? {
                 WriteNow::Took(count) => return Ok(Answer::Now(self.written(count))),
-                WriteNow::WouldWait => {
-                    let (this, data) = (self.clone(), data.to_vec());
-                    return Ok(Answer::Later(Job::disk(move |_| this.write_wait(offset, &data))));
-                }
+                WriteNow::WouldWait => return Ok(Answer::Later(self.write_later(offset, data))),
                 WriteNow::Unknown => self.always_waits.store(true, Ordering::Relaxed),
             }
         }
         self.write_wait(offset, data).map(Answer::Now)
+    }
+
+    fn write_later(self: &Arc<Self>, offset: u64, data: &[u8]) -> Job<u32> {
+        let (this, data) = (self.clone(), data.to_vec());
+        Job::disk(move |cancel| {
+            // From here on a flush waits for the write: one that landed after its flush was answered
+            // could overwrite what the client wrote since.
+            if !cancel.commit() {
+                return Err(Errno::EINTR);
+            }
+            this.write_wait(offset, &data)
+        })
     }
 
     fn write_wait(&self, offset: u64, data: &[u8]) -> Result<u32, Errno> {
@@ -165,7 +174,9 @@ impl HostOpen {
             return Ok(Answer::Now(lock::BLOCKED));
         }
         let this = self.clone();
-        Ok(Answer::Later(Job::event(move |cancel| this.lock_wait(range, cancel))))
+        // Linux's client asks again for a lock that is `BLOCKED`; any error would reach the program.
+        let wait = Job::event(move |cancel| this.lock_wait(range, cancel));
+        Ok(Answer::Later(wait.or_at_limit(lock::BLOCKED)))
     }
 
     fn lock_wait(&self, range: Range, cancel: &Cancel) -> Result<u8, Errno> {
@@ -227,5 +238,33 @@ impl Pause {
         let ended = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Woken or not, the caller looks for itself.
         drop(self.0.1.wait_timeout_while(ended, limit, |ended| !*ended));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(dir: &tempfile::TempDir) -> Arc<HostOpen> {
+        std::fs::write(dir.path().join("file"), b"old").unwrap();
+        let share = Arc::new(Share::new("data", dir.path(), false).unwrap());
+        let (root, _) = Node::new(share.root.try_clone().unwrap(), share.clone(), None).unwrap();
+        let (node, _) = root.child(b"file").unwrap();
+        let mode = OpenMode { read: true, write: true, ..OpenMode::default() };
+        let fd = beneath::open_file(node.as_fd(), mode).unwrap();
+        Arc::new(HostOpen::new(node, fd, mode))
+    }
+
+    #[test]
+    fn a_flushed_write_never_lands_and_a_begun_one_holds_the_flush() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = file(&dir);
+        let flushed = Cancel::new();
+        assert!(flushed.cancel());
+        assert_eq!((open.write_later(0, b"new").work)(&flushed), Err(Errno::EINTR));
+        assert_eq!(std::fs::read(dir.path().join("file")).unwrap(), b"old");
+        let begun = Cancel::new();
+        assert_eq!((open.write_later(0, b"new").work)(&begun), Ok(3));
+        assert!(!begun.cancel(), "the flush must wait for the reply");
     }
 }

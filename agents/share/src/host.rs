@@ -95,6 +95,15 @@ fn open_node(node: &Arc<Node>, flags: u32) -> Result<Opened<HostOpen>, Errno> {
     Ok(Opened { open: HostOpen::new(node.clone(), fd, mode), qid, iounit: 0 })
 }
 
+/// Says at its end that the share has changed.
+struct Changed<'a>(&'a Share);
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        self.0.changed();
+    }
+}
+
 /// Two nodes of one share; names do not move between shares.
 fn same_share<'a>(a: &'a Node, b: &Node) -> Result<&'a Arc<Share>, Errno> {
     if !Arc::ptr_eq(&a.share, &b.share) {
@@ -167,6 +176,13 @@ impl Backend for HostTree {
         if has(SetAttr::MODE) && node.kind == Kind::Symlink {
             return Err(Errno::EOPNOTSUPP);
         }
+        // Everything that can be refused beforehand is: a request that fails must not have cut the file.
+        let access =
+            attributes::set_time(has(SetAttr::ATIME), has(SetAttr::ATIME_SET), change.atime)?;
+        let modification =
+            attributes::set_time(has(SetAttr::MTIME), has(SetAttr::MTIME_SET), change.mtime)?;
+        // What fails half way has changed something, too.
+        let _changed = Changed(share);
         if has(SetAttr::SIZE) {
             match open.filter(|open| open.mode.write) {
                 Some(open) => beneath::cut(&open.fd, change.size)?,
@@ -178,13 +194,8 @@ impl Backend for HostTree {
         }
         // Last: what comes before moves the times.
         if has(SetAttr::ATIME | SetAttr::MTIME) {
-            let access =
-                attributes::set_time(has(SetAttr::ATIME), has(SetAttr::ATIME_SET), change.atime)?;
-            let modification =
-                attributes::set_time(has(SetAttr::MTIME), has(SetAttr::MTIME_SET), change.mtime)?;
             beneath::set_times(node, access, modification)?;
         }
-        share.changed();
         Ok(())
     }
 

@@ -18,6 +18,10 @@ struct Seen {
     changes: u64,
 }
 
+/// Directories between a share's root and a file at most: as many as a path of Linux can name (PATH_MAX).
+/// Every one of them is held by a descriptor.
+const DEPTH_MAX: u32 = 2048;
+
 /// A held file.
 pub struct Node {
     fd: OwnedFd,
@@ -28,7 +32,18 @@ pub struct Node {
     pub(crate) dev: u64,
     pub(crate) ino: u64,
     pub(crate) kind: Kind,
+    depth: u32,
     seen: Mutex<Option<Seen>>,
+}
+
+/// One after the other: the compiler's own way takes some stack for every directory above.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut above = self.place.take();
+        while let Some((node, _)) = above {
+            above = Arc::into_inner(node).and_then(|mut node| node.place.take());
+        }
+    }
 }
 
 impl std::fmt::Debug for Node {
@@ -56,7 +71,8 @@ impl Node {
         let qid = attributes::qid(&meta);
         let seen = Mutex::new(Some(Seen { meta, at: Instant::now(), changes }));
         let (dev, ino, kind) = (meta.dev, meta.ino, meta.kind());
-        Ok((Arc::new(Self { fd, share, place, dev, ino, kind, seen }), qid))
+        let depth = place.as_ref().map_or(0, |(above, _)| above.depth.saturating_add(1));
+        Ok((Arc::new(Self { fd, share, place, dev, ino, kind, depth, seen }), qid))
     }
 
     /// Attributes as of now, or as the walk saw them a moment ago.
@@ -80,6 +96,9 @@ impl Node {
     pub(crate) fn child(self: &Arc<Self>, name: &[u8]) -> Result<(Arc<Self>, Qid), Errno> {
         if self.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
+        }
+        if self.depth >= DEPTH_MAX {
+            return Err(Errno::ENAMETOOLONG);
         }
         let fd = beneath::step(&self.fd, name)?;
         Self::new(fd, self.share.clone(), Some((self.clone(), name.to_vec())))
@@ -107,5 +126,35 @@ impl Node {
     /// The share, when it may be changed.
     pub(crate) fn writable(&self) -> Result<&Arc<Share>, Errno> {
         if self.share.read_only { Err(Errno::EROFS) } else { Ok(&self.share) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_tree_needs_no_deep_stack() {
+        let dir = tempfile::tempdir().unwrap();
+        let share = Arc::new(Share::new("data", dir.path(), false).unwrap());
+        let hold = || share.root.try_clone().unwrap();
+        let (mut node, _) = Node::new(hold(), share.clone(), None).unwrap();
+        for _ in 0..800 {
+            node = Node::new(hold(), share.clone(), Some((node, b"x".to_vec()))).unwrap().0;
+        }
+        let small = std::thread::Builder::new().stack_size(32 * 1024);
+        small.spawn(move || drop(node)).unwrap().join().unwrap();
+        assert_eq!(Arc::strong_count(&share), 1, "every directory was let go");
+    }
+
+    #[test]
+    fn depth_has_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("x")).unwrap();
+        let share = Arc::new(Share::new("data", dir.path(), false).unwrap());
+        let (root, _) = Node::new(share.root.try_clone().unwrap(), share.clone(), None).unwrap();
+        let mut deep = Arc::into_inner(root).unwrap();
+        deep.depth = DEPTH_MAX;
+        assert_eq!(Arc::new(deep).child(b"x").unwrap_err(), Errno::ENAMETOOLONG);
     }
 }

@@ -428,3 +428,43 @@ fn a_full_disk_is_an_error_and_not_the_end() {
     let lazily = rustix::mount::UnmountFlags::DETACH;
     rustix::mount::unmount(&small, lazily).unwrap();
 }
+
+#[test]
+fn a_refused_setattr_has_not_cut_the_file() {
+    let served = Served::new();
+    std::fs::write(served.path("file"), b"precious").unwrap();
+    let mut raw = served.raw(8192);
+    raw.walk(1, &[b"file"]);
+    let attr = SetAttr {
+        valid: SetAttr::SIZE | SetAttr::MTIME | SetAttr::MTIME_SET,
+        size: 0,
+        mtime: Time { sec: 1, nsec: 1_000_000_000 },
+        ..SetAttr::default()
+    };
+    assert_eq!(raw.refused(&Request::Setattr { fid: 1, attr }), Errno::EINVAL);
+    assert_eq!(std::fs::read(served.path("file")).unwrap(), b"precious");
+}
+
+#[test]
+fn attribute_values_that_are_never_set_take_little_memory() {
+    let served = Served::new();
+    std::fs::write(served.path("file"), b"").unwrap();
+    let mut raw = served.raw(8192);
+    let create =
+        |fid| Request::Xattrcreate { fid, name: b"user.big", size: 65_536, flags: 0 };
+    let mut taken = 0u32;
+    let refusal = loop {
+        let fid = 10 + taken;
+        raw.walk(fid, &[b"file"]);
+        match raw.ask(1, &create(fid)) {
+            Reply::Error { ecode } => break Errno(ecode),
+            _ => taken += 1,
+        }
+        assert!(taken < 100, "{taken} values of 64 KiB wait in memory");
+    };
+    assert_eq!(refusal, Errno::ENOMEM);
+    // An unfinished value is refused, and its room is free again.
+    assert_eq!(raw.refused(&Request::Clunk { fid: 10 }), Errno::EINVAL);
+    raw.walk(10, &[b"file"]);
+    raw.ok(1, &create(10));
+}

@@ -17,6 +17,11 @@ const CONNECTIONS_MAX: usize = 8;
 fn listen(served: &Served) -> SocketAddr {
     let listener = Listener::tcp_at(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], listener.local_port().unwrap()));
+    serve_all(listener, served);
+    address
+}
+
+fn serve_all(listener: Listener, served: &Served) {
     let shares = served.shares.clone();
     std::thread::spawn(move || {
         listener.serve(
@@ -28,7 +33,6 @@ fn listen(served: &Served) -> SocketAddr {
             },
         )
     });
-    address
 }
 
 fn dial(address: SocketAddr) -> Socket {
@@ -72,16 +76,18 @@ fn a_client_that_vanishes_inside_a_reply_harms_nobody() {
 #[test]
 fn one_connection_too_many_is_closed_and_others_go_on() {
     let served = Served::new();
-    let address = listen(&served);
-    let mut clients: Vec<_> =
-        (0..CONNECTIONS_MAX).map(|_| Client::connect(dial(address), MSIZE_MAX).unwrap()).collect();
-    assert!(Client::connect(dial(address), MSIZE_MAX).is_err());
+    // Connections over the loopback are not counted.
+    let path = served.outside().join("socket");
+    serve_all(Listener::unix(&path, 0o600).unwrap(), &served);
+    let connect = || Client::connect(Socket::connect_unix(&path).unwrap(), MSIZE_MAX);
+    let mut clients: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect().unwrap()).collect();
+    assert!(connect().is_err());
     for client in &mut clients {
         client.attach("data", "").unwrap();
     }
     assert_eq!(served.shares[0].status().clients, u32::try_from(CONNECTIONS_MAX).unwrap());
     clients.clear();
-    until("a place is free again", || Client::connect(dial(address), MSIZE_MAX).is_ok());
+    until("a place is free again", || connect().is_ok());
 }
 
 #[test]

@@ -33,6 +33,12 @@ impl Mount {
     pub fn read_only(&self) -> bool {
         self.options.split(',').any(|word| word == "ro")
     }
+
+    /// True when the file system itself refuses writes: it was mounted so everywhere, or it gave up writing
+    /// after an error, as btrfs and ext4 do.
+    pub fn fs_read_only(&self) -> bool {
+        self.fs_options.split(',').any(|word| word == "ro")
+    }
 }
 
 /// Mounts `source` of type `fs_type` on `target`, which must exist. `data` are the file system's own
@@ -178,7 +184,9 @@ mod tests {
         assert_eq!(mounts[0].target, Path::new("/my disk"));
         assert_eq!(mounts[0].fs_type, "btrfs");
         assert_eq!(mounts[0].source, Path::new("/dev/vda3"));
-        assert!(!mounts[0].read_only());
+        assert!(!mounts[0].read_only() && !mounts[0].fs_read_only());
+        let gave_up = parse("24 1 0:22 / /pool rw,nosuid - btrfs /dev/vdb ro,error\n");
+        assert!(!gave_up[0].read_only() && gave_up[0].fs_read_only());
         assert_eq!(mounts[1].device, (254, 1));
         assert!(mounts[1].read_only());
     }

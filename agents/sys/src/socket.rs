@@ -8,13 +8,13 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Connections that wait to be accepted.
@@ -27,6 +27,8 @@ const KEEPALIVE_PAUSE: Duration = Duration::from_secs(10);
 const KEEPALIVE_TRIES: u32 = 3;
 /// Longest time sent bytes stay unacknowledged, and longest wait of one write.
 const SEND_LIMIT: Duration = Duration::from_secs(120);
+/// Longest wait for a process of this board to take a connection.
+const LOCAL_CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Pause after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Stack of a connection's thread.
@@ -76,13 +78,27 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Connects to a unix socket.
+    /// Connects to a unix socket, within five seconds.
     ///
     /// # Errors
-    /// Whatever the kernel says.
+    /// As [`connect_unix_within`](Self::connect_unix_within).
     pub fn connect_unix(path: &Path) -> io::Result<Self> {
+        Self::connect_unix_within(path, LOCAL_CONNECT_LIMIT)
+    }
+
+    /// Connects to a unix socket within `limit`: with a process that lives but accepts nobody the wait for
+    /// a place in its queue has no end otherwise.
+    ///
+    /// # Errors
+    /// Whatever the kernel says; `TimedOut` after `limit`.
+    pub fn connect_unix_within(path: &Path, limit: Duration) -> io::Result<Self> {
         let fd = stream_socket(AddressFamily::UNIX)?;
-        rustix::net::connect(&fd, &SocketAddrUnix::new(path)?)?;
+        sockopt::set_socket_timeout(&fd, Timeout::Send, Some(limit))?;
+        match rustix::net::connect(&fd, &SocketAddrUnix::new(path)?) {
+            Err(Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+            other => other?,
+        }
+        sockopt::set_socket_timeout(&fd, Timeout::Send, None)?;
         Ok(Self(fd))
     }
 
@@ -287,8 +303,10 @@ impl Listener {
     }
 
     /// Accepts for ever; each connection gets a thread that runs `handle`. At most `connections_max` at
-    /// one time: further ones are closed at once, and `refused` is told. Running out of descriptors or
-    /// memory only costs a pause.
+    /// one time, and over the network at most half of them from one address: further ones are closed at
+    /// once, and `refused` is told. The board's own connections over its loopback count for nothing, so
+    /// that no crowd outside keeps it from looking after itself. Running out of descriptors or memory
+    /// only costs a pause.
     ///
     /// # Errors
     /// Only what makes the listener useless.
@@ -299,7 +317,8 @@ impl Listener {
         handle: impl Fn(Arc<Socket>, Peer) + Send + Sync + 'static,
     ) -> io::Result<std::convert::Infallible> {
         let handle = Arc::new(handle);
-        let count = Arc::new(AtomicUsize::new(0));
+        let places = Arc::new(Mutex::new(BTreeMap::new()));
+        let per_address_max = connections_max.div_ceil(2);
         loop {
             let socket = match self.accept_bare() {
                 Ok(socket) => socket,
@@ -311,11 +330,10 @@ impl Listener {
             };
             // A peer that has left again already.
             let Ok(peer) = self.identify(&socket) else { continue };
-            if count.load(Ordering::Acquire) >= connections_max {
+            let Some(place) = Place::take(&places, &peer, connections_max, per_address_max) else {
                 refused(peer);
                 continue;
-            }
-            let place = Place::take(&count);
+            };
             let handle = handle.clone();
             let spawned = std::thread::Builder::new()
                 .name("connection".into())
@@ -332,19 +350,48 @@ impl Listener {
     }
 }
 
+/// Connections by the address they come from; `None` for those of processes of this board.
+type Places = Arc<Mutex<BTreeMap<Option<IpAddr>, usize>>>;
+
 /// Counts one connection for as long as it lives.
-struct Place(Arc<AtomicUsize>);
+struct Place {
+    places: Places,
+    /// `None` for one that is not counted.
+    from: Option<Option<IpAddr>>,
+}
 
 impl Place {
-    fn take(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count.clone())
+    /// `None` when there is no room.
+    fn take(places: &Places, peer: &Peer, all_max: usize, per_address_max: usize) -> Option<Self> {
+        let from = match peer {
+            Peer::Process { .. } => None,
+            Peer::Network(address) if address.ip().to_canonical().is_loopback() => {
+                return Some(Self { places: places.clone(), from: None });
+            }
+            Peer::Network(address) => Some(address.ip().to_canonical()),
+        };
+        let mut counts = places.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = counts.values().fold(0usize, |sum, count| sum.saturating_add(*count));
+        let here = counts.get(&from).copied().unwrap_or(0);
+        if all >= all_max || (from.is_some() && here >= per_address_max) {
+            return None;
+        }
+        counts.insert(from, here.saturating_add(1));
+        drop(counts);
+        Some(Self { places: places.clone(), from: Some(from) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let Some(from) = self.from else { return };
+        let mut counts = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&from) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&from);
+            }
+        }
     }
 }
 
@@ -408,6 +455,44 @@ mod tests {
         let (_, peer) = listener.accept().unwrap();
         let pid = i32::try_from(std::process::id()).unwrap();
         assert!(matches!(peer, Peer::Process { pid: theirs, .. } if theirs == pid));
+    }
+
+    #[test]
+    fn one_address_takes_at_most_half_and_the_board_itself_is_never_shut_out() {
+        let places = Places::default();
+        let take = |peer: &Peer| Place::take(&places, peer, 4, 2);
+        let from = |text: &str| Peer::Network(text.parse().unwrap());
+        let (rude, other, own) = (from("10.0.0.1:1"), from("[fe80::1]:2"), from("[::1]:3"));
+        // The same machine over IPv4 and over IPv4 in IPv6 is one.
+        let first = [take(&rude), take(&from("[::ffff:10.0.0.1]:9"))];
+        assert!(first.iter().all(Option::is_some));
+        assert!(take(&rude).is_none());
+        let second = [take(&other), take(&other)];
+        assert!(second.iter().all(Option::is_some));
+        assert!(take(&from("10.0.0.2:1")).is_none());
+        assert!(take(&own).is_some());
+        assert!(take(&from("127.0.0.1:3")).is_some());
+        drop(first);
+        assert!(take(&rude).is_some());
+        drop(second);
+        assert!(places.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_connection_to_a_process_that_accepts_nobody_gives_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _deaf = Listener::unix(&path, 0o600).unwrap();
+        let mut waiting = Vec::new();
+        let limit = Duration::from_millis(50);
+        let err = loop {
+            match Socket::connect_unix_within(&path, limit) {
+                Ok(socket) => waiting.push(socket),
+                Err(err) => break err,
+            }
+            assert!(waiting.len() < 1000);
+        };
+        assert_eq!(err.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

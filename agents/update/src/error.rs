@@ -83,9 +83,11 @@ pub enum UpdateError {
     },
     /// The release failed here before.
     #[error(
-        "release {version} failed on this board before: {reason}; wait for a newer one, or forget the failure with `goblin update clear-quarantine`"
+        "release {version} failed on the {role} board before: {reason}; wait for a newer one, or forget the failure with `goblin update clear-quarantine --board {role}`"
     )]
     Quarantined {
+        /// Board.
+        role: Role,
         /// Version.
         version: Version,
         /// How it failed.
@@ -138,6 +140,18 @@ pub enum UpdateError {
         /// Its words.
         message: String,
     },
+    /// The boards share no older release.
+    #[error(
+        "no release older than {newest} is good on both boards (compute has {compute}; storage has {storage}); name one to fetch for both: `goblin upgrade --to VERSION`"
+    )]
+    NothingInCommon {
+        /// The newest release that runs on one of them.
+        newest: Version,
+        /// Good releases of the compute board, as text.
+        compute: String,
+        /// Good releases of the storage board, as text.
+        storage: String,
+    },
     /// Only the compute board leads both.
     #[error("both boards are upgraded from the compute board; ask there")]
     NotLeading,
@@ -154,7 +168,7 @@ impl UpdateError {
             Self::Tuf(TufError::Older { .. }) | Self::Offer(OfferError::Older { .. }) => "older",
             Self::Tuf(_) => "signature",
             Self::Offer(OfferError::Quarantined { .. }) | Self::Quarantined { .. } => "quarantined",
-            Self::Offer(_) | Self::NoSource => "not-found",
+            Self::Offer(_) | Self::NoSource | Self::NothingInCommon { .. } => "not-found",
             Self::Slot(SlotError::Running { .. }) => "refused",
             Self::Slot(_) => "not-found",
             Self::Refused(machine::Refused::Busy) => "busy",

@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Most names looked at in `EFI/Linux`.
-const FILES_MAX: usize = 64;
+/// Most names looked at in `EFI/Linux`, ours and those of others.
+const FILES_MAX: usize = 4096;
 /// Bytes written at once.
 const WRITE_BYTES: usize = 1 << 20;
 /// Room left on the ESP beside a new UKI, in bytes.
@@ -60,6 +60,7 @@ impl Esp {
             .flatten()
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
+                slots::parse_file_name(&name)?;
                 let size_bytes = entry.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
                 Some(EspFile { name, size_bytes })
             })

@@ -2,7 +2,7 @@
 
 use crate::error::UpdateError;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Times a file is asked for.
 const TRIES_MAX: u32 = 3;
@@ -14,6 +14,35 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Slowest download worth waiting for, in bytes a second, beyond [`SILENCE_MAX`].
 const SLOWEST_BYTES_PER_S: u64 = 16 << 10;
+
+/// Longest silences, all together, that a whole release is worth.
+const RELEASE_SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// When the contents of a release must have come. Each file has its own limit, but a server that is as
+/// slow as is allowed with each of thousands would keep the updater from going back for days.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    since: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// For so many bytes, beginning now.
+    pub(crate) fn of(bytes: u64) -> Self {
+        let moving = Duration::from_secs(bytes / SLOWEST_BYTES_PER_S);
+        Self { since: Instant::now(), limit: RELEASE_SILENCE_MAX.saturating_add(moving) }
+    }
+
+    /// # Errors
+    /// What `error` makes of the sentence, once the time is over.
+    pub(crate) fn check<E>(&self, error: impl FnOnce(String) -> E) -> Result<(), E> {
+        if self.since.elapsed() <= self.limit {
+            return Ok(());
+        }
+        let minutes = self.limit.as_secs() / 60;
+        Err(error(format!("the server is too slow: the release did not come within {minutes} minutes")))
+    }
+}
 
 /// A folder on a web server.
 #[derive(Debug, Clone)]
@@ -130,7 +159,7 @@ impl Fetcher {
         }
     }
 
-    fn network(&self, path: &str, detail: String) -> UpdateError {
+    pub(crate) fn network(&self, path: &str, detail: String) -> UpdateError {
         UpdateError::Network { url: format!("{}/{path}", self.base), detail }
     }
 
@@ -195,6 +224,14 @@ fn redirect(from: &str, location: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn release_that_drips_has_an_end() {
+        let late = Deadline { since: Instant::now(), limit: Duration::ZERO };
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(late.check(|text| text).unwrap_err().contains("too slow"));
+        assert!(Deadline::of(60 << 20).check(|text| text).is_ok());
+    }
 
     #[test]
     fn redirects_stay_with_the_web() {

@@ -26,6 +26,6 @@ mod work;
 
 pub use env::{Env, Hooks, Source};
 pub use error::UpdateError;
-pub use pair::{Leader, Peer};
+pub use pair::{Leader, Peer, PeerError};
 pub use service::{run, run_bless};
 pub use updater::{Updater, bless};

@@ -15,26 +15,39 @@ use std::time::{Duration, Instant};
 /// Longest wait until the storage board has decided: three tries with their deadlines, and a slow boot
 /// after them.
 const STORAGE_WAIT: Duration = Duration::from_secs(30 * 60);
-/// Times the storage board is told the same thing.
+/// Times a board is told the same thing.
 const ORDERS_MAX: u32 = 3;
+/// A restart takes less; after this people should look.
+const SILENCE_LONG: Duration = Duration::from_secs(3 * 60);
 
 /// The other board.
 pub trait Peer: Send {
     /// Its status, fresh.
     ///
     /// # Errors
-    /// One phrase: why it could not be asked.
-    fn status(&mut self) -> Result<BoardStatus, String>;
+    /// [`PeerError`].
+    fn status(&mut self) -> Result<BoardStatus, PeerError>;
 
     /// Gives its updater a command; `each` is told the progress. Answers the last reply.
     ///
     /// # Errors
-    /// One phrase: why it could not be asked, or stopped answering.
+    /// [`PeerError`], also when it stopped answering in the middle.
     fn command(
         &mut self,
         command: &UpdateCommand,
         each: &mut dyn FnMut(UpdateReply),
-    ) -> Result<UpdateReply, String>;
+    ) -> Result<UpdateReply, PeerError>;
+}
+
+/// Why the other board could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// It is off, restarting, or the cable is out.
+    #[error("it does not answer")]
+    Silent,
+    /// It answers with an error, or what it says cannot be understood; one phrase.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// What the storage board shall do to run another release.
@@ -138,8 +151,10 @@ impl<'a> Leader<'a> {
             Some(to) => to,
             None => {
                 self.updater.carry_out(&UpdateCommand::Check, replies)?;
-                // Nothing newer here; but the storage board may be behind.
-                self.updater.status.offered.unwrap_or(running)
+                // Nothing newer here; but the storage board may be behind, or, where the compute board was
+                // replaced, ahead of all that is offered: it is not taken back unasked.
+                let newest = self.updater.status.offered.unwrap_or(running);
+                storage.boot.version.map_or(newest, |there| there.max(newest))
             }
         };
         if running == to && storage.boot.version == Some(to) {
@@ -163,12 +178,15 @@ impl<'a> Leader<'a> {
         };
         let to = match to {
             Some(to) => to,
-            None => here
-                .iter()
-                .map(|slot| slot.version)
-                .filter(|&v| v < running && has(&here, v) && has(&storage.slots, v))
-                .max()
-                .ok_or(slots::SlotError::NothingOlder { running })?,
+            None => {
+                // With the boards on different releases the newer one is what to go back from.
+                let newest = storage.boot.version.map_or(running, |there| there.max(running));
+                here.iter()
+                    .map(|slot| slot.version)
+                    .filter(|&v| v < newest && has(&here, v) && has(&storage.slots, v))
+                    .max()
+                    .ok_or_else(|| nothing_in_common(newest, &here, &storage.slots))?
+            }
         };
         if running != to {
             slots::rollback_target(&here, running, Some(to))?;
@@ -201,7 +219,7 @@ impl<'a> Leader<'a> {
         if self.updater.on_trial() {
             return Err(goblin_core_update::machine::Refused::OnTrial.into());
         }
-        let status = self.peer.status().map_err(|detail| UpdateError::Peer { detail })?;
+        let status = self.peer.status().map_err(|err| UpdateError::Peer { detail: err.to_string() })?;
         if !matches!(status.update.phase, UpdatePhase::Idle | UpdatePhase::Staged) {
             return Err(UpdateError::Board {
                 role: Role::Storage,
@@ -353,7 +371,7 @@ impl<'a> Leader<'a> {
                     "its updater stopped in the middle".into(),
                 );
             }
-            Err(reason) => return self.refused(Role::Storage, "peer", reason),
+            Err(err) => return self.refused(Role::Storage, "peer", err.to_string()),
         }
         if self.updater.env.running == to {
             return Event::Staged;
@@ -368,21 +386,22 @@ impl<'a> Leader<'a> {
     fn bring_storage(&mut self, to: Version, way: Way, replies: Replies<'_>) -> Event {
         let since = Instant::now();
         let mut orders = 0u32;
+        let mut silent_since = None;
+        let mut asked = false;
         let mut last_seen = String::from("it has not answered yet");
         while since.elapsed() < STORAGE_WAIT {
             let status = match self.peer.status() {
                 Ok(status) => status,
-                Err(detail) => {
+                Err(err) => {
                     // Restarting, or the cable is out: both end.
-                    self.tell_waiting(
-                        replies,
-                        &mut last_seen,
-                        format!("waiting for it ({detail})"),
-                    );
+                    let silence = silent_since.get_or_insert_with(Instant::now).elapsed();
+                    let what = absence(&err, asked, silence);
+                    self.tell_waiting(replies, &mut last_seen, what);
                     std::thread::sleep(self.pause);
                     continue;
                 }
             };
+            silent_since = None;
             match judge(&status, to) {
                 Seen::Runs => return Event::StorageRuns,
                 Seen::Failed(reason) => return self.refused(Role::Storage, "fell-back", reason),
@@ -398,6 +417,7 @@ impl<'a> Leader<'a> {
                 }
                 Seen::Still => {}
             }
+            asked = true;
             match self.order_storage(&status, to, way, replies) {
                 Ok(Order::Taken) => orders = orders.saturating_add(1),
                 Ok(Order::NotNow) => {}
@@ -471,6 +491,17 @@ impl<'a> Leader<'a> {
         {
             return Step::Event(self.refused(Role::Compute, "fell-back", report.reason.clone()));
         }
+        if plan.orders >= ORDERS_MAX {
+            let reason = match last {
+                Some(report) => report.reason.clone(),
+                None => format!("it restarted {} times and does not run release {to}", plan.orders),
+            };
+            return Step::Event(self.refused(Role::Compute, "refused", reason));
+        }
+        let counted = PairPlan { orders: plan.orders.saturating_add(1), ..plan.clone() };
+        if let Err(err) = self.keep(Some(counted)) {
+            return Step::Event(self.refused(Role::Compute, err.kind(), err.to_string()));
+        }
         let command = if plan.rollback {
             UpdateCommand::Rollback { to: Some(to) }
         } else {
@@ -489,6 +520,32 @@ impl<'a> Leader<'a> {
             Ok(_) => Step::Later,
             Err(err) => Step::Event(self.refused(Role::Compute, err.kind(), err.to_string())),
         }
+    }
+}
+
+fn nothing_in_common(
+    newest: Version,
+    here: &[goblin_core_types::SlotStatus],
+    there: &[goblin_core_types::SlotStatus],
+) -> UpdateError {
+    let good = |all: &[goblin_core_types::SlotStatus]| {
+        let good = all.iter().filter(|slot| slot.state == SlotState::Good);
+        let names: Vec<String> = good.map(|slot| slot.version.to_string()).collect();
+        if names.is_empty() { "none".into() } else { names.join(", ") }
+    };
+    UpdateError::NothingInCommon { newest, compute: good(here), storage: good(there) }
+}
+
+/// What to tell people while the storage board cannot be asked.
+fn absence(err: &PeerError, ordered: bool, silence: Duration) -> String {
+    match err {
+        PeerError::Silent if silence >= SILENCE_LONG => format!(
+            "it has not answered for {} minutes; still waiting, look at its power and at the cable between the boards",
+            silence.as_secs() / 60
+        ),
+        PeerError::Silent if ordered => "the storage board is restarting".into(),
+        PeerError::Silent => "it does not answer; waiting for it".into(),
+        PeerError::Failed(detail) => format!("waiting for it ({detail})"),
     }
 }
 

@@ -1,11 +1,12 @@
 //! The storage board, as the compute board's updater sees it: files of the control tree.
 
-use crate::pair::Peer;
+use crate::pair::{Peer, PeerError};
 use goblin_core_ninep::client::{Client, ClientError, Fid};
+use goblin_core_ninep::Errno;
 use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdateReply, paths};
 use goblin_sys::socket::Socket;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Largest message of the session in bytes.
 const MSIZE: u32 = 64 << 10;
@@ -18,20 +19,30 @@ const ANSWER_WAIT: Duration = Duration::from_secs(15);
 /// Longest silence inside a command: reading back an image from a slow disk says nothing meanwhile.
 const COMMAND_SILENCE_MAX: Duration = Duration::from_secs(300);
 
+/// Longest command: the largest release over the slowest line that is waited for.
+const COMMAND_MAX: Duration = Duration::from_secs(6 * 3600);
+
 /// The storage board through the local control tree.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ControlTree;
 
-fn detail(err: ClientError) -> String {
+fn detail(err: ClientError) -> PeerError {
     match err {
-        ClientError::Refused(errno) => format!("its control tree answers {errno}"),
-        other => other.to_string(),
+        // What this board's tree says for the other one while it cannot be reached.
+        ClientError::Refused(
+            Errno::EHOSTDOWN | Errno::ETIMEDOUT | Errno::ECONNREFUSED | Errno::ECONNRESET,
+        ) => PeerError::Silent,
+        ClientError::Refused(errno) => {
+            PeerError::Failed(format!("its control tree answers: {errno}"))
+        }
+        other => PeerError::Failed(other.to_string()),
     }
 }
 
-fn connect(wait: Duration) -> Result<(Client<Socket>, Fid), String> {
-    let text =
-        |err: std::io::Error| format!("the control tree of this board does not answer: {err}");
+fn connect(wait: Duration) -> Result<(Client<Socket>, Fid), PeerError> {
+    let text = |err: std::io::Error| {
+        PeerError::Failed(format!("the control tree of this board does not answer: {err}"))
+    };
     let socket = Socket::connect_unix(Path::new(paths::CONTROL_SOCKET)).map_err(text)?;
     socket.set_limits(Some(wait), Some(ANSWER_WAIT)).map_err(text)?;
     let mut client = Client::connect(socket, MSIZE).map_err(detail)?;
@@ -44,18 +55,22 @@ fn path(file: &str) -> String {
 }
 
 impl Peer for ControlTree {
-    fn status(&mut self) -> Result<BoardStatus, String> {
+    fn status(&mut self) -> Result<BoardStatus, PeerError> {
         let (mut client, root) = connect(ANSWER_WAIT)?;
         let bytes = client.read_file(&root, &path("status"), STATUS_BYTES_MAX).map_err(detail)?;
-        serde_json::from_slice(&bytes).map_err(|err| format!("its status cannot be read: {err}"))
+        serde_json::from_slice(&bytes)
+            .map_err(|err| PeerError::Failed(format!("its status cannot be read: {err}")))
     }
 
     fn command(
         &mut self,
         command: &UpdateCommand,
         each: &mut dyn FnMut(UpdateReply),
-    ) -> Result<UpdateReply, String> {
-        let line = serde_json::to_vec(command).map_err(|err| err.to_string())?;
+    ) -> Result<UpdateReply, PeerError> {
+        let failed = |text: String| Err(PeerError::Failed(text));
+        let line =
+            serde_json::to_vec(command).map_err(|err| PeerError::Failed(err.to_string()))?;
+        let since = Instant::now();
         let (mut client, root) = connect(COMMAND_SILENCE_MAX)?;
         let fid = client.converse(&root, &path("update/ctl"), &line).map_err(detail)?;
         let mut offset = 0u64;
@@ -63,7 +78,10 @@ impl Peer for ControlTree {
         loop {
             let piece = client.read(&fid, offset, MSIZE).map_err(detail)?;
             if piece.is_empty() {
-                return Err("its updater ended the conversation without a last word".into());
+                return failed("its updater ended the conversation without a last word".into());
+            }
+            if since.elapsed() > COMMAND_MAX {
+                return failed("its updater talks without an end".into());
             }
             offset = offset.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
             pending.extend_from_slice(piece);
@@ -72,11 +90,11 @@ impl Peer for ControlTree {
                 match serde_json::from_slice(&line) {
                     Ok(progress @ UpdateReply::Progress { .. }) => each(progress),
                     Ok(last) => return Ok(last),
-                    Err(err) => return Err(format!("its reply cannot be read: {err}")),
+                    Err(err) => return failed(format!("its reply cannot be read: {err}")),
                 }
             }
             if pending.len() > LINE_BYTES_MAX {
-                return Err("its reply is endless".into());
+                return failed("its reply is endless".into());
             }
         }
     }

@@ -5,13 +5,13 @@ use crate::error::UpdateError;
 use crate::fetch::Fetcher;
 use crate::store::Store;
 use goblin_core_manifest::client::Client;
-use goblin_core_manifest::offer::{self, Offer, Question, Release};
+use goblin_core_manifest::offer::{self, Offer, OfferError, Question, Release};
 use goblin_core_manifest::release::{
     BLOB_BYTES_MAX, BLOBS_MAX, MANIFEST_BYTES_MAX, Manifest, UKI_BYTES_MAX,
 };
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::TufError;
-use goblin_core_types::{Quarantined, Version};
+use goblin_core_types::{Quarantined, Role, Version};
 use goblin_image::recipe::{BlobRef, UkiRecipe};
 
 /// A release that may be tried here, with everything needed to build it.
@@ -19,6 +19,10 @@ use goblin_image::recipe::{BlobRef, UkiRecipe};
 pub(crate) struct Job {
     pub(crate) manifest: Manifest<UkiRecipe>,
     pub(crate) blobs: Vec<BlobRef>,
+}
+
+fn quarantined(env: &Env, version: Version, reason: String) -> UpdateError {
+    UpdateError::Quarantined { version, reason, role: env.role.unwrap_or(Role::Compute) }
 }
 
 /// Answers what the board should run next; `None` when it runs already.
@@ -47,7 +51,7 @@ pub(crate) fn consult(
     let uki = manifest.uki.uki_digest;
     let failed = quarantine.iter().find(|known| known.uki == uki);
     if let Some(Quarantined { version, reason, .. }) = failed.cloned() {
-        return Err(UpdateError::Quarantined { version, reason });
+        return Err(quarantined(env, version, reason));
     }
     let blobs = checked_blobs(&manifest)?;
     Ok(Some(Job { manifest, blobs }))
@@ -62,10 +66,7 @@ fn ask(
     quarantine: &[Quarantined],
 ) -> Result<Option<(Release, Vec<u8>)>, UpdateError> {
     let now = Instant::from_unix_s(env.hooks.now_unix_s());
-    let mut state = store.trusted(&source.root)?;
-    if env.hooks.clock_is_sure() {
-        state.note_time(now);
-    }
+    let state = store.trusted(&source.root)?;
     let mut client = match Client::new(state, now) {
         Ok(client) => client,
         Err(err) => {
@@ -77,13 +78,22 @@ fn ask(
         }
     };
     let walked = walk(&mut client, fetcher);
+    // Only with metadata that is good at this time: a clock that was set years ahead, by whom ever, would
+    // otherwise make everything that is ever published look expired.
+    if walked.is_ok() && env.hooks.clock_is_sure() {
+        client.note_time();
+    }
     // Also after a refusal: a root or timestamp that passed must not be forgotten.
     store.keep_trusted(&source.root, client.state())?;
     walked?;
     let early = || TufError::Unnamed { file: "targets.json".into() };
     let targets = client.targets().ok_or_else(early)?;
     let question = Question { running: env.running, channel: &source.channel, to, quarantine };
-    let Offer::Release(release) = offer::choose(targets, &question)? else { return Ok(None) };
+    let offer = offer::choose(targets, &question).map_err(|err| match err {
+        OfferError::Quarantined { version, reason } => quarantined(env, version, reason),
+        other => other.into(),
+    })?;
+    let Offer::Release(release) = offer else { return Ok(None) };
     let wanted = client.wanted_target(&release.path, &release.target)?;
     if wanted.bytes_max > MANIFEST_BYTES_MAX {
         let (file, got) = (release.path.clone(), wanted.bytes_max);

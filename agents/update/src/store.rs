@@ -28,6 +28,9 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Room left on STATE for everyone else, in bytes.
 pub const SPARE_BYTES: u64 = 16 << 20;
 
+/// STATE, as people are told of it.
+const STATE: &str = "the state partition";
+
 /// What is believed about the repository, and the root it began with.
 #[derive(Debug, Serialize, Deserialize)]
 struct Trusted {
@@ -62,7 +65,14 @@ impl Store {
 
     fn error(path: &Path) -> impl Fn(io::Error) -> UpdateError {
         let path = path.to_owned();
-        move |source| UpdateError::Store { path: path.clone(), source }
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => UpdateError::Space {
+                place: STATE,
+                needed_bytes: SPARE_BYTES,
+                free_bytes: path.parent().and_then(|dir| free_bytes(dir).ok()).unwrap_or(0),
+            },
+            _ => UpdateError::Store { path: path.clone(), source },
+        }
     }
 
     fn blobs(&self) -> PathBuf {
@@ -185,6 +195,7 @@ impl Store {
     pub fn keep_only(&self, wanted: &[BlobRef]) -> Result<(), UpdateError> {
         let blobs = self.blobs();
         remove(&self.root.join("incoming"))?;
+        self.remove_temporary()?;
         let wanted: BTreeSet<String> = wanted.iter().map(|blob| blob.digest.to_string()).collect();
         let entries = match std::fs::read_dir(&blobs) {
             Ok(entries) => entries,
@@ -193,6 +204,17 @@ impl Store {
         };
         for entry in entries.flatten() {
             if !entry.file_name().to_str().is_some_and(|name| wanted.contains(name)) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a power cut left of files that were being replaced, `.NAME.PID.new`.
+    fn remove_temporary(&self) -> Result<(), UpdateError> {
+        for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".new")) {
                 remove(&entry.path())?;
             }
         }
@@ -210,7 +232,7 @@ impl Store {
         if free_bytes >= needed_bytes {
             return Ok(());
         }
-        Err(UpdateError::Space { place: "the state partition", needed_bytes, free_bytes })
+        Err(UpdateError::Space { place: STATE, needed_bytes, free_bytes })
     }
 
     /// Writes a content as it comes, checks it and gives it its name. `moved` is told of every piece.
@@ -232,15 +254,9 @@ impl Store {
             let _ = remove(&incoming);
         }
         match received {
-            Err(UpdateError::Store { source, .. })
-                if source.kind() == io::ErrorKind::StorageFull =>
-            {
-                let free_bytes = free_bytes(&self.root).unwrap_or(0);
-                Err(UpdateError::Space {
-                    place: "the state partition",
-                    needed_bytes: blob.size.saturating_add(SPARE_BYTES),
-                    free_bytes,
-                })
+            Err(UpdateError::Space { place, free_bytes, .. }) => {
+                let needed_bytes = blob.size.saturating_add(SPARE_BYTES);
+                Err(UpdateError::Space { place, needed_bytes, free_bytes })
             }
             other => other,
         }

@@ -34,6 +34,8 @@ pub struct Updater {
     pub(crate) wanted: Option<Version>,
     pub(crate) status: UpdateStatus,
     progress_at: Option<Instant>,
+    /// What an earlier boot left pending could not be judged yet.
+    pub(crate) unsettled: bool,
 }
 
 impl Updater {
@@ -56,13 +58,26 @@ impl Updater {
             wanted: None,
             status,
             progress_at: None,
+            unsettled: false,
         };
         if let Err(err) = updater.settle() {
             tracing::error!(%err, "an earlier upgrade cannot be settled");
             updater.status.problem = Some(err.to_string());
+            updater.unsettled = true;
         }
         updater.publish();
         updater
+    }
+
+    /// Settles now what could not be settled at the start: before that nothing is known of this boot.
+    fn settle_late(&mut self) -> Result<(), UpdateError> {
+        if self.unsettled {
+            self.settle()?;
+            self.unsettled = false;
+            self.status.problem = None;
+            self.publish();
+        }
+        Ok(())
     }
 
     /// Carries out a command of this board alone. The last reply is `Done` or `Failed`.
@@ -89,6 +104,7 @@ impl Updater {
         command: &UpdateCommand,
         replies: Replies<'_>,
     ) -> Result<Option<UpdateReply>, UpdateError> {
+        self.settle_late()?;
         self.status.problem = None;
         match *command {
             UpdateCommand::Check => {
@@ -228,22 +244,30 @@ impl Updater {
     /// The staged release, if its file is still where it was.
     fn staged(&self) -> Result<Option<OnDisk>, UpdateError> {
         let Some(on_disk) = self.store.staged() else { return Ok(None) };
-        let version = on_disk.release.version;
-        let there = match on_disk.source {
-            FlipSource::New => self.esp.has_new(),
+        let OnDisk { release, source } = on_disk;
+        let version = release.version;
+        let named = self.slots()?.iter().any(|slot| slot.version == version);
+        let source = match source {
+            FlipSource::New => self.esp.has_new().then_some(source),
+            FlipSource::Existing | FlipSource::Blessed if named => Some(source),
+            // A flip that was cut off took its name back.
             FlipSource::Existing | FlipSource::Blessed => {
-                self.slots()?.iter().any(|slot| slot.version == version)
+                self.esp.has_new().then_some(FlipSource::New)
             }
         };
-        if there && version != self.env.running {
-            return Ok(Some(on_disk));
+        match source.filter(|_| version != self.env.running) {
+            Some(source) => Ok(Some(OnDisk { release, source })),
+            None => {
+                self.forget_staged();
+                Ok(None)
+            }
         }
-        self.store.drop_staged()?;
-        Ok(None)
     }
 
     /// Notices that the trial passed; called every few seconds.
     pub fn tick(&mut self) {
+        // Its error is shown since the start.
+        let _ = self.settle_late();
         if self.state != State::Trial {
             return;
         }
@@ -266,7 +290,7 @@ impl Updater {
 
     /// True while this boot is a try without a verdict.
     pub fn on_trial(&self) -> bool {
-        self.state == State::Trial
+        self.state == State::Trial || self.unsettled
     }
 
     pub(crate) fn role(&self) -> Option<Role> {

@@ -1,10 +1,11 @@
 //! The effects of the state machine, carried out.
 
 use crate::error::UpdateError;
+use crate::fetch::Deadline;
 use crate::repository::{self, Job};
 use crate::updater::{Replies, Updater, done};
 use goblin_core_manifest::release::blob_path;
-use goblin_core_types::{Digest, Pending, SlotStatus};
+use goblin_core_types::{BootRecord, Digest, Pending, SlotStatus};
 use goblin_core_update::machine::{Chosen, Effect, Event};
 use goblin_core_update::slots::{self, FlipSource, NEW_FILE, SLOTS_MAX, SlotError};
 use goblin_image::BuildError;
@@ -25,7 +26,7 @@ impl Updater {
             Effect::Build(release) => self.build(release, replies).map(Some),
             Effect::KeepStaged(on_disk) => self.store.keep_staged(on_disk).map(|()| None),
             Effect::DropStaged => {
-                self.store.drop_staged()?;
+                self.forget_staged();
                 self.esp.remove_new().map(|()| None)
             }
             Effect::WritePending { to, rollback } => {
@@ -33,8 +34,9 @@ impl Updater {
             }
             Effect::Flip { to, source } => self.flip(to, source).map(|()| Some(Event::Flipped)),
             Effect::Abandon => {
-                self.settle()?;
-                Ok(None)
+                let settled = self.settle();
+                self.unsettled = settled.is_err();
+                settled.map(|()| None)
             }
             Effect::Reboot => self.reboot(replies).map(|()| None),
         }
@@ -74,15 +76,26 @@ impl Updater {
         let total = missing.iter().fold(0u64, |sum, blob| sum.saturating_add(blob.size));
         self.store.check_room(total, self.env.spare_bytes)?;
         let store = self.store.clone();
+        let deadline = Deadline::of(total);
         let mut before = 0u64;
         for blob in &missing {
             let path = blob_path(&blob.digest);
-            fetcher.download(&path, blob.size, |body| {
+            let fetched = fetcher.download(&path, blob.size, |body| {
+                deadline.check(|detail| fetcher.network(&path, detail))?;
                 store.receive(blob, body, &mut |got| {
                     let message = format!("fetching release {version}");
                     self.progress(replies, message, before.saturating_add(got), total);
                 })
-            })?;
+            });
+            if let Err(err @ UpdateError::Space { .. }) = fetched {
+                // Others filled STATE up meanwhile: they need the room more than a release that cannot
+                // be fetched.
+                for blob in &missing {
+                    let _ = store.remove_blob(&blob.digest);
+                }
+                return Err(err);
+            }
+            fetched?;
             before = before.saturating_add(blob.size);
         }
         Ok(())
@@ -152,15 +165,20 @@ impl Updater {
     }
 
     fn write_pending(&mut self, to: Chosen, rollback: bool) -> Result<(), UpdateError> {
-        let pending = Pending {
+        let mut pending = Pending {
             to: to.version,
             from: self.env.running,
             rollback,
             uki: to.uki,
             peer_expected: self.env.hooks.peer_in_sight(),
             at_unix_s: self.env.hooks.now_unix_s(),
+            boot: 0,
         };
-        self.record()?.update(|record| record.pending = Some(pending)).map_err(UpdateError::Record)
+        let write = |record: &mut BootRecord| {
+            pending.boot = record.boot_count;
+            record.pending = Some(pending);
+        };
+        self.record()?.update(write).map_err(UpdateError::Record)
     }
 
     fn flip(&mut self, to: Chosen, source: FlipSource) -> Result<(), UpdateError> {
@@ -179,7 +197,7 @@ impl Updater {
             let got = self.esp.digest(file, u64::MAX)?;
             if got != to.uki {
                 // Staged anew it is written again.
-                self.store.drop_staged()?;
+                self.forget_staged();
                 self.esp.remove_new()?;
                 return Err(goblin_core_update::machine::Refused::WrongDigest {
                     got,
@@ -189,7 +207,16 @@ impl Updater {
             }
         }
         self.esp.apply(&slots::flip(&all, to.version, source)?)?;
-        self.store.drop_staged()
+        self.forget_staged();
+        Ok(())
+    }
+
+    /// A note that cannot be removed, as on a full or failing STATE, must not keep a board from going
+    /// back: it is worth nothing without its file, whose digest is checked before it is armed.
+    pub(crate) fn forget_staged(&self) {
+        if let Err(err) = self.store.drop_staged() {
+            tracing::warn!(%err, "the note of a staged release stays");
+        }
     }
 
     fn reboot(&mut self, replies: Replies<'_>) -> Result<(), UpdateError> {

@@ -1,30 +1,64 @@
-//! Boot cost in guest instructions. QEMU counts them (`-icount`), and with no block device nothing
-//! depends on the host's threads: the figures are the same from run to run, under any load.
+//! Boot cost in guest instructions. QEMU counts them (`-icount`), and with no block device and no network
+//! nothing depends on the host's threads: the figures are the same from run to run, under any load.
+//!
+//! Three guests with one kernel, one command line and one machine shape:
+//!
+//! - **ours**: the release's own initramfs, as a compute board that is provisioned. There is no disk to
+//!   hold the provisioning file, so the base carries one, and a first unit copies it into STATE (in memory
+//!   here). Ready is when every unit of the role is ready but the role checks (`health`): whether they pass
+//!   hangs on the other board and on a network, not on instructions.
+//! - **print-only**: the smallest PID 1 there can be; the floor that the kernel sets.
+//! - **systemd**: Debian's, on a minimal root; ready is a unit after `multi-user.target`.
+
+mod peers;
 
 use super::table::{Row, publish};
-use crate::apt::{Closure, Suite, fetch_tree};
-use crate::initramfs::Initramfs;
-use crate::{compile, host, image, kernel, setup};
+use crate::image::{self, Addition, ReleaseSpec};
+use crate::{compile, host, kernel, provision, setup};
 use anyhow::{Context, Result, bail};
+use goblin_core_types::{Version, paths};
+use goblin_tests::qemu;
 use goblin_tests::serial::Serial;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// 2^SHIFT nanoseconds of virtual time for one instruction.
 const SHIFT: u32 = 2;
-/// Longest a guest may take on a slow host.
+/// Longest a guest may take from one mark to the next, on a slow host.
 const LIMIT: Duration = Duration::from_secs(300);
 /// Memory of every measured guest.
 const MEMORY_MIB: u32 = 1024;
+/// What every guest's command line ends with: marks are warnings or worse, stamped by the kernel. Where
+/// things lie in memory costs instructions too, so it is the same each time.
+const APPEND: &str = "loglevel=5 printk.time=1 nokaslr norandmaps";
 /// The line of the smallest PID 1, and of the last unit of the systemd guest.
 const PRINTED: &str = "print-only: ready";
+/// The last line of that unit.
+const COUNTED: &str = "print-only: end";
+/// Units of a compute board; `health` is told about in the module's words.
+const UNITS: [&str; 9] =
+    ["state", "provision", "net", "time", "control", "channel", "mount", "update", "console"];
+/// Where the measured base carries the provisioning file.
+const SEED_FILE: &str = "/usr/lib/goblin/measured.toml";
+/// The program that copies it.
+const SEED_PROGRAM: &str = "/usr/lib/goblin/print-only";
 
+/// A guest to measure.
 struct Guest<'a> {
     name: &'a str,
     initramfs: PathBuf,
+    /// Further words of the command line.
     append: &'a str,
-    marks: &'a [&'a str],
+    /// Each mark is passed once all of its lines were printed.
+    marks: Vec<Vec<String>>,
+}
+
+/// What a guest left.
+struct Boot {
+    /// Millions of instructions at each mark.
+    marks: Vec<f64>,
+    /// Services that the systemd guest ran at the end.
+    services: usize,
 }
 
 /// Measures and publishes.
@@ -35,168 +69,161 @@ pub fn run() -> Result<()> {
     setup::ensure(setup::Purpose::Run, false)?;
     let kernel = kernel::bzimage()?;
     let dir = host::target("bench")?;
-    let ours = run_guest(
-        &kernel,
-        &dir,
-        &Guest {
-            name: "goblinux",
-            initramfs: ours(&dir)?,
-            append: image::CMDLINE,
-            marks: &["goblin-preinit: start", "goblin-init: start", "goblin-init: ready"],
-        },
-    )?;
-    let floor = run_guest(
-        &kernel,
-        &dir,
-        &Guest {
-            name: "print-only",
-            initramfs: floor(&dir)?,
-            append: "rdinit=/init",
-            marks: &[PRINTED],
-        },
-    )?;
-    let systemd = run_guest(
-        &kernel,
-        &dir,
-        &Guest {
-            name: "systemd",
-            initramfs: systemd(&dir)?,
-            append: "rdinit=/usr/lib/systemd/systemd",
-            marks: &["systemd[1]: Detected architecture", PRINTED],
-        },
-    )?;
+    let one = |line: &str| vec![line.to_owned()];
+    let ready = UNITS.iter().map(|unit| format!("goblin-init: {unit} ready")).collect();
+    let ours = Guest {
+        name: "goblinux",
+        initramfs: ours(&dir)?,
+        append: "",
+        marks: vec![one("goblin-preinit: start"), one("goblin-init: start"), ready],
+    };
+    let ours = measure(&kernel, &dir, &ours)?;
+    let floor = Guest {
+        name: "print-only",
+        initramfs: peers::print_only(&dir)?,
+        append: "rdinit=/init",
+        marks: vec![one(PRINTED)],
+    };
+    let floor = measure(&kernel, &dir, &floor)?;
+    let systemd = Guest {
+        name: "systemd",
+        initramfs: peers::systemd(&dir)?,
+        append: "rdinit=/usr/lib/systemd/systemd",
+        marks: vec![one("systemd[1]: Detected architecture"), one(PRINTED), one(COUNTED)],
+    };
+    let systemd = measure(&kernel, &dir, &systemd)?;
     publish("boot", &rows(&ours, &floor, &systemd)?)
 }
 
-fn rows(ours: &[f64], floor: &[f64], systemd: &[f64]) -> Result<Vec<Row>> {
-    let ([preinit, pid1, ready], [printed], [started, settled]) = (ours, floor, systemd) else {
+fn rows(ours: &Boot, floor: &Boot, systemd: &Boot) -> Result<Vec<Row>> {
+    let ([preinit, pid1, ready], [printed], [started, settled, _]) =
+        (ours.marks.as_slice(), floor.marks.as_slice(), systemd.marks.as_slice())
+    else {
         bail!("a guest left too few marks");
     };
-    let row = |metric, ours: &f64, peer, theirs: &f64, note| {
+    let row = |metric, ours: &f64, peer, theirs: &f64, note: &str| {
         Row::new(metric, "Mi instructions", *ours, peer, *theirs, note)
     };
-    let note = "same kernel, no block device, icount: exact";
+    let same = "same kernel, command line and machine; no disk, no network; waiting counts as \
+                instructions at 4 ns each";
+    let counted = format!(
+        "ours: {} units of a provisioned compute board ready ({}), first frame on the screen drawn, \
+         role checks running but not waited for; systemd: a unit after multi-user.target, {} services \
+         running, no file server, updater or screen",
+        UNITS.len(),
+        UNITS.join(" "),
+        systemd.services
+    );
+    let first = "systemd has no preinit: to its first line, in the initramfs";
     Ok(vec![
-        row("preinit_mi", preinit, "print-only", printed, note),
-        row("preinit_mi", preinit, "systemd", started, "systemd has no preinit: its first line"),
-        row("pid1_mi", pid1, "print-only", printed, note),
+        row("preinit_mi", preinit, "print-only", printed, same),
+        row("preinit_mi", preinit, "systemd", started, first),
+        row("pid1_mi", pid1, "print-only", printed, same),
         row("pid1_mi", pid1, "systemd", started, "to systemd's own first line"),
-        row("ready_mi", ready, "print-only", printed, note),
-        row("ready_mi", ready, "systemd", settled, "minimal root: a unit after multi-user.target"),
+        row("ready_mi", ready, "print-only", printed, "the floor runs no service at all"),
+        row("ready_mi", ready, "systemd", settled, &counted),
     ])
 }
 
-/// The release's own initramfs: preinit and the whole base.
+/// The release's own initramfs: preinit and the whole base, with a provisioning file in it.
 fn ours(dir: &Path) -> Result<PathBuf> {
     let path = dir.join("goblinux.cpio");
-    image::write_initramfs(&path)?;
+    let mut spec = ReleaseSpec::new(Version::new(1, 0, 0), "");
+    spec.additions = vec![
+        addition(SEED_FILE, 0o644, provisioning(dir)?.into_bytes()),
+        addition(SEED_PROGRAM, 0o755, host::read(&compile::test_binaries()?.print_only_init)?),
+        addition(&unit_path("seed"), 0o644, seed_unit().into_bytes()),
+        addition(&unit_path("provision"), 0o644, provision_unit()?.into_bytes()),
+    ];
+    image::write_initramfs(&spec, &path)?;
     Ok(path)
 }
 
-fn floor(dir: &Path) -> Result<PathBuf> {
-    let mut initramfs = Initramfs::default();
-    initramfs.dir("dev").file(
-        "init",
-        0o755,
-        host::read(&compile::test_binaries()?.print_only_init)?,
-    );
-    write(dir, "print-only", &mut initramfs)
+fn addition(path: &str, mode: u16, bytes: Vec<u8>) -> Addition {
+    Addition { path: path.into(), mode, bytes }
 }
 
-fn systemd(dir: &Path) -> Result<PathBuf> {
-    let packages =
-        ["systemd", "udev", "dbus", "base-files", "base-passwd", "util-linux", "libc-bin"];
-    let (tree, _) = fetch_tree(&packages, Suite::Trixie, Closure::WithDependencies)?;
-    let mut initramfs = Initramfs::default();
-    initramfs.folder(&tree, &|name| {
-        ![
-            "usr/share/doc",
-            "usr/share/man",
-            "usr/share/locale",
-            "usr/share/perl",
-            "usr/share/info",
-            "boot",
-        ]
-        .iter()
-        .any(|skipped| name.starts_with(skipped))
-    })?;
-    for (name, target) in
-        [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
+fn unit_path(name: &str) -> String {
+    format!("{}/{name}.toml", paths::UNITS)
+}
+
+/// The compute board's file of a box without a network. Kept, so that the keys in it, and what is computed
+/// with them, are the same in each run.
+fn provisioning(dir: &Path) -> Result<String> {
+    let kept = dir.join("compute.toml");
+    if let Ok(text) = std::fs::read_to_string(&kept)
+        && goblin_core_config::parse(&text).is_ok()
     {
-        if std::fs::symlink_metadata(tree.join(name)).is_err() {
-            initramfs.link(name, target);
-        }
+        return Ok(text);
     }
-    for name in ["dev", "proc", "sys", "run", "tmp", "root"] {
-        if !tree.join(name).exists() {
-            initramfs.dir(name);
-        }
-    }
-    let passwd = "root:x:0:0:root:/root:/bin/sh\nmessagebus:x:100:100::/:/usr/sbin/nologin\n\
-        systemd-network:x:998:998::/:/usr/sbin/nologin\n";
-    let group = "root:x:0:\nmessagebus:x:100:\ntty:x:5:\ndisk:x:6:\nkmem:x:15:\ndialout:x:20:\n\
-        audio:x:29:\nvideo:x:44:\nsystemd-journal:x:997:\nsystemd-network:x:998:\n";
-    let unit = "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\n\
-        ExecStart=/usr/lib/print-only --once\n[Install]\nWantedBy=multi-user.target\n";
-    initramfs
-        .file("etc/passwd", 0o644, passwd.into())
-        .file("etc/group", 0o644, group.into())
-        .file("etc/machine-id", 0o444, b"0123456789abcdef0123456789abcdef\n".to_vec())
-        .file("usr/lib/print-only", 0o755, host::read(&compile::test_binaries()?.print_only_init)?)
-        .file("usr/lib/systemd/system/goblin-ready.service", 0o644, unit.into())
-        .dir("etc/systemd/system/graphical.target.wants")
-        .link("etc/systemd/system/default.target", "/usr/lib/systemd/system/goblin-ready.target")
-        .file(
-            "usr/lib/systemd/system/goblin-ready.target",
-            0o644,
-            b"[Unit]\nRequires=multi-user.target goblin-ready.service\nAfter=multi-user.target\n"
-                .to_vec(),
-        );
-    write(dir, "systemd", &mut initramfs)
+    let spec = provision::PairSpec {
+        box_name: "measured box".into(),
+        shares: vec!["home".into()],
+        allow_plain_9p: true,
+        host_channel: true,
+        ..provision::PairSpec::default()
+    };
+    let pair = provision::make_pair(&spec)?;
+    provision::write_secret(&kept, &pair.compute)?;
+    Ok(pair.compute)
 }
 
-fn write(dir: &Path, name: &str, initramfs: &mut Initramfs) -> Result<PathBuf> {
-    let path = dir.join(format!("{name}.cpio"));
-    host::write_whole(&path, &initramfs.pack()?)?;
-    Ok(path)
+fn seed_unit() -> String {
+    format!(
+        "description = \"Provisioning file of a measured guest\"\nkind = \"task\"\n\
+         exec = [\"{SEED_PROGRAM}\", \"--copy\", \"{SEED_FILE}\", \"{}\"]\nrequires = [\"state\"]\n",
+        paths::PROVISION
+    )
 }
 
-/// Starts one guest and gives, for each mark, the millions of instructions since the kernel started.
-fn run_guest(kernel: &Path, dir: &Path, guest: &Guest<'_>) -> Result<Vec<f64>> {
-    println!("measuring {} ...", guest.name);
-    let append = format!("{} console=ttyS0 loglevel=5 printk.time=1", guest.append);
-    let mut child = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg", "-cpu", "max", "-M", "q35", "-nodefaults", "-no-user-config"])
-        .args(["-display", "none", "-vga", "none", "-serial", "stdio", "-no-reboot", "-smp", "1"])
-        .args(["-icount", &format!("shift={SHIFT},sleep=off"), "-rtc", "base=2026-01-01,clock=vm"])
-        .args(["-m", &MEMORY_MIB.to_string()])
-        .arg("-kernel")
-        .arg(kernel)
-        .arg("-initrd")
-        .arg(&guest.initramfs)
-        .args(["-append", &append])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start qemu-system-x86_64: run cargo xtask setup")?;
+/// The release's own unit, made to wait for the file.
+fn provision_unit() -> Result<String> {
+    let path = host::root().join("rootfs/units/provision.toml");
+    let text = String::from_utf8(host::read(&path)?).context("a unit is not text")?;
+    let own = "after = [\"state\"]";
+    if !text.contains(own) {
+        bail!("{} no longer has `{own}`: adapt the benchmark", path.display());
+    }
+    Ok(text.replace(own, "after = [\"state\", \"seed\"]"))
+}
+
+/// Starts one guest and follows it to its last mark.
+fn measure(kernel: &Path, dir: &Path, guest: &Guest<'_>) -> Result<Boot> {
+    host::say(format!("measuring {} (half a minute to two)", guest.name));
+    let append = format!("{} {} {APPEND}", image::CMDLINE, guest.append);
+    let icount = format!("shift={SHIFT},sleep=off");
+    let memory = MEMORY_MIB.to_string();
+    let (kernel, initramfs) = (kernel.display().to_string(), guest.initramfs.display().to_string());
+    let mut args: Vec<&str> = "-accel tcg -cpu max -M q35 -nodefaults -no-user-config -display none \
+        -device bochs-display -serial stdio -no-reboot -smp 1 -seed 1 \
+        -rtc base=2026-01-01,clock=vm -nic none"
+        .split_whitespace()
+        .collect();
+    args.extend(["-icount", &icount, "-m", &memory, "-kernel", &kernel, "-initrd", &initramfs]);
+    args.extend(["-append", &append]);
+    let args: Vec<String> = args.into_iter().map(String::from).collect();
     let log = dir.join(format!("boot-{}.log", guest.name));
+    // The log is appended to; only this run's lines are of use.
     let _ = std::fs::remove_file(&log);
-    let serial = Serial::follow(child.stdout.take().context("QEMU has no output")?, &log)?;
-    let marks = collect(&serial, guest.marks);
+    let (mut child, serial) = qemu::spawn(&args, &log)?;
+    let boot = follow(&serial, &guest.marks);
     let _ = child.kill();
     let _ = child.wait();
-    marks.with_context(|| format!("the {} guest; its log is {}", guest.name, log.display()))
+    boot.with_context(|| format!("the {} guest; its log is {}", guest.name, log.display()))
 }
 
-fn collect(serial: &Serial, marks: &[&str]) -> Result<Vec<f64>> {
-    let mut from = 0;
+fn follow(serial: &Serial, marks: &[Vec<String>]) -> Result<Boot> {
     let mut found = Vec::new();
     for mark in marks {
-        let (next, line) = serial.wait_from(from, mark, LIMIT)?;
-        from = next;
-        found.push(instructions(&line)?);
+        let mut last: f64 = 0.0;
+        for line in mark {
+            let (_, line) = serial.wait_from(0, line, LIMIT)?;
+            last = last.max(instructions(&line)?);
+        }
+        found.push(last);
     }
-    Ok(found)
+    let services = serial.all().iter().filter(|line| line.contains("print-only: beside")).count();
+    Ok(Boot { marks: found, services })
 }
 
 /// `[   12.345678] text`: the kernel's clock, which `-icount` ties to instructions.
@@ -217,5 +244,21 @@ mod tests {
     fn the_kernels_clock_is_read_as_instructions() {
         assert!((instructions("[    1.500000] goblin-init: ready").unwrap() - 375.0).abs() < 1e-9);
         assert!(instructions("no clock here").is_err());
+    }
+
+    #[test]
+    fn every_unit_of_the_role_is_waited_for() {
+        let dir = host::root().join("rootfs/units");
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let unit: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let roles = unit.get("roles").map(ToString::to_string).unwrap_or_default();
+            let here = (roles.is_empty() || roles.contains("compute"))
+                && !unit.contains_key("trial_only")
+                && !unit.contains_key("gate");
+            assert_eq!(UNITS.contains(&name), here, "unit {name}");
+        }
+        assert!(provision_unit().unwrap().contains("seed"));
     }
 }

@@ -73,8 +73,13 @@ pub(super) fn ask(socket: &Path, argv: &[String]) -> Result<i32> {
     for line in BufReader::new(stream).lines() {
         match serde_json::from_str(&line?)? {
             Piece::Text(text) => {
-                print!("{text}");
-                std::io::stdout().flush()?;
+                let mut out = std::io::stdout();
+                match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                    Ok(()) => {}
+                    // `| head` has seen enough.
+                    Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => return Ok(0),
+                    Err(err) => return Err(err.into()),
+                }
             }
             Piece::Exit(code) => return Ok(code),
             Piece::Lost(why) => {

@@ -5,6 +5,7 @@
 
 mod actions;
 mod chrome;
+mod history;
 mod logs;
 mod network;
 mod overview;
@@ -101,6 +102,8 @@ pub enum Row {
     },
     /// Cards side by side, each with its share of the width.
     Cards(Vec<(u16, Card)>),
+    /// A card across the page with its title at the left of its parts, which saves height.
+    Band(Card),
     /// One large message.
     Poster(Poster),
     /// Log lines.
@@ -180,10 +183,25 @@ pub enum Part {
         /// Cells, as many as columns.
         rows: Vec<Vec<Cell>>,
     },
+    /// Events, newest first.
+    Events(Vec<Happening>),
     /// Commands to type elsewhere, letter for letter.
     Code(Vec<String>),
     /// Lines as a machine wrote them.
     Lines(Vec<String>),
+}
+
+/// Something that came to an end on a board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// When, as short as it is clear.
+    pub at: String,
+    /// Board, or both.
+    pub who: &'static str,
+    /// State and sentence.
+    pub badge: Badge,
+    /// Why, where it did not go as asked; may be empty.
+    pub reason: String,
 }
 
 /// A cell of a table.
@@ -286,6 +304,6 @@ fn fact(parts: &mut Vec<Part>, label: &str, value: impl Into<String>) {
 /// A note for a problem, where there is one.
 fn problem(parts: &mut Vec<Part>, tone: Tone, text: Option<&str>) {
     if let Some(text) = text.map(crate::words::clean).filter(|t| !t.is_empty()) {
-        parts.push(Part::Note(tone, text));
+        parts.push(Part::Note(tone, crate::words::capital(&text)));
     }
 }

@@ -6,6 +6,13 @@ use crate::model::Model;
 use crate::words::{self, Badge, Tone};
 use goblin_core_types::{BoardStatus, LinkState, Role};
 
+/// What a clock that is not synced means.
+const NOT_SYNCED: &str = "Not synced: no time server has confirmed this clock since the start. Times may be wrong; shares go on working.";
+/// What to do about it.
+const WAIT_OR_NAME_A_SERVER: &str = "It syncs by itself once a server answers. Give the box a way to the internet, or name a server of your network as `ntp` under `[network]` in the provisioning file.";
+/// The same where the way to the internet was spoken of already.
+const NAME_A_SERVER: &str = "Servers: `ntp` under `[network]` in the provisioning file.";
+
 pub(super) fn page(model: &Model) -> Vec<Row> {
     let Some(local) = model.local() else {
         return vec![Row::Cards(vec![(
@@ -110,13 +117,13 @@ fn clock_card(model: &Model, local: &BoardStatus) -> Card {
     };
     let mut parts = Vec::new();
     problem(&mut parts, Tone::Warn, time.problem.as_deref());
-    let date = clock::date(model.unix_s(), &time.zone);
-    fact(
-        &mut parts,
-        "Now",
-        format!("{}  {date}", clock::hour(model.unix_s(), &time.zone)).trim_end(),
-    );
-    fact(&mut parts, "Time zone", words::clean_to(&time.zone, 48));
+    let now = [
+        clock::hour(model.unix_s(), &time.zone),
+        clock::date(model.unix_s(), &time.zone),
+        words::clean_to(&time.zone, 48),
+    ];
+    let now: Vec<&str> = now.iter().map(String::as_str).filter(|t| !t.is_empty()).collect();
+    fact(&mut parts, "Now", now.join("  ·  "));
     fact(
         &mut parts,
         "Server",
@@ -124,6 +131,12 @@ fn clock_card(model: &Model, local: &BoardStatus) -> Card {
     );
     if let Some(offset) = time.offset_ms {
         fact(&mut parts, "Last offset", format!("{offset} ms"));
+    }
+    if !time.synced {
+        parts.push(Part::Text(NOT_SYNCED.to_owned()));
+        // The service's own sentence names the rest of the remedy.
+        let remedy = if time.problem.is_some() { NAME_A_SERVER } else { WAIT_OR_NAME_A_SERVER };
+        parts.push(Part::Text(remedy.to_owned()));
     }
     Card { title: "Clock".to_owned(), badge: Some(badge), parts, ..Card::default() }
 }

@@ -1,18 +1,20 @@
 //! Page 1: both boards at a glance, or what keeps them from being shown.
 
-use super::{Cable, Card, Icon, Part, Poster, Row, fact, problem};
+use super::{Cable, Card, Icon, Part, Poster, Row, fact, history, problem};
 use crate::clock;
 use crate::model::Model;
 use crate::words::{self, Badge, Tone};
 use goblin_core_types::{
     BoardStatus, CheckState, HealthState, LinkState, PoolState, ProvisionOutcome, Role,
-    ShareStatus, UpdateOutcome, paths,
+    ShareStatus, paths,
 };
 
 /// Sentences of failing checks shown per board; the rest is counted.
 const NOTES_MAX: usize = 3;
 /// Commands shown on this page; all are on the storage page.
-const COMMANDS_MAX: usize = 2;
+const COMMANDS_MAX: usize = 1;
+/// Lines of events on this page; page 3 tells more of each.
+const EVENT_LINES_MAX: usize = 4;
 /// Seconds after which the silence of the control service is worth a large message.
 const PATIENCE_S: u64 = 5;
 
@@ -25,13 +27,28 @@ pub(super) fn page(model: &Model) -> Vec<Row> {
     if let Some(why) = model.silent() {
         rows.push(Row::Cards(vec![(1, silent_card(why))]));
     }
-    rows.push(Row::Pair {
-        left: board_card(model, local),
-        cable: cable(model, local),
-        right: other_card(model, local),
-    });
-    rows.push(Row::Cards(vec![(1, mount_card(model))]));
+    let (left, right) = (board_card(local), other_card(model, local));
+    let happened = happened_card(model, lines_left(&left, &right));
+    rows.push(Row::Pair { left, cable: cable(model, local), right });
+    rows.push(Row::Band(happened));
+    rows.extend(mount_card(model).map(Row::Band));
     rows
+}
+
+/// Lines for events that fit below the boards: each note beyond the first takes the place of one.
+fn lines_left(left: &Card, right: &Card) -> usize {
+    let notes = |card: &Card| card.parts.iter().filter(|p| matches!(p, Part::Note(..))).count();
+    let extra = notes(left).max(notes(right)).saturating_sub(1);
+    EVENT_LINES_MAX.saturating_sub(extra).max(1)
+}
+
+fn happened_card(model: &Model, lines_max: usize) -> Card {
+    let events = history::newest(model, lines_max);
+    let part = match events.is_empty() {
+        true => Part::Text("No upgrade and no rollback so far.".to_owned()),
+        false => Part::Events(events),
+    };
+    Card { title: "What happened".to_owned(), parts: vec![part], ..Card::default() }
 }
 
 fn no_status(model: &Model) -> Poster {
@@ -111,16 +128,11 @@ fn icon(role: Option<Role>) -> Icon {
     if role == Some(Role::Storage) { Icon::Storage } else { Icon::Compute }
 }
 
-fn board_card(model: &Model, board: &BoardStatus) -> Card {
+fn board_card(board: &BoardStatus) -> Card {
     let mut parts = health_notes(board);
     problem(&mut parts, Tone::Warn, board.update.problem.as_deref());
     upgrade_parts(&mut parts, board);
-    let last = last_upgrade(model, board);
-    let (notes, facts): (Vec<_>, Vec<_>) =
-        last.into_iter().partition(|p| matches!(p, Part::Note(..)));
-    parts.extend(notes);
     parts.push(Part::Slots(slots(board)));
-    parts.extend(facts);
     if board.role == Some(Role::Storage)
         || board.pool.as_ref().is_some_and(|p| p.state != PoolState::None)
     {
@@ -131,7 +143,7 @@ fn board_card(model: &Model, board: &BoardStatus) -> Card {
     Card {
         icon: Some(icon(board.role)),
         title: words::board(board.role).to_owned(),
-        subtitle: format!("{}  ·  up {}", words::host(board), clock::span(board.boot.uptime_s)),
+        subtitle: format!("{}  ·  {}", words::host(board), clock::up(board.boot.uptime_s)),
         badge: Some(words::health(board.health.state)),
         parts,
         stale: false,
@@ -194,34 +206,11 @@ pub(super) fn upgrade_parts(parts: &mut Vec<Part>, board: &BoardStatus) {
     });
 }
 
-/// The last upgrade as a note: quiet when it went well, with its reason when it did not.
-pub(super) fn last_upgrade(model: &Model, board: &BoardStatus) -> Option<Part> {
-    let last = board.update.last.as_ref()?;
-    let when = clock::moment(last.at_unix_s, model.unix_s(), model.zone())
-        .map_or_else(String::new, |m| format!(", {m}"));
-    let reason = words::clean_to(&last.reason, 240);
-    let (from, to) = (last.from, last.to);
-    Some(match last.outcome {
-        UpdateOutcome::Good => {
-            Part::Fact("Last upgrade".to_owned(), format!("{from} → {to}, good{when}"))
-        }
-        UpdateOutcome::RolledBack => {
-            Part::Fact("Last upgrade".to_owned(), format!("Back from {from} to {to}{when}"))
-        }
-        UpdateOutcome::FellBack => {
-            Part::Note(Tone::Warn, format!("Release {to} was tried and taken back{when}: {reason}"))
-        }
-        UpdateOutcome::Refused => {
-            Part::Note(Tone::Warn, format!("Release {to} was refused{when}: {reason}"))
-        }
-    })
-}
-
 pub(super) fn slots(board: &BoardStatus) -> Vec<(String, Badge)> {
     let mut slots: Vec<_> = board.slots.iter().take(4).collect();
     slots.sort_by_key(|s| (!s.running, std::cmp::Reverse(s.version)));
     let mut tiles: Vec<(String, Badge)> =
-        slots.iter().map(|s| (s.version.to_string(), words::slot(s, board.boot.version))).collect();
+        slots.iter().map(|s| (s.version.to_string(), words::slot(s, board))).collect();
     if tiles.is_empty() {
         let trial = if board.boot.trial { "running, on trial" } else { "running" };
         let tone = if board.boot.trial { Tone::Busy } else { Tone::Good };
@@ -281,7 +270,7 @@ fn cable(model: &Model, local: &BoardStatus) -> Cable {
 
 fn other_card(model: &Model, local: &BoardStatus) -> Card {
     if let Some(peer) = model.peer().filter(|_| model.peer_present()) {
-        return board_card(model, peer);
+        return board_card(peer);
     }
     let role = local.role.map(Role::peer);
     let mut parts = Vec::new();
@@ -321,6 +310,9 @@ fn other_card(model: &Model, local: &BoardStatus) -> Card {
     }
 }
 
+/// Largest message to ask for: 512 KiB of data and the header. The kernel's default is a quarter.
+const MSIZE: u32 = (512 << 10) + 24;
+
 /// The commands that mount each served share on a Linux PC.
 pub(super) fn commands(storage: &BoardStatus) -> Vec<String> {
     let v4_first = |a: &&String| !a.contains('.');
@@ -332,21 +324,17 @@ pub(super) fn commands(storage: &BoardStatus) -> Vec<String> {
     let command = |share: &ShareStatus| {
         let name = words::clean_to(&share.name, 64);
         format!(
-            "sudo mount -t 9p -o trans=tcp,port={},version=9p2000.L,aname={name} {address} /mnt",
+            "sudo mount -t 9p -o trans=tcp,port={},version=9p2000.L,aname={name},access=any,msize={MSIZE} {address} /mnt",
             paths::PORT_SHARES
         )
     };
     storage.shares.iter().filter(|s| s.served).map(command).collect()
 }
 
-pub(super) fn mount_card(model: &Model) -> Card {
+/// How to mount a share; nothing while the storage board was never seen, since its card says so.
+fn mount_card(model: &Model) -> Option<Card> {
+    let storage = model.storage()?;
     let mut card = Card { title: "Mount on a Linux PC".to_owned(), ..Card::default() };
-    let Some(storage) = model.storage() else {
-        card.parts.push(Part::Text(
-            "The commands appear when the storage board has been seen.".to_owned(),
-        ));
-        return card;
-    };
     let commands = commands(storage);
     if commands.is_empty() {
         let reason = storage.shares.iter().find_map(|s| s.problem.as_deref()).map(words::clean);
@@ -355,12 +343,12 @@ pub(super) fn mount_card(model: &Model) -> Card {
             None if storage.shares.is_empty() => "The storage board has no shares.".to_owned(),
             None => "The storage board has no address in your network yet.".to_owned(),
         }));
-        return card;
+        return Some(card);
     }
     let more = commands.len().saturating_sub(COMMANDS_MAX);
     card.parts.push(Part::Code(commands.into_iter().take(COMMANDS_MAX).collect()));
     if more > 0 {
         card.subtitle = format!("{more} more on page 2");
     }
-    card
+    Some(card)
 }

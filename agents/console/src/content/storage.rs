@@ -38,7 +38,7 @@ pub(super) fn page(model: &Model) -> Vec<Row> {
     let (pool, shares) = (pool_card(storage, !current), share_card(storage, !current));
     rows.push(Row::Cards(vec![(12, pool), (10, shares)]));
     if !model.local().map_or(&[][..], |b| &b.mounts).is_empty() {
-        rows.push(Row::Cards(vec![(1, mount_list(model))]));
+        rows.push(Row::Band(mount_list(model)));
     }
     rows.push(Row::Cards(vec![(1, all_commands(storage))]));
     rows
@@ -143,12 +143,7 @@ fn mount_list(model: &Model) -> Card {
     let columns = vec![("Directory", 4), ("State", 3), ("", 9)];
     let mut parts = vec![Part::Table { columns, rows: rows.collect() }];
     parts.extend(rest(mounts.len(), ROWS_MAX));
-    Card {
-        icon: Some(Icon::Compute),
-        title: "Shares on this board".to_owned(),
-        parts,
-        ..Card::default()
-    }
+    Card { title: "Shares on this board".to_owned(), parts, ..Card::default() }
 }
 
 fn all_commands(storage: &BoardStatus) -> Card {

@@ -1,12 +1,14 @@
 //! Page 3: releases on both boards, what is offered, how the last upgrades ended.
 
-use super::{Card, Icon, Part, Row, fact, overview, problem};
+use super::{Card, Icon, Part, Row, fact, history, overview, problem};
 use crate::clock;
 use crate::model::Model;
 use crate::orders;
 use crate::words::{self, Badge, Tone};
-use goblin_core_types::{BoardStatus, Role, UpdateOutcome};
+use goblin_core_types::{BoardStatus, Role, UpdateOutcome, UpdateReport};
 
+/// Upgrades shown of each board.
+const REPORTS_MAX: usize = 4;
 /// Last lines of a failed boot that are shown.
 const LINES_MAX: usize = 8;
 /// Releases in quarantine that are shown.
@@ -33,8 +35,15 @@ pub(super) fn page(model: &Model) -> Vec<Row> {
 fn offer_card(model: &Model, local: &BoardStatus) -> Card {
     let update = &local.update;
     let mut parts = Vec::new();
+    let failed = orders::offered(model).and_then(|version| orders::failed_on(model, version));
     let (title, badge) = match orders::offered(model) {
+        Some(version) if failed.is_some() => {
+            (format!("Release {version} is offered"), Badge::new(Tone::Warn, "Failed before"))
+        }
         Some(version) => (format!("Release {version} is offered"), Badge::new(Tone::Good, "New")),
+        None if update.source.is_none() => {
+            ("New releases".to_owned(), Badge::new(Tone::Quiet, "No source set up"))
+        }
         None if update.offered.is_some() => {
             ("Newest release".to_owned(), Badge::new(Tone::Good, "Up to date"))
         }
@@ -46,7 +55,12 @@ fn offer_card(model: &Model, local: &BoardStatus) -> Card {
         {
             parts.push(Part::Text(notes));
         }
-        parts.push(Part::Text("Upgrade both boards on page 6.".to_owned()));
+        parts.push(match failed {
+            Some(board) => Part::Note(Tone::Warn, format!(
+                "It failed its trial on the {board} and is refused there. Wait for a newer release."
+            )),
+            None => Part::Text("Upgrade both boards on page 6.".to_owned()),
+        });
     }
     overview::upgrade_parts(&mut parts, local);
     problem(&mut parts, Tone::Warn, update.problem.as_deref());
@@ -70,22 +84,7 @@ fn board_card(model: &Model, board: &BoardStatus, stale: bool) -> Card {
         overview::upgrade_parts(&mut parts, board);
         problem(&mut parts, Tone::Warn, board.update.problem.as_deref());
     }
-    last_report(model, board, &mut parts);
-    for bad in board.update.quarantine.iter().take(QUARANTINE_MAX) {
-        let reason = words::clean_to(&bad.reason, 160);
-        parts.push(Part::Note(
-            Tone::Warn,
-            format!("Release {} is not tried again: {reason}", bad.version),
-        ));
-    }
-    // The report above tells of its own release already.
-    let told = board.update.last.as_ref().map(|last| last.to);
-    let failed = board.boot.attempts.iter().rev().find_map(|a| Some((a.version, a.fail.as_ref()?)));
-    let failed = failed.filter(|(version, _)| Some(*version) != told);
-    if let Some((version, reason)) = failed {
-        parts.push(Part::Heading(format!("Last failed start, release {version}")));
-        parts.push(Part::Text(words::capital(&words::fail(reason))));
-    }
+    reports(model, board, &mut parts);
     let icon = if board.role == Some(Role::Storage) { Icon::Storage } else { Icon::Compute };
     let badge = if stale { Some(Badge::new(Tone::Bad, "Not in sight")) } else { None };
     Card {
@@ -98,26 +97,50 @@ fn board_card(model: &Model, board: &BoardStatus, stale: bool) -> Card {
     }
 }
 
-fn last_report(model: &Model, board: &BoardStatus, parts: &mut Vec<Part>) {
-    let Some(last) = &board.update.last else {
+/// How the newest upgrades ended, what is not tried again, and a failed start that no report tells of.
+fn reports(model: &Model, board: &BoardStatus, parts: &mut Vec<Part>) {
+    let reports: Vec<_> = history::reports(board).take(REPORTS_MAX).collect();
+    if reports.is_empty() {
         parts.push(Part::Text("No upgrade so far.".to_owned()));
-        return;
+    }
+    let with_lines = reports.iter().position(|report| !report.last_lines.is_empty());
+    for (index, report) in reports.iter().enumerate() {
+        report_parts(model, report, with_lines == Some(index), parts);
+    }
+    let told = |version| reports.iter().any(|report| report.to == version);
+    for bad in board.update.quarantine.iter().rev().take(QUARANTINE_MAX) {
+        let version = bad.version;
+        let reason = match told(version) {
+            true => String::new(),
+            false => format!(": {}", words::about(&bad.reason, version, 200)),
+        };
+        let text = format!("Release {version} is not tried again{reason}");
+        parts.push(Part::Note(Tone::Warn, text));
+    }
+    let failed = board.boot.attempts.iter().rev().find_map(|a| Some((a.version, a.fail.as_ref()?)));
+    if let Some((version, reason)) = failed.filter(|(version, _)| !told(*version)) {
+        parts.push(Part::Heading(format!("Last failed start, release {version}")));
+        parts.push(Part::Text(words::capital(&words::fail(reason))));
+    }
+}
+
+fn report_parts(model: &Model, report: &UpdateReport, lines: bool, parts: &mut Vec<Part>) {
+    let badge = words::outcome(report.outcome);
+    let when = clock::moment(report.at_unix_s, model.unix_s(), model.zone()).unwrap_or_default();
+    let (from, to) = (report.from, report.to);
+    let way = match report.outcome {
+        UpdateOutcome::Good | UpdateOutcome::RolledBack => format!("{from} → {to}"),
+        UpdateOutcome::FellBack => format!("{from} → {to} → {from}"),
+        UpdateOutcome::Refused => format!("{from} stays, {to} refused"),
     };
-    let badge = words::outcome(last.outcome);
-    let when = clock::moment(last.at_unix_s, model.unix_s(), model.zone()).unwrap_or_default();
-    let way = match last.outcome {
-        UpdateOutcome::Good | UpdateOutcome::RolledBack => format!("{} → {}", last.from, last.to),
-        UpdateOutcome::FellBack => format!("{} → {} → {}", last.from, last.to, last.from),
-        UpdateOutcome::Refused => format!("{} stays, {} refused", last.from, last.to),
-    };
-    fact(parts, "Last upgrade", format!("{way}   {when}").trim_end());
-    let reason = words::clean(&last.reason);
+    parts.push(Part::Heading(format!("{way}   {when}").trim_end().to_owned()));
+    let reason = words::clean(&report.reason);
     let sentence = if reason.is_empty() { badge.word } else { format!("{}: {reason}", badge.word) };
     parts.push(Part::Note(badge.tone, sentence));
-    if !last.last_lines.is_empty() {
-        parts.push(Part::Heading("Last lines of that boot".to_owned()));
-        let skip = last.last_lines.len().saturating_sub(LINES_MAX);
-        let lines = last.last_lines.iter().skip(skip).map(|l| words::clean_line(l, 160));
+    if lines {
+        parts.push(Part::Text("Last lines of that boot:".to_owned()));
+        let skip = report.last_lines.len().saturating_sub(LINES_MAX);
+        let lines = report.last_lines.iter().skip(skip).map(|l| words::clean_line(l, 160));
         parts.push(Part::Lines(lines.collect()));
     }
 }

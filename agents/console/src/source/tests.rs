@@ -120,6 +120,20 @@ fn a_reply_that_is_not_understood_is_told() {
     assert!(read_log(&b""[..], 5).unwrap().is_empty());
 }
 
+#[test]
+fn a_service_that_no_longer_accepts_is_not_waited_for_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hung");
+    let flags = net::SocketFlags::CLOEXEC;
+    let listener =
+        net::socket_with(net::AddressFamily::UNIX, net::SocketType::STREAM, flags, None).unwrap();
+    net::bind(&listener, &net::SocketAddrUnix::new(&path).unwrap()).unwrap();
+    net::listen(&listener, 0).unwrap();
+    let limit = Duration::from_millis(50);
+    let _waiting = connect_within(&path, limit).unwrap();
+    assert_eq!(connect_within(&path, limit).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
 struct Slow;
 
 impl Source for Slow {

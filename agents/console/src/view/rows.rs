@@ -11,6 +11,10 @@ use egui::{
 
 /// Width of the space between the two boards, where the cable is drawn.
 const CABLE_WIDTH: f32 = 132.0;
+/// Width of the title of a band.
+const BAND_TITLE_WIDTH: f32 = 146.0;
+/// Space above and below what is in a band.
+const BAND_PAD: f32 = 15.0;
 /// Side of a card's picture.
 const ICON: f32 = 42.0;
 
@@ -26,6 +30,7 @@ pub(super) fn draw(ui: &Ui, screen: &Screen, area: Rect, accent: Color32, events
         y += match row {
             Row::Pair { left, cable, right } => page.pair(at, left, cable, right),
             Row::Cards(cards) => page.cards(at, cards),
+            Row::Band(card) => page.band(at, card),
             Row::Poster(poster) => page.poster(at, poster, area.height()),
             Row::Log(lines) => page.log(at, lines),
             Row::Menu { items, side } => page.menu(at, items, side, events),
@@ -81,8 +86,13 @@ impl Page<'_> {
         let title_colour = if card.stale { theme::SOFT } else { theme::TEXT };
         let title = sheet.galley(&card.title, theme::bold(23.0), title_colour, room, 1);
         let subtitle_room = if card.icon.is_some() { room } else { room - title.size().x - 16.0 };
+        // Below a picture there is room for a long host name; beside a title there is not.
+        let rows = if card.icon.is_some() { 2 } else { 1 };
         let subtitle =
-            sheet.galley(&card.subtitle, theme::plain(17.0), theme::SOFT, subtitle_room, 1);
+            sheet.galley(&card.subtitle, theme::plain(17.0), theme::SOFT, subtitle_room, rows);
+        if card.icon.is_some() {
+            head = head.max(25.0 + subtitle.size().y + 4.0);
+        }
         let beside = pos2(left + title.size().x + 16.0, 5.0);
         match card.icon {
             Some(_) if card.subtitle.is_empty() => sheet.put(pos2(left, 9.0), title),
@@ -175,6 +185,31 @@ impl Page<'_> {
         for (sheet, width, stale) in sheets {
             self.place(sheet, Rect::from_min_size(pos2(x, at.y), vec2(width, height)), stale);
             x += width + theme::GAP;
+        }
+        height
+    }
+
+    fn band(&self, at: Pos2, card: &Card) -> f32 {
+        let inner = self.width - theme::PAD * 2.0;
+        let mut head = Sheet::new(&self.painter, BAND_TITLE_WIDTH, self.accent, card.stale);
+        head.paragraph(&card.title, theme::bold(19.0), theme::TEXT);
+        if !card.subtitle.is_empty() {
+            head.paragraph(&card.subtitle, theme::plain(17.0), theme::SOFT);
+        }
+        let left = BAND_TITLE_WIDTH + 16.0;
+        let mut body = Sheet::new(&self.painter, inner - left, self.accent, card.stale);
+        for (index, part) in card.parts.iter().enumerate() {
+            body.skip(if index == 0 { 0.0 } else { 11.0 });
+            body.part(part);
+        }
+        let height = (head.height.max(body.height) + BAND_PAD * 2.0).round();
+        let rect = Rect::from_min_size(at, vec2(self.width, height));
+        if rect.bottom() >= self.clip.top() && rect.top() <= self.clip.bottom() {
+            self.frame(rect, card.stale);
+            // A single line stands in the middle, a list starts beside its title.
+            let body_top = (height - body.height) / 2.0;
+            head.paint(&self.painter, at + vec2(theme::PAD, BAND_PAD));
+            body.paint(&self.painter, at + vec2(theme::PAD + left, body_top));
         }
         height
     }

@@ -2,7 +2,7 @@
 //! side by side can have one height.
 
 use super::{art, theme};
-use crate::content::{Cell, Part};
+use crate::content::{Cell, Happening, Part};
 use crate::words::{Badge, Tone};
 use egui::text::{LayoutJob, TextFormat, TextWrapping};
 use egui::{
@@ -13,8 +13,14 @@ use std::sync::Arc;
 
 /// Rows to which a text may wrap.
 const TEXT_ROWS_MAX: usize = 8;
-/// Space between the lines of commands and logs.
+/// Space between commands: more than between the lines of one that is wrapped.
+const COMMAND_GAP: f32 = 10.0;
+/// Space between the lines of a log.
 const LINE_GAP: f32 = 5.0;
+/// Space between two events.
+const EVENT_GAP: f32 = 9.0;
+/// Shortest bar that is drawn on one line with its name and numbers.
+const INLINE_BAR_MIN: f32 = 110.0;
 /// Width of the names of facts.
 const LABEL_WIDTH: f32 = 138.0;
 
@@ -93,8 +99,9 @@ impl<'a> Sheet<'a> {
             Part::Bar { label, permille, text, tone } => self.bar(label, *permille, text, *tone),
             Part::Slots(slots) => self.slots(slots),
             Part::Table { columns, rows } => self.table(columns, rows),
-            Part::Code(lines) => self.inset(lines, 16.5, 3, self.accent),
-            Part::Lines(lines) => self.inset(lines, 15.0, 2, theme::TEXT),
+            Part::Events(events) => self.events(events),
+            Part::Code(lines) => self.inset(lines, 17.0, COMMAND_GAP, 3, self.accent),
+            Part::Lines(lines) => self.inset(lines, 15.0, LINE_GAP, 2, theme::TEXT),
         }
     }
 
@@ -121,8 +128,60 @@ impl<'a> Sheet<'a> {
         self.skip(height);
     }
 
+    fn events(&mut self, events: &[Happening]) {
+        let font = || theme::plain(19.0);
+        let column = |text: &str, colour| self.galley(text, font(), colour, 190.0, 1);
+        let laid: Vec<_> = events
+            .iter()
+            .map(|e| (column(&e.at, theme::SOFT), column(e.who, self.text), e))
+            .collect();
+        let widest =
+            |least: f32, widths: &mut dyn Iterator<Item = f32>| widths.fold(least, f32::max);
+        let who_left = widest(46.0, &mut laid.iter().map(|l| l.0.size().x)) + 16.0;
+        let sign_left = who_left + widest(0.0, &mut laid.iter().map(|l| l.1.size().x)) + 16.0;
+        let text_left = sign_left + 28.0;
+        for (index, (at, who, event)) in laid.into_iter().enumerate() {
+            self.skip(if index == 0 { 0.0 } else { EVENT_GAP });
+            let mut job = LayoutJob::default();
+            let mut add = |text: &str, colour| {
+                let mut format = TextFormat::simple(font(), colour);
+                format.valign = Align::Center;
+                job.append(text, 0.0, format);
+            };
+            add(&event.badge.word, self.text);
+            if !event.reason.is_empty() {
+                add(": ", self.text);
+                add(&event.reason, theme::SOFT);
+            }
+            job.wrap.max_width = (self.width - text_left).max(8.0);
+            job.wrap.max_rows = 2;
+            let text = self.painter.layout_job(job);
+            let centre = pos2(sign_left + 10.0, self.height + first_row(&text) / 2.0);
+            self.add(art::sign(event.badge.tone, centre, 19.0, theme::CARD));
+            let height = text.size().y;
+            self.put(pos2(0.0, self.height), at);
+            self.put(pos2(who_left, self.height), who);
+            self.put(pos2(text_left, self.height), text);
+            self.skip(height);
+        }
+    }
+
     fn bar(&mut self, label: &str, permille: u16, text: &str, tone: Tone) {
         let text = self.galley(text, theme::plain(18.0), self.text, self.width * 0.6, 1);
+        let short = self.galley(label, theme::plain(18.0), theme::SOFT, f32::INFINITY, 1);
+        let room = self.width - LABEL_WIDTH - text.size().x - 16.0;
+        if short.size().x < LABEL_WIDTH - 8.0 && room >= INLINE_BAR_MIN {
+            let height = short.size().y;
+            let line = Rect::from_min_size(
+                pos2(LABEL_WIDTH, self.height + (height - 12.0) / 2.0),
+                vec2(room, 12.0),
+            );
+            self.gauge(line, permille, tone);
+            self.put(pos2(0.0, self.height), short);
+            self.put(pos2(self.width - text.size().x, self.height), text);
+            self.skip(height);
+            return;
+        }
         let left = self.width - text.size().x - 16.0;
         let name = self.galley(label, theme::plain(18.0), theme::SOFT, left, 2);
         let height = name.size().y.max(text.size().y);
@@ -131,14 +190,18 @@ impl<'a> Sheet<'a> {
         self.put(at, text);
         self.skip(height + 7.0);
         let whole = Rect::from_min_size(pos2(0.0, self.height), vec2(self.width, 12.0));
-        let share = self.width * f32::from(permille.min(1000)) / 1000.0;
+        self.gauge(whole, permille, tone);
+        self.skip(13.0);
+    }
+
+    fn gauge(&mut self, whole: Rect, permille: u16, tone: Tone) {
+        let share = whole.width() * f32::from(permille.min(1000)) / 1000.0;
         let round = CornerRadius::same(6);
         self.add([Shape::rect_filled(whole, round, theme::LINE)]);
         if share >= 1.0 {
-            let done = Rect::from_min_size(whole.min, vec2(share.max(12.0), 12.0));
+            let done = Rect::from_min_size(whole.min, vec2(share.max(12.0), whole.height()));
             self.add([Shape::rect_filled(done, round, theme::tone(tone))]);
         }
-        self.skip(13.0);
     }
 
     fn slots(&mut self, slots: &[(String, Badge)]) {
@@ -238,22 +301,22 @@ impl<'a> Sheet<'a> {
         self.skip(7.0);
     }
 
-    fn inset(&mut self, lines: &[String], points: f32, rows: usize, colour: Color32) {
+    fn inset(&mut self, lines: &[String], points: f32, gap: f32, rows: usize, colour: Color32) {
         let pad = vec2(14.0, 9.0);
         let width = self.width - pad.x * 2.0;
         let laid: Vec<_> = lines
             .iter()
             .map(|l| self.galley(l, theme::mono(points), colour, width, rows))
             .collect();
-        let height: f32 = laid.iter().map(|g| g.size().y + LINE_GAP).sum();
+        let height: f32 = laid.iter().map(|g| g.size().y + gap).sum();
         let frame = Rect::from_min_size(
             pos2(0.0, self.height),
-            vec2(self.width, height + pad.y * 2.0 - LINE_GAP),
+            vec2(self.width, height + pad.y * 2.0 - gap),
         );
         self.add([Shape::rect_filled(frame, CornerRadius::same(8), theme::INSET)]);
         let mut y = self.height + pad.y;
         for galley in laid {
-            let by = galley.size().y + LINE_GAP;
+            let by = galley.size().y + gap;
             self.put(pos2(pad.x, y), galley);
             y += by;
         }

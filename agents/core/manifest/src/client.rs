@@ -128,6 +128,14 @@ impl Client {
         Ok(fresh)
     }
 
+    /// Notes the time of this run as one the caller is sure of, once the targets passed: a time at which
+    /// nothing is good is not believed for ever.
+    pub fn note_time(&mut self) {
+        if self.targets.is_some() {
+            self.state.note_time(self.now);
+        }
+    }
+
     /// What is believed now; store it after every run, also after a refused one.
     pub fn state(&self) -> &TrustedState {
         &self.state

@@ -4,8 +4,9 @@ use crate::dispatch::{Done, Effect};
 use crate::message::{HEADER_BYTES, Header, Reply, Request};
 use crate::session::Admission;
 use crate::wire::{Data, Field, WireError};
-use crate::{Backend, Cancel, Errno, Job, Limits, Session};
+use crate::{Backend, Cancel, Errno, Job, Limits, Session, WaitsFor};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a fid stands for.
@@ -19,8 +20,30 @@ pub(crate) enum State<B: Backend> {
     /// An open is on its way; the number tells apart one open from a later one.
     Opening(u64),
     Open(Arc<B::Open>),
-    XattrRead(Arc<[u8]>),
+    XattrRead(XattrRead),
     XattrWrite(XattrWrite),
+}
+
+/// A value that is being read.
+pub(crate) struct XattrRead {
+    pub value: Arc<[u8]>,
+    pub _room: XattrRoom,
+}
+
+/// Largest sum of the attribute values that one connection holds, in bytes: each value lies in memory for
+/// as long as its fid lives, and a client may have thousands of fids.
+const XATTR_HELD_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a value, counted for as long as this lives.
+pub(crate) struct XattrRoom {
+    held: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for XattrRoom {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 /// A value that is being written; set on clunk when it is whole.
@@ -29,18 +52,33 @@ pub(crate) struct XattrWrite {
     pub value: Vec<u8>,
     pub size: usize,
     pub flags: u32,
+    pub _room: XattrRoom,
 }
 
 pub(crate) struct Shared<B: Backend> {
     pub backend: Arc<B>,
     /// Held for a few map operations, never across a call of the backend.
     session: Mutex<Session<Fid<B>>>,
+    /// Bytes of attribute values that fids hold.
+    xattr_held: Arc<AtomicUsize>,
 }
 
 impl<B: Backend> Shared<B> {
     pub fn session(&self) -> MutexGuard<'_, Session<Fid<B>>> {
         // The session's maps are whole between any two statements, also after a panic elsewhere.
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for an attribute value of so many bytes.
+    ///
+    /// # Errors
+    /// `ENOMEM` when fids of this connection hold too much already.
+    pub fn xattr_room(&self, bytes: usize) -> Result<XattrRoom, Errno> {
+        let more = |held: usize| held.checked_add(bytes).filter(|all| *all <= XATTR_HELD_BYTES_MAX);
+        self.xattr_held
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .map(|_| XattrRoom { held: self.xattr_held.clone(), bytes })
+            .map_err(|_| Errno::ENOMEM)
     }
 
     pub fn close_fids(&self, fids: Vec<Fid<B>>) {
@@ -152,7 +190,8 @@ impl<B: Backend> Connection<B> {
     /// A connection on which nothing was said yet.
     pub fn new(backend: Arc<B>, limits: Limits) -> Self {
         let session = Mutex::new(Session::new(limits));
-        Self { shared: Arc::new(Shared { backend, session }) }
+        let xattr_held = Arc::new(AtomicUsize::new(0));
+        Self { shared: Arc::new(Shared { backend, session, xattr_held }) }
     }
 
     /// Largest frame to accept now, in bytes.
@@ -233,7 +272,7 @@ impl<B: Backend> Connection<B> {
                 return Handled::Later(Deferred { tag, serial, fid, cancel, shared, job });
             }
             Ok(Admission::Inline) => (job.work)(&Cancel::new()),
-            Err(errno) => Err(errno),
+            Err(errno) => job.at_limit.ok_or(errno),
         };
         let reply = out.small();
         let effect = result.and_then(|effect| self.shared.apply(fid, None, effect));
@@ -325,10 +364,15 @@ impl<B: Backend> Deferred<B> {
         Finished { tag, serial, fid, shared, result }
     }
 
+    /// What the work waits for.
+    pub const fn waits_for(&self) -> WaitsFor {
+        self.job.waits_for
+    }
+
     /// Gives up before the work has begun, for want of a thread.
     pub fn refuse(self, errno: Errno) -> Finished<B> {
-        let Self { tag, serial, fid, shared, .. } = self;
-        Finished { tag, serial, fid, shared, result: Err(errno) }
+        let Self { tag, serial, fid, shared, job, .. } = self;
+        Finished { tag, serial, fid, shared, result: job.at_limit.ok_or(errno) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One function for each request: looks up fids, checks names, asks the backend, encodes the reply.
 
-use crate::connection::{Connection, Fid, ReplyBuf, State, XattrWrite};
+use crate::connection::{Connection, Fid, ReplyBuf, State, XattrRead, XattrWrite};
 use crate::message::{HEADER_BYTES, NO_FID, Reply, Request};
 use crate::session::Flush;
 use crate::wire::Data;
@@ -76,10 +76,12 @@ impl<B: Backend> Connection<B> {
                 return Ok(Done::Sent);
             }
             Request::Flush { oldtag } => {
-                if self.shared.session().flush(tag, oldtag) == Flush::AfterReply {
-                    return Ok(Done::Silent);
+                let flush = self.shared.session().flush(tag, oldtag);
+                match flush {
+                    Flush::Now => Reply::Flush {},
+                    Flush::AfterReply => return Ok(Done::Silent),
+                    Flush::TooMany => return Err(Errno::EAGAIN),
                 }
-                Reply::Flush {}
             }
             Request::Walk { fid, newfid, names } => self.walk(fid, newfid, &names)?,
             Request::Getattr { fid, mask } => {
@@ -309,7 +311,7 @@ impl<B: Backend> Connection<B> {
     ) -> Outcome<B> {
         let room = self.data_room(count);
         let value = match &self.shared.session().fid(fid)?.state {
-            State::XattrRead(value) => Some(value.clone()),
+            State::XattrRead(XattrRead { value, .. }) => Some(value.clone()),
             _ => None,
         };
         if let Some(value) = value {
@@ -413,7 +415,9 @@ impl<B: Backend> Connection<B> {
         self.shared.session().check_new_fid(newfid)?;
         let value: Arc<[u8]> = self.shared.backend.xattr(&node, checked_xattr(name)?)?.into();
         let size = u64::try_from(value.len()).unwrap_or(u64::MAX);
-        self.shared.session().bind(newfid, Fid { node, state: State::XattrRead(value) })?;
+        let room = self.shared.xattr_room(value.len())?;
+        let state = State::XattrRead(XattrRead { value, _room: room });
+        self.shared.session().bind(newfid, Fid { node, state })?;
         Ok(Reply::Xattrwalk { size })
     }
 
@@ -431,12 +435,10 @@ impl<B: Backend> Connection<B> {
         let size_known = usize::try_from(size).ok().filter(|_| size <= XATTR_BYTES_MAX);
         let name = checked_xattr(name)?;
         self.shared.backend.may_set_xattr(&node, name, size, flags)?;
-        let write = XattrWrite {
-            name: name.to_vec(),
-            value: Vec::new(),
-            size: size_known.ok_or(Errno::ENOSPC)?,
-            flags,
-        };
+        let size = size_known.ok_or(Errno::ENOSPC)?;
+        let room = self.shared.xattr_room(size)?;
+        let write =
+            XattrWrite { name: name.to_vec(), value: Vec::new(), size, flags, _room: room };
         self.shared.session().fid_mut(fid)?.state = State::XattrWrite(write);
         Ok(Reply::Xattrcreate {})
     }

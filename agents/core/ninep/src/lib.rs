@@ -17,7 +17,8 @@
 //! - No message larger than the agreed msize is accepted or sent.
 //! - A fid is bound only by a complete walk, and never over one in use; clunk and remove always free it.
 //! - One request that waits never delays another: what may wait runs on a helper thread.
-//! - `Tflush` is answered at once, and after it the old tag is never answered.
+//! - `Tflush` is answered at once unless the old request has passed its point of no return; then right after
+//!   it. After the answer the old tag is never answered, and the old request has no effect any more.
 //! - Names with a slash or NUL, empty, `.` or longer than 255 bytes reach no backend.
 //!
 //! Called by the share agent, the control agent and the mount agent; the command line uses [`client`].

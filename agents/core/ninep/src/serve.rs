@@ -9,7 +9,9 @@
 //! The reading thread writes its own replies: a client that does not read slows itself down and costs no
 //! memory. The stream's own write time limit ends a client that reads nothing at all.
 
-use crate::{Backend, Connection, Deferred, Errno, Handled, Limits, ReplyBuf, WireError};
+use crate::{
+    Backend, Connection, Deferred, Errno, Handled, Limits, ReplyBuf, WaitsFor, WireError,
+};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -279,7 +281,11 @@ impl<S: Stream, B: Backend> Helpers<S, B> {
         if spawned.is_err()
             && let Some(deferred) = take(&first)
         {
-            self.answer_with(|| deferred.refuse(Errno::EAGAIN));
+            // A disk answers soon, so this thread can do it; an error would be taken for the file's.
+            match deferred.waits_for() {
+                WaitsFor::Disk => self.answer_with(|| deferred.run()),
+                WaitsFor::Event => self.answer_with(|| deferred.refuse(Errno::EAGAIN)),
+            }
         }
     }
 

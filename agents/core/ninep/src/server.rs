@@ -16,7 +16,7 @@ pub enum WaitsFor {
     /// does the work, which slows the client down.
     Disk,
     /// Something that may never end, such as an event or a lock. Beyond the limit the request is refused
-    /// with `EAGAIN`.
+    /// with `EAGAIN`, or answered as [`Job::or_at_limit`] says.
     Event,
 }
 
@@ -28,25 +28,38 @@ pub struct Job<T> {
     pub waits_for: WaitsFor,
     /// The work. Looks at the token, see [`Cancel`].
     pub work: Work<T>,
+    /// The answer where there is no place to wait; without one the request is refused.
+    pub at_limit: Option<T>,
 }
 
 impl<T> Job<T> {
     /// Work that ends by itself soon.
     pub fn disk(work: impl FnOnce(&Cancel) -> Result<T, Errno> + Send + 'static) -> Self {
-        Self { waits_for: WaitsFor::Disk, work: Box::new(work) }
+        Self { waits_for: WaitsFor::Disk, work: Box::new(work), at_limit: None }
     }
 
     /// Work that may wait for ever unless cancelled.
     pub fn event(work: impl FnOnce(&Cancel) -> Result<T, Errno> + Send + 'static) -> Self {
-        Self { waits_for: WaitsFor::Event, work: Box::new(work) }
+        Self { waits_for: WaitsFor::Event, work: Box::new(work), at_limit: None }
     }
 
-    pub(crate) fn map<U: 'static>(self, then: impl FnOnce(T) -> U + Send + 'static) -> Job<U>
+    /// Answers `answer` instead of refusing when too many requests wait already.
+    #[must_use]
+    pub fn or_at_limit(self, answer: T) -> Self {
+        Self { at_limit: Some(answer), ..self }
+    }
+
+    pub(crate) fn map<U: 'static>(
+        self,
+        then: impl FnOnce(T) -> U + Clone + Send + 'static,
+    ) -> Job<U>
     where
         T: 'static,
     {
         let work = self.work;
-        Job { waits_for: self.waits_for, work: Box::new(move |cancel| work(cancel).map(then)) }
+        let at_limit = self.at_limit.map(then.clone());
+        let work = Box::new(move |cancel: &Cancel| work(cancel).map(then));
+        Job { waits_for: self.waits_for, work, at_limit }
     }
 }
 

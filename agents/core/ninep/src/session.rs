@@ -20,6 +20,9 @@ pub const MSIZE_MAX: u32 = 24 + 4096 * 128;
 
 const _: () = assert!(MSIZE_MIN < MSIZE_MAX);
 
+/// Flushes that may wait for one request; an honest client sends one.
+const FLUSHES_MAX: usize = 16;
+
 /// Limits of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -35,15 +38,20 @@ pub struct Limits {
     pub handshake: Duration,
 }
 
+impl Limits {
+    /// Enough for one busy client.
+    pub const DEFAULT: Self = Self {
+        msize_max: MSIZE_MAX,
+        fids_max: 32_768,
+        events_max: 64,
+        disk_jobs_max: 8,
+        handshake: Duration::from_secs(10),
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            msize_max: MSIZE_MAX,
-            fids_max: 32_768,
-            events_max: 64,
-            disk_jobs_max: 8,
-            handshake: Duration::from_secs(10),
-        }
+        Self::DEFAULT
     }
 }
 
@@ -75,6 +83,8 @@ pub enum Flush {
     Now,
     /// The old request has committed; both are answered together.
     AfterReply,
+    /// The old request has committed and too many flushes wait for it already.
+    TooMany,
 }
 
 /// What becomes of a request that is to be answered later.
@@ -268,6 +278,9 @@ impl<F> Session<F> {
             request.remove();
             return Flush::Now;
         }
+        if request.get().flushes.len() >= FLUSHES_MAX {
+            return Flush::TooMany;
+        }
         request.get_mut().flushes.push(tag);
         Flush::AfterReply
     }
@@ -355,6 +368,18 @@ mod tests {
         assert!(cancel.commit());
         assert_eq!(session.flush(8, 7), Flush::AfterReply);
         assert_eq!(session.finish(7, serial), Some((vec![8], Ok(()))));
+    }
+
+    #[test]
+    fn flushes_of_one_request_have_a_limit() {
+        let mut session = agreed();
+        let (serial, cancel) = admit(&mut session, 7);
+        assert!(cancel.commit());
+        for tag in 0..100_000u32 {
+            session.flush(u16::try_from(tag % 60_000).unwrap(), 7);
+        }
+        assert_eq!(session.flush(8, 7), Flush::TooMany);
+        assert_eq!(session.finish(7, serial).unwrap().0.len(), FLUSHES_MAX);
     }
 
     #[test]

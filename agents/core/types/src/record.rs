@@ -94,6 +94,26 @@ pub enum FailReason {
     },
 }
 
+/// How the check of a trial that somebody ended begins.
+const ENDED_EARLY: &str = "ended before the verdict";
+
+impl FailReason {
+    /// A trial that was ended in order, by a person or a failing supply, before its checks had passed.
+    pub fn ended_early(why: &str, deadline_s: u32) -> Self {
+        Self::Unhealthy { checks: vec![format!("{ENDED_EARLY}: {why}")], deadline_s }
+    }
+
+    /// Why somebody ended the trial, where that is what happened.
+    pub fn why_ended_early(&self) -> Option<&str> {
+        match self {
+            Self::Unhealthy { checks, .. } => {
+                checks.first()?.strip_prefix(ENDED_EARLY)?.strip_prefix(": ")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A flip that was written to the ESP and awaits its verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
@@ -112,6 +132,10 @@ pub struct Pending {
     /// Seconds since 1970 by the board's clock.
     #[serde(default)]
     pub at_unix_s: u64,
+    /// [`BootRecord::boot_count`] when this was armed: later attempts are its tries. 0 where an older
+    /// release wrote this.
+    #[serde(default)]
+    pub boot: u64,
 }
 
 /// A release that failed its trial on this board.
@@ -168,6 +192,10 @@ pub struct PairPlan {
     pub rollback: bool,
     /// Where the pair stands.
     pub step: PairStep,
+    /// Times the compute board was told to restart into it; bounded, so that a loader that passes it
+    /// over does not restart the board for ever.
+    #[serde(default)]
+    pub orders: u32,
 }
 
 /// Steps of a pair upgrade, in order. Each is durable before the next begins.

@@ -292,8 +292,10 @@ impl State {
             (S::Idle | S::Staged(_), Event::ActivateAsked { to }) => {
                 return Err(Refused::NotStaged { to });
             }
-            (S::Staged(_), Event::DiscardAsked) => (S::Idle, vec![E::DropStaged]),
-            (S::Idle, Event::DiscardAsked) => (S::Idle, vec![E::DropStaged]),
+            // Failed: it could not be remembered, as on a full disk, so it must not lie there either.
+            (S::Staged(_) | S::Idle, Event::DiscardAsked) | (S::Staged(_), Event::Failed) => {
+                (S::Idle, vec![E::DropStaged])
+            }
             (S::Idle | S::Staged(_), Event::RollbackAsked(release)) => (
                 S::Arming { release },
                 vec![

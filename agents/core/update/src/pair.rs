@@ -90,10 +90,10 @@ pub struct Refused {
 pub fn begin(to: Version, rollback: bool) -> (PairPlan, Vec<Effect>) {
     if rollback {
         // Nothing to stage: the older release is on both disks, which was asked before.
-        let plan = PairPlan { to, rollback, step: PairStep::StorageTrial };
+        let plan = PairPlan { to, rollback, step: PairStep::StorageTrial, orders: 0 };
         return (plan.clone(), vec![Effect::Persist(plan), Effect::BringStorage]);
     }
-    let plan = PairPlan { to, rollback, step: PairStep::Staging };
+    let plan = PairPlan { to, rollback, step: PairStep::Staging, orders: 0 };
     (plan.clone(), vec![Effect::Persist(plan), Effect::StageBoth])
 }
 

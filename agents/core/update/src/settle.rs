@@ -96,7 +96,12 @@ pub fn add_report(record: &mut BootRecord, report: UpdateReport) {
 
 /// Judges the pending flip of an earlier boot.
 pub fn settle(record: &BootRecord, slots: &[SlotStatus], boot: Boot, at_unix_s: u64) -> Settled {
-    let Some(pending) = &record.pending else { return Settled::open(Verdict::Nothing) };
+    let Some(pending) = &record.pending else {
+        // A cut between the verdict and its cleanup left a failed release on the disk: the loader may
+        // fall back to it when nothing else has tries left.
+        let cleanup = leftovers(record, slots, boot);
+        return Settled { cleanup, ..Settled::open(Verdict::Nothing) };
+    };
     if boot.running == pending.to {
         if boot.trial {
             return Settled::open(Verdict::OnTrial);
@@ -109,18 +114,40 @@ pub fn settle(record: &BootRecord, slots: &[SlotStatus], boot: Boot, at_unix_s: 
     }
     let target = slots.iter().find(|slot| slot.version == pending.to);
     let picked = loader_pick(slots).is_some_and(|slot| slot.version == pending.to);
+    let tried = !tries(record, pending).is_empty();
+    let rebooted = pending.boot > 0 && record.boot_count > pending.boot;
+    let interrupted = |why| interrupted(pending, target, slots, boot, at_unix_s, why);
     match target.map(|slot| slot.state) {
-        Some(SlotState::Good | SlotState::Trial { .. }) if picked => Settled::open(Verdict::Armed),
+        Some(SlotState::Good | SlotState::Trial { .. }) if picked && !rebooted => {
+            Settled::open(Verdict::Armed)
+        }
+        // The board was started again, and not into what the loader should have taken.
+        Some(SlotState::Good) if picked => interrupted(Why::PassedOver),
+        Some(SlotState::Trial { .. }) if picked && !tried => interrupted(Why::PassedOver),
         Some(SlotState::Trial { left: TRIES_MAX, done: 0 } | SlotState::Good) => {
-            interrupted(pending, target, slots, boot, at_unix_s)
+            interrupted(Why::CutOff)
         }
-        None if tries(record, pending.to).is_empty() => {
-            interrupted(pending, target, slots, boot, at_unix_s)
-        }
+        // Set aside before, with less tries behind it than the loader would have counted.
+        Some(SlotState::Bad { done }) if done < TRIES_MAX && !tried => interrupted(Why::CutOff),
+        None if !tried => interrupted(Why::CutOff),
         None | Some(SlotState::Trial { .. } | SlotState::Bad { .. }) => {
             fell_back(record, pending, slots, boot, at_unix_s)
         }
     }
+}
+
+/// Files of quarantined releases that used up their tries.
+fn leftovers(record: &BootRecord, slots: &[SlotStatus], boot: Boot) -> Vec<EspStep> {
+    let failed = |slot: &&SlotStatus| {
+        matches!(slot.state, SlotState::Bad { .. })
+            && slot.version != boot.running
+            && record.quarantine.iter().any(|known| known.version == slot.version)
+    };
+    slots
+        .iter()
+        .filter(failed)
+        .map(|slot| EspStep::Delete { file: slot.file.clone() })
+        .collect()
 }
 
 fn arrived(pending: &Pending, at_unix_s: u64) -> UpdateReport {
@@ -139,22 +166,43 @@ fn arrived(pending: &Pending, at_unix_s: u64) -> UpdateReport {
     }
 }
 
+/// Why an armed release was not tried.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    /// The power was cut, or a step failed, before the loader could see it.
+    CutOff,
+    /// The loader started another one.
+    PassedOver,
+}
+
 fn interrupted(
     pending: &Pending,
     target: Option<&SlotStatus>,
     slots: &[SlotStatus],
     boot: Boot,
     at_unix_s: u64,
+    why: Why,
 ) -> Settled {
-    let mut esp = restore(slots, boot);
-    if let Some(slot) = target.filter(|slot| slot.state != SlotState::Good) {
-        // Back to where it was staged: a name the loader sees is only for armed releases.
-        esp.push(EspStep::Rename { from: slot.file.clone(), to: NEW_FILE.into() });
+    let mut esp = restore(slots, pending, boot);
+    if let Some(slot) = target.filter(|slot| matches!(slot.state, SlotState::Trial { .. })) {
+        // Going back means to a release that was good; one that was staged returns to where it was, for
+        // a name the loader sees is only for armed releases.
+        let to = if pending.rollback {
+            file_name(slot.version, SlotState::Good)
+        } else {
+            NEW_FILE.to_owned()
+        };
+        esp.push(EspStep::Rename { from: slot.file.clone(), to });
     }
-    let reason = format!(
-        "release {} was not armed: the change was cut off; nothing was changed, try again",
-        pending.to
-    );
+    let (to, running) = (pending.to, boot.running);
+    let reason = match why {
+        Why::CutOff => format!(
+            "release {to} was not armed: the change was cut off; nothing was changed, try again"
+        ),
+        Why::PassedOver => format!(
+            "release {to} was armed, but the boot loader started release {running}: it was chosen in the loader's menu, or set as its default there; clear that default and try again"
+        ),
+    };
     let report = UpdateReport {
         from: pending.from,
         to: pending.to,
@@ -178,7 +226,7 @@ fn fell_back(
     boot: Boot,
     at_unix_s: u64,
 ) -> Settled {
-    let tries = tries(record, pending.to);
+    let tries = tries(record, pending);
     let reason = reason(pending.to, &tries);
     let last_lines = tries.iter().rev().find(|a| !a.last_lines.is_empty());
     let report = UpdateReport {
@@ -193,7 +241,7 @@ fn fell_back(
     let bad = slots.iter().filter(|slot| slot.version == pending.to);
     Settled {
         verdict: Verdict::FellBack,
-        esp: restore(slots, boot),
+        esp: restore(slots, pending, boot),
         report: Some(report),
         quarantine: Some(failed),
         clear_pending: true,
@@ -201,12 +249,16 @@ fn fell_back(
     }
 }
 
-/// The running release proved itself before it was marked to be passed over: its good name is given
-/// back.
-fn restore(slots: &[SlotStatus], boot: Boot) -> Vec<EspStep> {
+/// The release that armed the flip proved itself before it was marked to be passed over: its good name
+/// is given back. Any other one that runs has to pass its checks first.
+fn restore(slots: &[SlotStatus], pending: &Pending, boot: Boot) -> Vec<EspStep> {
     slots
         .iter()
-        .filter(|slot| slot.version == boot.running && matches!(slot.state, SlotState::Bad { .. }))
+        .filter(|slot| {
+            slot.version == boot.running
+                && slot.version == pending.from
+                && matches!(slot.state, SlotState::Bad { .. })
+        })
         .map(|slot| EspStep::Rename {
             from: slot.file.clone(),
             to: file_name(slot.version, SlotState::Good),
@@ -214,15 +266,15 @@ fn restore(slots: &[SlotStatus], boot: Boot) -> Vec<EspStep> {
         .collect()
 }
 
-/// The boots of `to` that came before those of the release that runs now.
-fn tries(record: &BootRecord, to: Version) -> Vec<&Attempt> {
+/// The boots of the pending release since it was armed, oldest first.
+fn tries<'r>(record: &'r BootRecord, pending: &Pending) -> Vec<&'r Attempt> {
     let mut tries: Vec<&Attempt> = record
         .attempts
         .iter()
         .rev()
-        .skip_while(|attempt| attempt.version != to)
-        .take_while(|attempt| attempt.version == to)
-        .filter(|attempt| attempt.trial && attempt.stage < AttemptStage::Healthy)
+        .skip_while(|attempt| attempt.version != pending.to)
+        .take_while(|attempt| attempt.version == pending.to && attempt.boot > pending.boot)
+        .filter(|attempt| attempt.trial)
         .take(usize::try_from(TRIES_MAX).unwrap_or(usize::MAX))
         .collect();
     tries.reverse();
@@ -238,26 +290,54 @@ pub fn reason(to: Version, tries: &[&Attempt]) -> String {
     };
     let count = times(tries.len());
     let fails = || tries.iter().rev().filter_map(|attempt| attempt.fail.as_ref());
-    // The last one that says more than that it stopped.
-    let told =
-        fails().find(|fail| !matches!(fail, FailReason::Stopped { .. })).or_else(|| fails().next());
+    // What says most: a failure, then an end by order, then silence.
+    let told = fails()
+        .find(|fail| !matches!(fail, FailReason::Stopped { .. }) && fail.why_ended_early().is_none())
+        .or_else(|| fails().find(|fail| fail.why_ended_early().is_some()))
+        .or_else(|| fails().next());
+    let was_healthy = tries.iter().filter(|a| a.stage >= AttemptStage::Healthy).count();
+    let mut may_be_power = false;
     let text = match told {
         Some(FailReason::Panic { message }) => {
             format!("release {to} stopped after {} {count}: {message}", stage(last.stage))
         }
-        Some(FailReason::Unhealthy { checks, deadline_s }) => format!(
-            "release {to} did not become healthy within {deadline_s} s, {count}: {}",
-            checks.join("; ")
-        ),
+        Some(fail @ FailReason::Unhealthy { checks, deadline_s }) => match fail.why_ended_early() {
+            Some(why) => {
+                may_be_power = true;
+                format!("release {to} was ended before its checks were done {count}: {why}")
+            }
+            None => format!(
+                "release {to} did not become healthy within {deadline_s} s, {count}: {}",
+                checks.join("; ")
+            ),
+        },
         Some(FailReason::HandOver { message }) => {
             format!("release {to} could not hand over to its base image {count}: {message}")
         }
+        Some(FailReason::Stopped { .. }) | None if was_healthy > 0 => {
+            may_be_power = true;
+            format!(
+                "release {to} was healthy {}, but the board stopped each time before it was accepted",
+                times(was_healthy)
+            )
+        }
         Some(FailReason::Stopped { after }) => {
+            may_be_power = true;
             format!("release {to} stopped without a word after {} {count}", stage(*after))
         }
-        None => format!("release {to} stopped without a word after {} {count}", stage(last.stage)),
+        None => {
+            may_be_power = true;
+            format!("release {to} stopped without a word after {} {count}", stage(last.stage))
+        }
     };
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect()
+    let mut text: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect();
+    if may_be_power {
+        text.push_str(
+            "; if it only lost power or was switched off, `goblin update clear-quarantine` for this board lets it be tried again",
+        );
+    }
+    text
 }
 
 const fn stage(stage: AttemptStage) -> &'static str {
@@ -304,6 +384,7 @@ mod tests {
             uki: Digest([9; 32]),
             peer_expected: false,
             at_unix_s: 0,
+            boot: 0,
         }
     }
 
@@ -377,7 +458,8 @@ mod tests {
         assert!(settled.quarantine.is_none());
         let settled = judge(&record, &["goblinux_2.efi", "goblinux_3+3.efi"], 2, false);
         assert_eq!(settled.verdict, Verdict::Armed);
-        let older = BootRecord { pending: Some(pending(1, 2)), ..BootRecord::default() };
+        let by_name = Pending { rollback: false, ..pending(1, 2) };
+        let older = BootRecord { pending: Some(by_name), ..BootRecord::default() };
         let settled = judge(&older, &["goblinux_2.efi", "goblinux_1+3.efi"], 2, false);
         let back = EspStep::Rename { from: "goblinux_1+3.efi".into(), to: NEW_FILE.into() };
         assert_eq!((settled.verdict, settled.esp), (Verdict::Interrupted, vec![back]));
@@ -391,6 +473,87 @@ mod tests {
         let good =
             EspStep::Rename { from: "goblinux_2+0-2.efi".into(), to: "goblinux_2.efi".into() };
         assert_eq!(settled.esp, [good]);
+    }
+
+    #[test]
+    fn set_aside_release_whose_arming_was_cut_is_not_condemned() {
+        // Rolled back to 1 before; `goblin upgrade` wrote what it would do, and the power went.
+        let record = BootRecord { pending: Some(pending(2, 1)), ..BootRecord::default() };
+        let settled = judge(&record, &["goblinux_1.efi", "goblinux_2+0-1.efi"], 1, false);
+        assert_eq!(settled.verdict, Verdict::Interrupted);
+        assert_eq!((settled.quarantine, settled.esp, settled.cleanup), (None, vec![], vec![]));
+    }
+
+    #[test]
+    fn tries_from_before_the_arming_do_not_count() {
+        let mut record = panicked();
+        record.boot_count = 5;
+        for (boot, attempt) in (1..).zip(&mut record.attempts) {
+            attempt.boot = boot;
+        }
+        record.pending = Some(Pending { boot: 4, ..pending(3, 2) });
+        let settled = judge(&record, &["goblinux_2.efi", ".new"], 2, false);
+        assert_eq!((settled.verdict, settled.quarantine), (Verdict::Interrupted, None));
+    }
+
+    #[test]
+    fn rollback_that_was_cut_keeps_the_older_release_good() {
+        let record = BootRecord { pending: Some(pending(1, 2)), ..BootRecord::default() };
+        let settled = judge(&record, &["goblinux_2.efi", "goblinux_1+3.efi"], 2, false);
+        let good = EspStep::Rename { from: "goblinux_1+3.efi".into(), to: "goblinux_1.efi".into() };
+        assert_eq!((settled.verdict, settled.esp), (Verdict::Interrupted, vec![good]));
+    }
+
+    #[test]
+    fn release_that_the_loader_passed_over_does_not_stay_pending() {
+        let armed = Pending { boot: 4, ..pending(3, 2) };
+        let mut record =
+            BootRecord { boot_count: 4, pending: Some(armed), ..BootRecord::default() };
+        let names = ["goblinux_2.efi", "goblinux_3+3.efi"];
+        assert_eq!(judge(&record, &names, 2, false).verdict, Verdict::Armed);
+        // Another boot came, and somebody's choice at the loader was the old release.
+        record.boot_count = 5;
+        let settled = judge(&record, &names, 2, false);
+        assert_eq!((settled.verdict, settled.clear_pending), (Verdict::Interrupted, true));
+        assert!(settled.report.unwrap().reason.contains("the boot loader started release 2"));
+        assert!(settled.quarantine.is_none());
+    }
+
+    #[test]
+    fn power_cuts_are_told_apart_from_failures_and_name_the_way_out() {
+        let told = |stage, fail: Option<FailReason>| {
+            let mut attempts: Vec<_> = (0..3).map(|_| attempt(3, stage, fail.clone())).collect();
+            attempts.iter_mut().for_each(|attempt| attempt.trial = true);
+            let record =
+                BootRecord { attempts, pending: Some(pending(3, 2)), ..BootRecord::default() };
+            let settled = judge(&record, &["goblinux_2.efi", "goblinux_3+0-3.efi"], 2, false);
+            settled.report.unwrap().reason
+        };
+        let healthy = told(AttemptStage::Healthy, None);
+        assert!(healthy.contains("was healthy three times, but"), "{healthy}");
+        let off = told(AttemptStage::Init, Some(FailReason::ended_early("power button", 180)));
+        assert!(off.contains("was ended before its checks were done three times: power button"), "{off}");
+        let cut = told(AttemptStage::Init, Some(FailReason::Stopped { after: AttemptStage::Init }));
+        for reason in [healthy, off, cut] {
+            assert!(reason.contains("goblin update clear-quarantine"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn failed_file_that_a_cut_left_behind_is_removed_later() {
+        let mut record = panicked();
+        let names = ["goblinux_2.efi", "goblinux_3+0-3.efi"];
+        judge(&record, &names, 2, false).apply(&mut record);
+        let later = judge(&record, &names, 2, false);
+        assert_eq!(later.verdict, Verdict::Nothing);
+        assert_eq!(later.cleanup, [EspStep::Delete { file: "goblinux_3+0-3.efi".into() }]);
+    }
+
+    #[test]
+    fn only_the_release_that_armed_the_flip_gets_its_good_name_back() {
+        let record = BootRecord { pending: Some(pending(1, 2)), ..BootRecord::default() };
+        let names = ["goblinux_3+0-2.efi", "goblinux_2+0-1.efi", "goblinux_1+0-3.efi"];
+        assert_eq!(judge(&record, &names, 3, true).esp, []);
     }
 
     #[test]

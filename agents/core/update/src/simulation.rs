@@ -9,7 +9,9 @@ use crate::slots::{
     self, EspFile, EspStep, FlipSource, NEW_FILE, SLOTS_MAX, counted, file_name, loader_pick,
     parse_file_name,
 };
-use goblin_core_types::{BootRecord, Digest, Pending, SlotState, SlotStatus, Version};
+use goblin_core_types::{
+    Attempt, AttemptStage, BootRecord, Digest, Pending, SlotState, SlotStatus, Version,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -121,6 +123,12 @@ impl World {
             matches!(slot.state, SlotState::Bad { .. }) && !self.is_broken(slot.version)
         });
         assert!(good || marked || self.trial, "nothing good is left: {all:?}");
+        for failed in &self.record.quarantine {
+            assert!(self.is_broken(failed.version), "a good release is condemned: {failed:?}");
+        }
+        for slot in all.iter().filter(|slot| slot.state == SlotState::Good) {
+            assert!(!self.is_broken(slot.version), "a broken release is blessed: {all:?}");
+        }
     }
 
     fn is_broken(&self, version: Version) -> bool {
@@ -155,6 +163,7 @@ impl World {
                     uki: to.uki,
                     peer_expected: false,
                     at_unix_s: 0,
+                    boot: self.record.boot_count,
                 });
                 None
             }
@@ -235,6 +244,17 @@ impl World {
             let all = self.slots();
             let pick = loader_pick(&all).unwrap().clone();
             let name = counted(&pick);
+            let trial = pick.state != SlotState::Good;
+            self.record.boot_count += 1;
+            self.record.attempts.push(Attempt {
+                version: pick.version,
+                boot: self.record.boot_count,
+                trial,
+                stage: AttemptStage::Init,
+                fail: None,
+                last_lines: Vec::new(),
+                at_unix_s: 0,
+            });
             let content = self.esp.remove(&pick.file).unwrap();
             self.esp.insert(name, content);
             if self.is_broken(pick.version) {
@@ -242,7 +262,7 @@ impl World {
                 continue;
             }
             self.running = pick.version;
-            self.trial = pick.state != SlotState::Good;
+            self.trial = trial;
             if self.start().is_err() {
                 // A cut while settling: the next boot settles again.
                 self.cut_in = None;

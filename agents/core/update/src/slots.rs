@@ -5,8 +5,10 @@
 //! others, then by version, newest first, and boots the first, even when it has no tries left.
 //!
 //! Going back is therefore one rename per newer release, to `+0-1`: the loader passes it over while
-//! anything else is left, and takes it again should the older one use up its tries. Each rename changes
-//! one directory entry, so a power cut leaves the old name or the new one.
+//! anything else is left. The older one is tried with a counter like any other, for what was good once
+//! need not be good with today's data: when it uses up its tries, the loader takes the newest of those
+//! passed over, and that must be the release that ran. Each rename changes one directory entry, so a
+//! power cut leaves the old name or the new one.
 
 use goblin_core_types::{SlotState, SlotStatus, Version};
 
@@ -133,7 +135,7 @@ pub enum FlipSource {
     New,
     /// The file that already is on the ESP, verified on the disk, with fresh tries.
     Existing,
-    /// The blessed file that already is on the ESP: it proved itself before.
+    /// The blessed file that already is on the ESP: it proved itself before, and gets fresh tries.
     Blessed,
 }
 
@@ -205,14 +207,24 @@ pub fn flip(
             }
         }
         FlipSource::Blessed => {
-            existing()
+            let slot = existing()
                 .find(|slot| slot.state == SlotState::Good)
                 .ok_or(SlotError::NotGood { version: to })?;
+            steps.push(EspStep::Rename { from: slot.file.clone(), to: fresh });
         }
     }
+    steps.extend(unproven(slots, to));
+    let deleted: Vec<&str> = steps
+        .iter()
+        .filter_map(|step| match step {
+            EspStep::Delete { file } => Some(file.as_str()),
+            EspStep::Rename { .. } => None,
+        })
+        .collect();
     let mut preferred: Vec<&SlotStatus> = slots
         .iter()
         .filter(|slot| slot.version > to && !matches!(slot.state, SlotState::Bad { .. }))
+        .filter(|slot| !deleted.contains(&slot.file.as_str()))
         .collect();
     preferred.sort_by_key(|slot| slot.running);
     steps.extend(preferred.into_iter().map(|slot| EspStep::Rename {
@@ -220,6 +232,24 @@ pub fn flip(
         to: file_name(slot.version, SlotState::Bad { done: 1 }),
     }));
     Ok(steps)
+}
+
+/// Deletes what the loader would prefer to the running release if `to` fails, and what never passed a
+/// trial: those with tries left, and, where the running release is passed over too, those above it that
+/// were set aside or failed.
+fn unproven(slots: &[SlotStatus], to: Version) -> Vec<EspStep> {
+    let passed_over = slots.iter().find(|slot| slot.running && slot.version > to);
+    let in_the_way = |slot: &&SlotStatus| match slot.state {
+        SlotState::Good => false,
+        SlotState::Trial { .. } => true,
+        SlotState::Bad { .. } => passed_over.is_some_and(|running| slot.version > running.version),
+    };
+    slots
+        .iter()
+        .filter(|slot| !slot.running && slot.version != to)
+        .filter(in_the_way)
+        .map(|slot| EspStep::Delete { file: slot.file.clone() })
+        .collect()
 }
 
 /// The rename that blesses the running release; `None` when it is blessed already.
@@ -368,7 +398,26 @@ mod tests {
             1,
             FlipSource::Blessed,
         );
-        assert_eq!(names, ["goblinux_1.efi", "goblinux_2+0-1.efi", "goblinux_3+0-1.efi"]);
+        assert_eq!(names, ["goblinux_1+3.efi", "goblinux_2+0-1.efi", "goblinux_3+0-1.efi"]);
+    }
+
+    #[test]
+    fn going_back_is_counted_and_returns_to_the_release_that_ran() {
+        // 3 was set aside, 4 failed and its file was left behind by a power cut: neither may be what the
+        // loader falls back to.
+        let esp = ["goblinux_1.efi", "goblinux_2.efi", "goblinux_3+0-1.efi", "goblinux_4+0-3.efi"];
+        for source in [FlipSource::Blessed, FlipSource::Existing, FlipSource::New] {
+            let mut names = esp.to_vec();
+            names.push(NEW_FILE);
+            let mut now = files(&steps_leave(&names, 2, 1, source).iter().map(String::as_str).collect::<Vec<_>>());
+            for _ in 0..TRIES_MAX {
+                let all = slots(&now, v(2));
+                let tried = loader_pick(&all).unwrap();
+                assert_eq!(tried.version, v(1), "{source:?}");
+                apply(&mut now, &EspStep::Rename { from: tried.file.clone(), to: counted(tried) });
+            }
+            assert_eq!(loader_pick(&slots(&now, v(2))).unwrap().version, v(2), "{source:?}");
+        }
     }
 
     #[test]
@@ -449,11 +498,15 @@ mod tests {
 
         #[test]
         fn flip_boots_the_target_and_a_cut_boots_target_or_running(
-            (mut files, running) in any_esp(), to in 1u32..7,
+            (mut files, running) in any_esp(), to in 1u32..7, blessed: bool,
         ) {
-            let before = loader_pick(&slots(&files, v(running))).unwrap().version;
+            let all = slots(&files, v(running));
+            let before = loader_pick(&all).unwrap().version;
+            let good = all.iter().filter(|slot| slot.state == SlotState::Good);
+            let good_before: Vec<Version> = good.map(|slot| slot.version).collect();
             files.push(EspFile { name: NEW_FILE.into(), size_bytes: 1 });
-            let Ok(steps) = flip(&slots(&files, v(running)), v(to), FlipSource::New) else { return Ok(()) };
+            let source = if blessed { FlipSource::Blessed } else { FlipSource::New };
+            let Ok(steps) = flip(&slots(&files, v(running)), v(to), source) else { return Ok(()) };
             for step in &steps {
                 apply(&mut files, step);
                 let all = slots(&files, v(running));
@@ -465,6 +518,15 @@ mod tests {
                 }
             }
             prop_assert_eq!(loader_pick(&slots(&files, v(running))).unwrap().version, v(to));
+            // However its tries end, what is taken then proved itself before.
+            for _ in 0..TRIES_MAX {
+                let all = slots(&files, v(running));
+                let tried = loader_pick(&all).unwrap();
+                let step = EspStep::Rename { from: tried.file.clone(), to: counted(tried) };
+                apply(&mut files, &step);
+            }
+            let then = loader_pick(&slots(&files, v(running))).unwrap().version;
+            prop_assert!(then == v(running) || good_before.contains(&then), "{:?}", files);
         }
 
         #[test]

@@ -260,6 +260,8 @@ pub struct Board {
     /// Releases that stop after preinit.
     pub broken: Vec<u32>,
     pub spare_bytes: u64,
+    /// The loader's default, as its menu sets it.
+    pub chosen: Option<u32>,
 }
 
 impl Board {
@@ -273,7 +275,7 @@ impl Board {
         let seen = Seen::default();
         seen.now.store(NOW, Ordering::Relaxed);
         let board =
-            Self { dir, role, source, running: 1, seen, broken: Vec::new(), spare_bytes: 0 };
+            Self { dir, role, source, running: 1, seen, broken: Vec::new(), spare_bytes: 0, chosen: None };
         fs::write(board.linux().join(file_name(v(1), SlotState::Good)), release(1).uki).unwrap();
         board
     }
@@ -353,7 +355,8 @@ impl Board {
             let files: Vec<EspFile> =
                 self.names().into_iter().map(|name| EspFile { name, size_bytes: 1 }).collect();
             let all = slots::slots(&files, v(0));
-            let pick = loader_pick(&all).unwrap();
+            let chosen = all.iter().find(|slot| Some(slot.version) == self.chosen.map(v));
+            let pick = chosen.or(loader_pick(&all)).unwrap();
             let name = counted(pick);
             fs::rename(self.linux().join(&pick.file), self.linux().join(&name)).unwrap();
             let trial = pick.state != SlotState::Good;

@@ -1,7 +1,7 @@
 //! Two boards, each with its own disk, led by the compute board.
 
 use crate::board::*;
-use goblin_agent_update::{Leader, Peer, Updater};
+use goblin_agent_update::{Leader, Peer, PeerError, Updater};
 use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdateReply};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,20 +22,20 @@ impl Storage {
         Self { board, updater, cable: true }
     }
 
-    fn reach(&mut self) -> Result<(), String> {
+    fn reach(&mut self) -> Result<(), PeerError> {
         if !self.cable {
-            return Err("no route".into());
+            return Err(PeerError::Silent);
         }
         if self.board.seen.reboots.swap(0, Ordering::Relaxed) > 0 {
             self.updater = self.board.boot();
-            return Err("restarting".into());
+            return Err(PeerError::Silent);
         }
         Ok(())
     }
 }
 
 impl Peer for Storage {
-    fn status(&mut self) -> Result<BoardStatus, String> {
+    fn status(&mut self) -> Result<BoardStatus, PeerError> {
         self.reach()?;
         Ok(self.board.status())
     }
@@ -44,7 +44,7 @@ impl Peer for Storage {
         &mut self,
         command: &UpdateCommand,
         each: &mut dyn FnMut(UpdateReply),
-    ) -> Result<UpdateReply, String> {
+    ) -> Result<UpdateReply, PeerError> {
         self.reach()?;
         let mut last = None;
         self.updater.command(command, &mut |reply| {
@@ -52,7 +52,7 @@ impl Peer for Storage {
                 each(before);
             }
         });
-        last.ok_or_else(|| "silent".into())
+        last.ok_or(PeerError::Silent)
     }
 }
 
@@ -182,6 +182,81 @@ fn storage_that_is_behind_catches_up_alone() {
 }
 
 #[test]
+fn storage_that_is_ahead_of_all_that_is_offered_is_not_taken_back_unasked() {
+    let mut pair = Pair::new(&[1, 2, 3]);
+    let stage = UpdateCommand::Stage { to: Some(v(3)) };
+    done(&tell(&mut pair.storage.updater, &stage));
+    done(&tell(&mut pair.storage.updater, &UpdateCommand::Activate { to: v(3) }));
+    let _ = pair.storage.reach();
+    publish(&pair.server, &keys(1), 2, &[1, 2], NOW);
+    let replies = pair.tell(&UPGRADE);
+    let UpdateReply::Failed { message, .. } = replies.last().unwrap() else { panic!("{replies:?}") };
+    assert!(message.contains("compute board: release 3 is not in the repository"), "{message}");
+    assert_eq!(pair.run(), (1, 3));
+    // Where it is offered, the compute board catches up.
+    publish(&pair.server, &keys(1), 3, &[1, 2, 3], NOW);
+    done(pair.tell(&UPGRADE).last().unwrap());
+    pair.settle();
+    assert_eq!(pair.run(), (3, 3));
+}
+
+#[test]
+fn boards_that_run_different_releases_go_back_to_what_both_have() {
+    for ahead in [Role::Compute, Role::Storage] {
+        let mut pair = Pair::new(&[1, 2]);
+        let (stage, activate) =
+            (UpdateCommand::Stage { to: None }, UpdateCommand::Activate { to: v(2) });
+        let updater = match ahead {
+            Role::Storage => &mut pair.storage.updater,
+            _ => &mut pair.updater,
+        };
+        done(&tell(updater, &stage));
+        done(&tell(updater, &activate));
+        let _ = pair.storage.reach();
+        pair.settle();
+        done(pair.tell(&ROLLBACK).last().unwrap());
+        pair.settle();
+        assert_eq!(pair.run(), (1, 1), "{ahead:?} was ahead");
+        let replies = pair.tell(&ROLLBACK);
+        let UpdateReply::Failed { message, .. } = replies.last().unwrap() else { panic!() };
+        assert!(message.starts_with("no release older than 1 is good on both boards"), "{message}");
+    }
+}
+
+#[test]
+fn loader_that_passes_a_release_over_does_not_restart_the_board_for_ever() {
+    for command in [UPGRADE, ROLLBACK] {
+        let mut pair = Pair::new(&[1, 2]);
+        if command == ROLLBACK {
+            done(pair.tell(&UPGRADE).last().unwrap());
+            pair.settle();
+        }
+        let before = pair.run();
+        pair.compute.chosen = Some(before.0);
+        done(pair.tell(&command).last().unwrap());
+        let mut restarts = 0;
+        while pair.compute.boot_record().pair.is_some() {
+            assert!(restarts < 10, "{command:?}");
+            restarts += pair.compute.seen.reboots.load(Ordering::Relaxed);
+            pair.settle();
+        }
+        assert_eq!(pair.run(), before);
+    }
+}
+
+#[test]
+fn restart_of_the_storage_board_is_told_in_plain_words() {
+    let mut pair = Pair::new(&[1, 2]);
+    let replies = pair.tell(&UPGRADE);
+    let told = |text: &str| {
+        replies
+            .iter()
+            .any(|r| matches!(r, UpdateReply::Progress { message, .. } if message == text))
+    };
+    assert!(told("storage: the storage board is restarting"), "{replies:?}");
+}
+
+#[test]
 fn plan_survives_a_restart_at_every_step() {
     use goblin_core_types::{PairPlan, PairStep};
     for step in [PairStep::Staging, PairStep::StorageTrial, PairStep::ComputeTrial] {
@@ -189,7 +264,7 @@ fn plan_survives_a_restart_at_every_step() {
         let stage = UpdateCommand::Stage { to: Some(v(2)) };
         done(&tell(&mut pair.updater, &stage));
         done(&tell(&mut pair.storage.updater, &stage));
-        let plan = PairPlan { to: v(2), rollback: false, step };
+        let plan = PairPlan { to: v(2), rollback: false, step, orders: 0 };
         pair.compute.record().update(|record| record.pair = Some(plan)).unwrap();
         if step == PairStep::ComputeTrial {
             done(&tell(&mut pair.storage.updater, &UpdateCommand::Activate { to: v(2) }));

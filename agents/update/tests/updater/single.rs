@@ -2,7 +2,7 @@
 //! board as it was.
 
 use crate::board::*;
-use goblin_core_types::{Role, UpdateCommand, UpdateOutcome, UpdatePhase, UpdateReply};
+use goblin_core_types::{Pending, Role, UpdateCommand, UpdateOutcome, UpdatePhase, UpdateReply};
 use goblin_sys::mount::{self, MountFlags};
 use std::fs;
 use std::sync::Arc;
@@ -124,9 +124,11 @@ fn rollback_boots_the_older_release_and_the_newer_can_come_back() {
     done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
     let mut updater = board.boot();
     assert_eq!(done(&tell(&mut updater, &UpdateCommand::Rollback { to: None })), Some(v(1)));
-    assert_eq!(board.names(), ["goblinux_1.efi", "goblinux_2+0-1.efi"]);
+    // Counted like any other try: should 1 not come up any more, the loader takes 2 again.
+    assert_eq!(board.names(), ["goblinux_1+3.efi", "goblinux_2+0-1.efi"]);
     let mut updater = board.boot();
     assert_eq!(board.running, 1);
+    assert_eq!(board.names(), ["goblinux_1.efi", "goblinux_2+0-1.efi"]);
     assert_eq!(board.boot_record().reports.last().unwrap().outcome, UpdateOutcome::RolledBack);
 
     // Its image is on the disk: nothing is fetched or written, and it gets fresh tries.
@@ -137,6 +139,119 @@ fn rollback_boots_the_older_release_and_the_newer_can_come_back() {
     assert_eq!(board.names(), ["goblinux_1.efi", "goblinux_2+3.efi"]);
     board.boot();
     assert_eq!(board.running, 2);
+}
+
+#[test]
+fn older_release_that_does_not_come_up_any_more_is_left_again() {
+    let (_server, mut board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    let mut updater = board.boot();
+    board.broken = vec![1];
+    done(&tell(&mut updater, &UpdateCommand::Rollback { to: None }));
+    board.boot();
+    assert_eq!(board.running, 2);
+    assert_eq!(board.names(), ["goblinux_2.efi"]);
+    let report = board.boot_record().reports.pop().unwrap();
+    assert_eq!((report.to, report.outcome), (v(1), UpdateOutcome::FellBack));
+}
+
+#[test]
+fn release_set_aside_survives_a_cut_before_it_is_armed_again() {
+    let (_server, mut board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    let mut updater = board.boot();
+    done(&tell(&mut updater, &UpdateCommand::Rollback { to: None }));
+    let mut updater = board.boot();
+    done(&tell(&mut updater, &STAGE));
+    let pending = Pending {
+        to: v(2),
+        from: v(1),
+        rollback: false,
+        uki: hash(&release(2).uki),
+        peer_expected: false,
+        at_unix_s: NOW,
+        boot: board.boot_record().boot_count,
+    };
+    board.record().update(|record| record.pending = Some(pending)).unwrap();
+    let mut updater = board.boot();
+    assert_eq!(board.names(), ["goblinux_1.efi", "goblinux_2+0-1.efi"]);
+    assert_eq!(board.boot_record().quarantine, []);
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    board.boot();
+    assert_eq!(board.running, 2);
+}
+
+#[test]
+fn release_that_the_loader_passes_over_does_not_block_the_updater() {
+    let (_server, mut board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    board.chosen = Some(1);
+    let mut updater = board.boot();
+    assert_eq!((board.running, board.status().update.phase), (1, UpdatePhase::Idle));
+    let report = board.boot_record().reports.pop().unwrap();
+    assert!(report.reason.contains("set as its default there"), "{}", report.reason);
+    board.chosen = None;
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    board.boot();
+    assert_eq!(board.running, 2);
+}
+
+#[test]
+fn clock_that_was_years_ahead_does_not_lock_the_board_out() {
+    let (_server, board) = setup(&[1, 2]);
+    board.seen.now.store(NOW + 20 * 365 * 86_400, Ordering::Relaxed);
+    assert!(refused(&board, "expired").contains("correct the board's clock"));
+    board.seen.now.store(NOW, Ordering::Relaxed);
+    assert_eq!(done(&tell(&mut board.updater(), &STAGE)), Some(v(2)));
+}
+
+#[test]
+fn dead_clock_does_not_revive_what_expired() {
+    let (server, board) = setup(&[1]);
+    done(&tell(&mut board.updater(), &UpdateCommand::Check));
+    board.seen.now.store(5, Ordering::Relaxed);
+    assert_eq!(done(&tell(&mut board.updater(), &UpdateCommand::Check)), None);
+    publish(&server, &keys(1), 2, &[1, 2], NOW - 400 * 86_400);
+    refused(&board, "expired");
+}
+
+#[test]
+fn files_of_others_on_the_boot_disk_are_left_alone() {
+    let (_server, mut board) = setup(&[1, 2]);
+    let others = ["debian.efi", "goblinux_2.efi.bak", "goblinux_9.EFI", "goblinux_+3.efi"];
+    for name in others {
+        fs::write(board.linux().join(name), name).unwrap();
+    }
+    board.broken = vec![2];
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    board.boot();
+    for name in others {
+        assert_eq!(fs::read(board.linux().join(name)).unwrap(), name.as_bytes());
+    }
+}
+
+#[test]
+fn verdict_that_cannot_be_reached_at_the_start_is_reached_later() {
+    let (_server, board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    let (linux, away) = (board.linux(), board.linux().with_file_name("away"));
+    fs::rename(&linux, &away).unwrap();
+    let mut updater = board.updater();
+    assert_eq!(kind(&tell(&mut updater, &UpdateCommand::Rollback { to: None })), "esp");
+    fs::rename(&away, &linux).unwrap();
+    updater.tick();
+    assert_eq!(board.status().update.phase, UpdatePhase::Armed);
 }
 
 #[test]
@@ -287,6 +402,9 @@ fn state_that_fills_up_meanwhile_is_refused_and_nothing_is_left() {
     *server.fault.lock().unwrap() = Fault::Before("blobs/", Arc::new(fill));
     let message = refused(&board, "space");
     assert!(message.contains("the state partition"), "{message}");
+    // What others wrote is still there; of the release nothing is.
+    let left: Vec<_> = fs::read_dir(store.join("blobs")).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
     mount::umount_lazy(&store).unwrap();
 }
 

@@ -1,0 +1,232 @@
+//! Looks at a disk as firmware, loader and board will find it, without starting the board.
+
+use super::disk::{Digests, Disk};
+use super::fsck;
+use crate::host;
+use anyhow::{Context, Result, ensure};
+use goblin_core_types::{Digest, Version, paths};
+use goblin_core_update::slots::{self, EspFile, NEW_FILE};
+use goblin_image::gpt::GptError;
+use goblin_image::record;
+use goblin_tests::writelog::SECTOR_BYTES;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Files that never change after flashing.
+const FIXED_FILES: [&str; 2] = ["EFI/BOOT/BOOTX64.EFI", "loader/loader.conf"];
+
+/// What every state must have.
+#[derive(Debug)]
+pub(super) struct Expected {
+    /// blake3 of each published release's UKI.
+    pub(super) ukis: BTreeMap<Version, Digest>,
+    /// The provisioning file as it was flashed.
+    pub(super) sealed: Vec<u8>,
+    fixed: Vec<(&'static str, Digest)>,
+}
+
+/// What was durable at the last flush.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Floor {
+    /// Sequence number of the boot record.
+    pub(super) sequence: u64,
+    /// STATE was in the partition table.
+    pub(super) has_state: bool,
+    /// The table's copies were both whole.
+    pub(super) table_is_whole: bool,
+}
+
+/// What lies on the ESP.
+#[derive(Debug, Clone, Default)]
+pub(super) struct EspView {
+    /// What must not be.
+    pub(super) problems: Vec<String>,
+    /// What a power cut may leave on a FAT file system without harm.
+    pub(super) notes: Vec<String>,
+    /// The provisioning file is as flashed.
+    pub(super) is_offered: bool,
+    /// The file the loader boots now.
+    pub(super) pick: Option<String>,
+}
+
+/// Reads ESPs, each state once.
+#[derive(Debug)]
+pub(super) struct Inspector {
+    expected: Expected,
+    seen: HashMap<u128, EspView>,
+}
+
+impl Expected {
+    /// Takes what must stay from the flashed disk itself.
+    pub(super) fn of(
+        disk: &Disk,
+        ukis: BTreeMap<Version, Digest>,
+        sealed: Vec<u8>,
+    ) -> Result<Self> {
+        let mut fixed = Vec::new();
+        for name in FIXED_FILES {
+            fixed.push((name, digest_of(&read_file(disk, name)?)));
+        }
+        ensure!(read_file(disk, paths::ESP_PROVISION)? == sealed, "flashed with another file");
+        Ok(Self { ukis, sealed, fixed })
+    }
+}
+
+fn digest_of(bytes: &[u8]) -> Digest {
+    Digest(*blake3::hash(bytes).as_bytes())
+}
+
+/// `disk@@offset`, as mtools names a partition.
+fn mtools_name(disk: &Disk) -> String {
+    format!("{}@@{}", disk.path.display(), disk.layout.esp.start * SECTOR_BYTES)
+}
+
+fn read_file(disk: &Disk, name: &str) -> Result<Vec<u8>> {
+    let out = Command::new("mcopy")
+        .args(["-n", "-i", &mtools_name(disk), &format!("::/{name}"), "-"])
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start mcopy; `cargo xtask setup` installs mtools")?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    ensure!(out.status.success() && said.trim().is_empty(), "{name}: {}", said.trim());
+    Ok(out.stdout)
+}
+
+fn list(disk: &Disk, folder: &str) -> Result<Vec<String>> {
+    let mut command = Command::new("mdir");
+    command.args(["-a", "-b", "-i", &mtools_name(disk), &format!("::/{folder}")]);
+    let text = host::output(&mut command, "listing a folder of the ESP")?;
+    let names = text.lines().filter_map(|line| Path::new(line.trim()).file_name());
+    Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+}
+
+impl Inspector {
+    pub(super) fn new(expected: Expected) -> Self {
+        Self { expected, seen: HashMap::new() }
+    }
+
+    /// What the disk's durable state demands of every state after it.
+    pub(super) fn floor(disk: &Disk) -> Result<Floor> {
+        let table = disk.table().ok();
+        Ok(Floor {
+            sequence: sequence(disk)?,
+            has_state: table.as_ref().is_some_and(|t| t.gpt.by_name(paths::PART_STATE).is_some()),
+            table_is_whole: table.is_some_and(|t| t.copies == goblin_image::gpt::Copies::Both),
+        })
+    }
+
+    /// The ESP, and everything that is wrong with the disk.
+    pub(super) fn inspect(&mut self, disk: &Disk, floor: &Floor) -> Result<(EspView, Vec<String>)> {
+        let mut problems = Vec::new();
+        table_problems(disk, floor, &mut problems);
+        let found = sequence(disk)?;
+        if found < floor.sequence {
+            problems.push(format!(
+                "the boot record fell back to number {found}, {} was flushed",
+                floor.sequence
+            ));
+        }
+        let key = disk.digests.esp;
+        let view = match self.seen.get(&key) {
+            Some(view) => view.clone(),
+            None => {
+                let view = self.look(disk)?;
+                self.seen.insert(key, view.clone());
+                view
+            }
+        };
+        problems.extend(view.problems.iter().cloned());
+        if !view.is_offered && disk.digests.keys.is_empty() {
+            problems.push("the provisioning file is gone from the ESP and not in STATE".into());
+        }
+        Ok((view, problems))
+    }
+
+    fn look(&self, disk: &Disk) -> Result<EspView> {
+        let mut view = EspView::default();
+        let fsck = fsck::check(&disk.esp_path)?;
+        view.problems.extend(fsck.damage);
+        view.notes.extend(fsck.harmless);
+        for (name, wanted) in &self.expected.fixed {
+            match read_file(disk, name) {
+                Ok(bytes) if digest_of(&bytes) == *wanted => {}
+                Ok(_) => view.problems.push(format!("{name} changed")),
+                Err(err) => view.problems.push(format!("{err:#}")),
+            }
+        }
+        match read_file(disk, paths::ESP_PROVISION) {
+            Ok(bytes) => view.is_offered = bytes == self.expected.sealed,
+            Err(err) => view.problems.push(format!("{err:#}")),
+        }
+        match list(disk, paths::ESP_LINUX) {
+            Ok(names) => self.slots(disk, &names, &mut view),
+            Err(err) => view.problems.push(format!("{err:#}")),
+        }
+        Ok(view)
+    }
+
+    fn slots(&self, disk: &Disk, names: &[String], view: &mut EspView) {
+        let files: Vec<EspFile> =
+            names.iter().map(|name| EspFile { name: name.clone(), size_bytes: 0 }).collect();
+        let slots = slots::slots(&files, Version::new(0, 0, 0));
+        let pick = slots::loader_pick(&slots).map(|slot| slot.file.clone());
+        if pick.is_none() {
+            view.problems.push(format!("nothing to boot among {names:?}"));
+        }
+        let mut known: Vec<&str> = vec![NEW_FILE];
+        for slot in &slots {
+            known.push(&slot.file);
+            let path = format!("{}/{}", paths::ESP_LINUX, slot.file);
+            let digest = read_file(disk, &path).map(|bytes| digest_of(&bytes));
+            let wanted = self.expected.ukis.get(&slot.version);
+            let wrong = match digest {
+                Ok(digest) if Some(&digest) == wanted => continue,
+                Ok(_) => "is not the release's bytes".into(),
+                Err(err) => format!("cannot be read: {err:#}"),
+            };
+            let what = if pick.as_deref() == Some(slot.file.as_str()) {
+                "what the loader boots"
+            } else {
+                "the spare release"
+            };
+            view.problems.push(format!("{what}, {}, {wrong}", slot.file));
+        }
+        for name in names.iter().filter(|name| !known.contains(&name.as_str())) {
+            view.problems.push(format!("unknown file {name} in {}", paths::ESP_LINUX));
+        }
+        view.pick = pick;
+    }
+}
+
+fn table_problems(disk: &Disk, floor: &Floor, problems: &mut Vec<String>) {
+    match disk.table() {
+        Err(GptError::NoTable { .. }) => problems.push("no partition table is whole".into()),
+        Err(err) => problems.push(format!("partition table: {err}")),
+        Ok(found) => {
+            let at = |name: &str| found.gpt.by_name(name).map(|partition| partition.first_lba);
+            if at(paths::PART_ESP) != Some(disk.layout.esp.start)
+                || at(paths::PART_RECORD) != Some(disk.layout.record.start)
+            {
+                problems.push("the partition table lost the ESP or the record".into());
+            }
+            if floor.has_state && floor.table_is_whole && at(paths::PART_STATE).is_none() {
+                problems.push("the partition table lost STATE".into());
+            }
+        }
+    }
+}
+
+/// Sequence number of the newest whole boot record.
+fn sequence(disk: &Disk) -> Result<u64> {
+    let copy = |offset: u64| {
+        disk.read(disk.layout.record.start + offset / SECTOR_BYTES, record::COPY_READ_BYTES)
+    };
+    let decoded = record::decode(&copy(record::COPY_A_OFFSET)?, &copy(record::COPY_B_OFFSET)?);
+    Ok(decoded.sequence)
+}
+
+/// True when two states start a board equally.
+pub(super) fn state_digest(digests: &Digests) -> (u128, u128, u128, bool) {
+    (digests.table, digests.esp, digests.record, digests.keys.is_empty())
+}
