@@ -267,7 +267,8 @@ mod tests {
 
     fn ask(connection: &mut Connection, peer: &mut UnixStream, text: &str, ring: &LogRing) -> Wish {
         peer.write_all(text.as_bytes()).unwrap();
-        let supervisor = Supervisor::new(vec![], vec![], Boot { trial: true, start_ms: 5 });
+        let supervisor =
+            Supervisor::new(vec![], vec![], Boot { trial: true, last_resort: false, start_ms: 5 });
         let wish = connection.readable(&Answers { ring, supervisor: &supervisor, start_ms: 5 });
         connection.pump(ring);
         wish

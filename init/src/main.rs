@@ -104,7 +104,9 @@ fn pid_1() -> ! {
     kmsg::Kmsg::open().say(start_ms, "goblin-init: start");
 
     let has_record = efivar::loader_device_part_uuid().is_some();
-    let trial = efivar::loader_boot_count_path().is_some();
+    let entry = efivar::loader_boot_count_path();
+    let trial = entry.is_some();
+    let last_resort = entry.as_deref().is_some_and(record::is_last_resort);
     let (units, refused, unreadable) = match unit::load_dir(Path::new(paths::UNITS)) {
         Ok(unit::Loaded { units, refused }) => (units, refused, None),
         Err(err) => (Vec::new(), Vec::new(), Some(format!("{}: {err}", paths::UNITS))),
@@ -116,13 +118,16 @@ fn pid_1() -> ! {
         .chain(refused.iter().map(|(_, why)| why.clone()))
         .collect();
 
-    let boot = supervise::Boot { trial, start_ms };
+    let boot = supervise::Boot { trial, last_resort, start_ms };
     let supervisor = supervise::Supervisor::new(units, refused, boot);
     match runtime::Runtime::new(supervisor, start_ms, has_record) {
         Ok(mut runtime) => {
             runtime.watchdog = watchdog;
             if trial {
                 runtime.say(LogLevel::Info, "this boot is a trial");
+            }
+            if last_resort {
+                runtime.say(LogLevel::Warn, "no release has tries left: this one stays up");
             }
             for line in lines {
                 runtime.say(LogLevel::Error, &line);

@@ -20,6 +20,8 @@ const PSTORE_BYTES_MAX: usize = 64 * 1024;
 const PSTORE_FILES_MAX: usize = 256;
 /// Longest description of the release.
 const RELEASE_BYTES_MAX: usize = 64 * 1024;
+/// Tries that an armed release gets.
+const TRIES_MAX: u32 = 3;
 /// Longest message of a failure, in bytes.
 const MESSAGE_BYTES_MAX: usize = 240;
 
@@ -137,6 +139,15 @@ pub fn version_of_entry(entry: &str) -> Option<Version> {
     let name = name.strip_prefix("goblinux_")?;
     let name = name.strip_suffix(".efi").unwrap_or(name);
     name.split('+').next()?.parse().ok()
+}
+
+/// True for the name of a UKI that the loader took although it had no tries left, because no other had
+/// any. The last of a release's own tries looks the same but for its count.
+pub fn is_last_resort(entry: &str) -> bool {
+    let counters = entry.rsplit_once('+').and_then(|(_, rest)| rest.split_once('-'));
+    let Some((left, done)) = counters else { return false };
+    let done = done.split('.').next().and_then(|done| done.parse::<u32>().ok());
+    left.parse() == Ok(0u32) && done.is_some_and(|done| done != TRIES_MAX)
 }
 
 /// Seconds since 1970 by the board's clock.
@@ -267,6 +278,20 @@ mod tests {
         );
         assert_eq!(version_of_entry("GOBLINUX_3.EFI"), Some(Version::new(3, 0, 0)));
         assert_eq!(version_of_entry("other.efi"), None);
+    }
+
+    #[test]
+    fn a_spent_entry_is_told_from_a_last_try() {
+        for (entry, expected) in [
+            ("/EFI/Linux/goblinux_2+2-1.efi", false),
+            ("/EFI/Linux/goblinux_2+0-3.efi", false),
+            ("/EFI/Linux/goblinux_2+0-2.efi", true),
+            ("/EFI/Linux/goblinux_2+0-17.efi", true),
+            ("/EFI/Linux/goblinux_2.efi", false),
+            ("nonsense+-", false),
+        ] {
+            assert_eq!(is_last_resort(entry), expected, "{entry}");
+        }
     }
 
     #[test]

@@ -114,6 +114,9 @@ pub enum Action {
 pub struct Boot {
     /// The loader counts this boot as a try.
     pub trial: bool,
+    /// No release on the disk has tries left: a reboot leads to nothing better, so the trial may be
+    /// accepted but is never refused.
+    pub last_resort: bool,
     /// Milliseconds since the kernel started when PID 1 began.
     pub start_ms: u64,
 }
@@ -187,6 +190,10 @@ impl Supervisor {
         self.slots.iter().position(|slot| slot.pid == Some(pid))
     }
 
+    pub(super) fn can_be_refused(&self) -> bool {
+        self.boot.trial && !self.boot.last_resort
+    }
+
     /// True while the boot is a trial without a verdict.
     pub fn trial_open(&self) -> bool {
         self.boot.trial && self.verdict == Verdict::Open
@@ -198,7 +205,9 @@ impl Supervisor {
             return None;
         }
         let verdict = match self.verdict {
-            Verdict::Open if self.boot.trial && self.shutdown.is_none() => Some(self.gate_ms()),
+            Verdict::Open if self.can_be_refused() && self.shutdown.is_none() => {
+                Some(self.gate_ms())
+            }
             Verdict::Refused { reboot_at_ms } if self.shutdown.is_none() => Some(reboot_at_ms),
             _ => None,
         };
@@ -518,7 +527,7 @@ impl Supervisor {
     /// the loader counted a try for nothing.
     fn ordered_shutdown(&mut self, now_ms: u64, how: How, why: &str, out: &mut Vec<Action>) {
         if self.trial_open() && self.shutdown.is_none() {
-            let reason = self.unhealthy(vec![format!("ended before the verdict: {why}")]);
+            let reason = FailReason::ended_early(why, self.gate_deadline_s());
             out.push(Action::RecordFail(reason));
         }
         self.begin_shutdown(now_ms, how);

@@ -4,7 +4,9 @@ use goblin_core_ninep::wire::Data;
 use goblin_core_ninep::{Attr, Names, Qid, Qids, Reply, Request, SetAttr, StatFs, Time};
 use proptest::prelude::*;
 use rs9p::FCall::{self, *};
-use rs9p::{Flock, GetAttrMask, Getlock, LockFlag, LockStatus, LockType, QId, QIdType, SetAttrMask};
+use rs9p::{
+    Flock, GetAttrMask, Getlock, LockFlag, LockStatus, LockType, QId, QIdType, SetAttrMask,
+};
 
 /// What the fields of messages are filled with.
 #[derive(Debug, Clone)]
@@ -20,8 +22,9 @@ impl Values {
     pub fn any() -> impl Strategy<Value = Self> {
         let names = prop::collection::vec("\\PC{0,24}", 2..=16);
         let data = prop::collection::vec(any::<u8>(), 0..300);
-        (any::<[u32; 5]>(), any::<[u64; 14]>(), any::<u8>(), names, data)
-            .prop_map(|(numbers, large, small, names, data)| Self { numbers, large, small, names, data })
+        (any::<[u32; 5]>(), any::<[u64; 14]>(), any::<u8>(), names, data).prop_map(
+            |(numbers, large, small, names, data)| Self { numbers, large, small, names, data },
+        )
     }
 
     pub fn sample() -> Self {
@@ -88,14 +91,7 @@ fn requests_of_files(v: &Values) -> Vec<FCall> {
     let [start, length, size, ..] = v.large;
     let typ = LockType::from_bits_truncate(v.small);
     let client_id = v.names[0].clone();
-    let stat = rs9p::SetAttr {
-        mode: b,
-        uid: c,
-        gid: d,
-        size,
-        atime: v.time(3),
-        mtime: v.time(5),
-    };
+    let stat = rs9p::SetAttr { mode: b, uid: c, gid: d, size, atime: v.time(3), mtime: v.time(5) };
     let flags = LockFlag::from_bits_truncate(b);
     let flock = Flock { typ, flags, start, length, proc_id: c, client_id: client_id.clone() };
     vec![
@@ -222,9 +218,7 @@ fn our_request(theirs: &FCall) -> Option<Request<'_>> {
             let names: Vec<&[u8]> = wnames.iter().map(|name| name.as_bytes()).collect();
             Request::Walk { fid: *fid, newfid: *newfid, names: Names::new(&names).unwrap() }
         }
-        TRead { fid, offset, count } => {
-            Request::Read { fid: *fid, offset: *offset, count: *count }
-        }
+        TRead { fid, offset, count } => Request::Read { fid: *fid, offset: *offset, count: *count },
         TWrite { fid, offset, data } => {
             Request::Write { fid: *fid, offset: *offset, data: Data(&data.0) }
         }

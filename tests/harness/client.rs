@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Name of the virtio-serial port.
 pub const CLIENT_PORT: &str = "goblin.client";
@@ -21,6 +21,8 @@ pub const CLIENT_PORT: &str = "goblin.client";
 pub const SOURCE_DIR: &str = "/src";
 /// Tag of the virtio-9p device behind [`SOURCE_DIR`].
 pub const SOURCE_TAG: &str = "source";
+/// Longest without progress: reading one file of many gigabytes counts as none.
+pub const STALL_LIMIT: Duration = Duration::from_secs(1800);
 /// The host's loopback as the guest reaches it.
 pub const HOST_ADDRESS: &str = "10.0.2.2";
 
@@ -200,16 +202,19 @@ impl Client {
         Ok(())
     }
 
-    /// Asks, and waits for the last reply; `limit` is the longest silence allowed in between.
+    /// Asks, and waits for the last reply; `limit` is the longest silence allowed in between. A guest that
+    /// only says that it is alive has [`STALL_LIMIT`].
     ///
     /// # Errors
-    /// When the guest falls silent or says that it failed.
+    /// When the guest falls silent, gets no further, or says that it failed.
     pub fn ask(&mut self, request: &ClientRequest, limit: Duration) -> Result<(u64, u64)> {
         self.send(request)?;
+        let mut stall = Stall::new();
         loop {
             match self.read(limit).with_context(|| format!("during {request:?}"))? {
                 ClientReply::Done { files, bytes } => return Ok((files, bytes)),
                 ClientReply::Failed { message } => bail!("client: {message}"),
+                ClientReply::Working { bytes } => stall.at(bytes)?,
                 _ => {}
             }
         }
@@ -222,11 +227,14 @@ impl Client {
     pub fn list(&mut self, root: &Path, limit: Duration) -> Result<Vec<Entry>> {
         self.send(&ClientRequest::List { root: root.into() })?;
         let mut entries = Vec::new();
+        let mut stall = Stall::new();
         loop {
             match self.read(limit)? {
                 ClientReply::Entry(entry) => entries.push(entry),
                 ClientReply::Done { .. } => return Ok(entries),
                 ClientReply::Failed { message } => bail!("client: {message}"),
+                // A listing counts no bytes: its entries are the progress.
+                ClientReply::Working { .. } => stall.at(entries.len() as u64)?,
                 _ => {}
             }
         }
@@ -245,6 +253,27 @@ impl Client {
                 _ => {}
             }
         }
+    }
+}
+
+/// Notices a guest that is alive but gets no further.
+struct Stall {
+    done: u64,
+    since: Instant,
+}
+
+impl Stall {
+    fn new() -> Self {
+        Self { done: 0, since: Instant::now() }
+    }
+
+    fn at(&mut self, done: u64) -> Result<()> {
+        if done != self.done {
+            *self = Self { done, since: Instant::now() };
+        } else if self.since.elapsed() > STALL_LIMIT {
+            bail!("the client guest gets no further for {} s", STALL_LIMIT.as_secs());
+        }
+        Ok(())
     }
 }
 

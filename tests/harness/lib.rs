@@ -6,6 +6,7 @@
 
 pub mod channel;
 pub mod client;
+pub mod fuzz;
 pub mod http;
 pub mod qemu;
 pub mod qmp;

@@ -16,7 +16,7 @@ pub const SECTOR_BYTES: u64 = 512;
 const ENTRIES_MAX: u64 = 4 << 20;
 /// Most bytes of one entry's data.
 const DATA_BYTES_MAX: u64 = 64 << 20;
-const MAGIC: u64 = 0x6a73_6677_7368_72;
+const MAGIC: u64 = 0x006a_7366_7773_6872;
 const FLAG_FLUSH: u64 = 1;
 const FLAG_FUA: u64 = 2;
 const FLAG_DISCARD: u64 = 4;
@@ -120,8 +120,8 @@ impl WriteLog {
                 }
                 Kind::Discard | Kind::Flush => Some(0),
             };
-            let data_bytes = data_bytes
-                .with_context(|| format!("entry {number} has {sector_count} sectors"))?;
+            let data_bytes =
+                data_bytes.with_context(|| format!("entry {number} has {sector_count} sectors"))?;
             at = data_offset + data_bytes;
             ensure!(at <= length, "entry {number} of {} is cut off", path.display());
             entries.push(Entry { kind, sector, sector_count, data_offset });

@@ -16,12 +16,17 @@ const CLIENT_MEMORY_MIB: u32 = 768;
 pub fn spec(source: &Path, dir: &Path) -> Result<ClientSpec> {
     let kernel = debian::client_kernel()?;
     let programs = compile::test_binaries()?;
+    let shown = dir.join("input");
+    let _ = std::fs::remove_file(&shown);
+    // QEMU's options take no name with a comma, or that is not UTF-8: it gets a plain name instead.
+    std::os::unix::fs::symlink(source, &shown)
+        .with_context(|| format!("cannot make {}", shown.display()))?;
     let initramfs = dir.join("client.cpio");
     host::write_whole(&initramfs, &archive(&programs.client_init, &kernel)?)?;
     Ok(ClientSpec {
         kernel: kernel.vmlinuz,
         initramfs,
-        source: source.into(),
+        source: shown,
         dir: dir.into(),
         name: "client".into(),
         memory_mib: CLIENT_MEMORY_MIB,

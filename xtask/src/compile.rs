@@ -1,12 +1,15 @@
 //! The boards' programs: compiled by cargo, static, for one target, without paths of this machine.
 
-use crate::host;
-use anyhow::{Context, Result};
+use crate::host::{self, Progress};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The only target.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Crates and build scripts of a first build, about: what progress is shown against.
+const PARTS_EXPECTED: usize = 420;
 /// Names a folder of finished programs to take instead of compiling.
 const OVERRIDE: &str = "GOBLIN_BINARIES";
 
@@ -125,7 +128,9 @@ fn existing(folder: &Path, name: &str) -> Result<PathBuf> {
 
 fn cargo_build(lto: Lto, what: &[&str]) -> Result<PathBuf> {
     let target_dir = host::target("box")?;
-    host::say(format!("compiling the boards' programs (profile {})", lto.profile()));
+    let made = target_dir.join(TARGET).join(lto.profile());
+    let first = if made.exists() { "" } else { "; the first time 3 to 8 minutes on two cores" };
+    host::say(format!("compiling the boards' programs (profile {}{first})", lto.profile()));
     let map = path_map();
     let rustflags = map
         .iter()
@@ -137,6 +142,7 @@ fn cargo_build(lto: Lto, what: &[&str]) -> Result<PathBuf> {
     command
         .current_dir(host::root())
         .args(["build", "--locked", "--profile", lto.profile(), "--target", TARGET])
+        .args(["--quiet", "--message-format", "json-render-diagnostics"])
         .args(what)
         .arg("--target-dir")
         .arg(&target_dir)
@@ -152,8 +158,56 @@ fn cargo_build(lto: Lto, what: &[&str]) -> Result<PathBuf> {
     for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
         command.env_remove(name);
     }
-    host::run_shown(&mut command, "compiling the boards' programs")?;
-    Ok(target_dir.join(TARGET).join(lto.profile()))
+    counted(&mut command)?;
+    Ok(made)
+}
+
+/// Runs cargo with one line of progress; only what the compiler complains about is shown besides.
+fn counted(command: &mut Command) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo: install Rust with rustup")?;
+    let mut progress = Progress::new("programs");
+    let mut parts = 0usize;
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let Ok(Message { reason, target: Some(target), fresh: false }) =
+                serde_json::from_slice(&line)
+            else {
+                continue;
+            };
+            if reason == "compiler-artifact" {
+                parts += 1;
+                progress.at(format!("{parts} of at most {PARTS_EXPECTED}, {}", target.name));
+            }
+        }
+    }
+    let status = child.wait().context("waiting for cargo")?;
+    let took = progress.done();
+    if !status.success() {
+        bail!("the boards' programs do not compile ({status}); the compiler's words are above");
+    }
+    if parts > 0 {
+        host::say(format!("programs compiled in {} s", took.as_secs()));
+    }
+    Ok(())
+}
+
+/// One line of cargo's, as far as it is of use (cargo's reference, "External tools").
+#[derive(Debug, serde::Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    target: Option<Part>,
+    #[serde(default)]
+    fresh: bool,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Part {
+    name: String,
 }
 
 /// Paths of this machine that would reach the programs, and what stands for them.

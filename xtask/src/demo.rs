@@ -1,12 +1,13 @@
 //! `cargo xtask demo`: the main job, unattended, on any folder: flash, boot, share, upgrade, fall back,
 //! roll back. Every step is checked; the first lie ends it.
 
+mod folder;
 mod report;
 mod source;
 
 use crate::lab::{self, BOOT_LIMIT, Lab, LabSpec, Ports, SHARE};
 use crate::release::{self, BuiltRelease, ReleaseSpec};
-use crate::{client_guest, setup};
+use crate::{client_guest, host, setup};
 use anyhow::{Context, Result, bail, ensure};
 use goblin_core_types::{BoxStatus, Role, UpdateOutcome, Version};
 use goblin_sys::listing::Entry;
@@ -23,6 +24,9 @@ const UPGRADE_LIMIT: Duration = Duration::from_secs(900);
 /// Longest silence of a client that copies or lists.
 const CLIENT_LIMIT: Duration = Duration::from_secs(300);
 
+/// Bytes a second that even a slow host's emulation reads over 9P.
+const SLOW_BYTES_PER_S: u64 = 5 << 20;
+
 /// Does the main job on a folder of yours, under QEMU, and writes target/demo/report.json.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask demo --input ~/Pictures")]
@@ -31,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub input: PathBuf,
     /// Where the report, the logs and the screenshots go.
-    #[arg(long, value_name = "DIR", default_value = "target/demo")]
+    #[arg(long, value_name = "DIR", default_value = folder::OUT)]
     pub out: PathBuf,
     /// Install missing host packages without asking.
     #[arg(long)]
@@ -58,12 +62,10 @@ struct Demo {
 /// At the first step that fails; the report is written in any case.
 pub fn run(args: &Args) -> Result<()> {
     let source = source::check(&args.input)?;
+    let (out, _claim) = folder::claim(&args.out, &source.path)?;
     setup::ensure(setup::Purpose::Run, args.yes)?;
-    let out = std::path::absolute(&args.out)?;
-    if out.exists() {
-        std::fs::remove_dir_all(&out).with_context(|| format!("cannot clear {}", out.display()))?;
-    }
-    std::fs::create_dir_all(&out)?;
+    folder::make(&out)?;
+    host::need_room(&out, room_bytes(source.bytes))?;
     println!("{}", source.summary());
     let mut report = Report::new(out.join("report.json"));
     let result = play(&source, &out, &mut report);
@@ -73,6 +75,11 @@ pub fn run(args: &Args) -> Result<()> {
         Err(_) => println!("\nThe demonstration failed. Logs: {}", out.display()),
     }
     result
+}
+
+/// Room on the host: the folder on both data disks, releases, and the boards' system disks.
+fn room_bytes(source_bytes: u64) -> u64 {
+    source_bytes.saturating_mul(2).saturating_add(3 << 30)
 }
 
 fn play(source: &source::Source, out: &Path, report: &mut Report) -> Result<()> {
@@ -314,7 +321,9 @@ impl Demo {
     }
 
     fn wait_reading(&mut self, beyond: u64) -> Result<goblin_tests::client::ReadingReport> {
-        let deadline = std::time::Instant::now() + BOOT_LIMIT;
+        let bytes: u64 = self.expected.iter().map(|entry| entry.size).sum();
+        let limit = BOOT_LIMIT + Duration::from_secs(bytes / SLOW_BYTES_PER_S);
+        let deadline = std::time::Instant::now() + limit;
         loop {
             let report = self.client.reading(&ClientRequest::Reading, CLIENT_LIMIT)?;
             if report.files > beyond {

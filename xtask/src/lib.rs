@@ -12,6 +12,7 @@ pub mod compile;
 pub mod debian;
 pub mod demo;
 pub mod flash;
+pub mod fuzz;
 pub mod host;
 pub mod image;
 pub mod initramfs;

@@ -4,8 +4,8 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use xtask::{
-    bench, check, compile, demo, flash, image, kernel, powercut, provision, release, run, setup,
-    test,
+    bench, check, compile, demo, flash, fuzz, image, kernel, powercut, provision, release, run,
+    setup, test,
 };
 
 /// Builds, publishes, flashes, runs and checks goblinux
@@ -36,6 +36,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Run every test there is
     Test(test::TestArgs),
+    /// Throw hostile bytes at the parsers
+    Fuzz(fuzz::FuzzArgs),
     /// Run the whole box under QEMU, until Ctrl-C
     Run(run::Args),
     /// Run the box's own command on its compute board
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Flash(args) => flash::command(&args),
         Command::Check(args) => check::command(&args),
         Command::Test(args) => test::command(&args),
+        Command::Fuzz(args) => fuzz::command(&args),
         Command::Run(args) => run::run(&args),
         Command::Goblin(args) => run::goblin(&args),
         Command::Demo(args) => demo::run(&args),

@@ -42,11 +42,13 @@ const KEY_DIGITS: usize = 64;
 
 /// `cargo xtask powercut`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask powercut              a few hundred states, 3 booted\n  \
+#[command(
+    after_help = "Examples:\n  cargo xtask powercut              a few hundred states, 3 booted\n  \
     cargo xtask powercut --full       every prefix, every state booted: many hours\n  \
     cargo xtask powercut --full --boots 10\n  \
     cargo xtask powercut --again --seed 7   other choices, the same recording\n\n\
-    Writes target/powercut/report.json; disks of failures stay beside it.")]
+    Writes target/powercut/report.json; disks of failures stay beside it."
+)]
 pub struct Args {
     /// Look at every prefix and at more choices, and boot every state
     #[arg(long)]

@@ -1,8 +1,10 @@
 //! `cargo xtask release`: a release into a plain folder that any web server can serve, and the check of
 //! such a folder as a board would do it.
 //!
-//! Order of writing: blobs, images, manifest, then metadata with the timestamp last. A publish that is
-//! cut off anywhere leaves the folder as its readers knew it.
+//! Order of writing: blobs, images, manifest, then metadata with the timestamp last, each file whole under
+//! its name. Boards may read all the while: who reads between the last three files is told that they do
+//! not belong together, and asks again. A publish that was cut off before them left the folder as its
+//! readers knew it; one cut off between them is repaired by the next, or by `release renew`.
 
 mod keys;
 #[cfg(test)]
@@ -51,7 +53,8 @@ pub struct BuiltRelease {
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  cargo xtask release --version 2 --notes \"Quieter fans\"\n  \
     cargo xtask release --version 3 --lto --channel edge --out /srv/www/releases\n  \
-    cargo xtask release verify /srv/www/releases\n\nThe keys are made on first use in \
+    cargo xtask release verify /srv/www/releases\n  \
+    cargo xtask release renew /srv/www/releases\n\nThe keys are made on first use in \
     target/keys; keep that folder, and root.json of it offline: who has lost it cannot publish for \
     the boards that trust it."
 )]
@@ -68,6 +71,14 @@ enum ReleaseCommand {
     Verify {
         /// The repository
         folder: PathBuf,
+    },
+    /// Sign the metadata of a repository anew, so that boards go on believing it
+    Renew {
+        /// The repository
+        folder: PathBuf,
+        /// Folder of the signing keys
+        #[arg(long, value_name = "DIR")]
+        keys: Option<PathBuf>,
     },
 }
 
@@ -104,8 +115,16 @@ struct PublishArgs {
 /// # Errors
 /// When a part cannot be built, the keys are not the repository's, or the version is taken.
 pub fn command(args: &ReleaseArgs) -> Result<()> {
-    if let Some(ReleaseCommand::Verify { folder }) = &args.command {
-        return verify::command(folder);
+    match &args.command {
+        Some(ReleaseCommand::Verify { folder }) => return verify::command(folder),
+        Some(ReleaseCommand::Renew { folder, keys }) => {
+            let keys = keys.clone().map_or_else(|| host::target("keys"), Ok)?;
+            renew(folder, &keys)?;
+            println!("{}: signed anew", folder.display());
+            say_expiry();
+            return Ok(());
+        }
+        None => {}
     }
     let args = &args.publish;
     let version = args.version.context("say which --version this is")?;
@@ -119,7 +138,32 @@ pub fn command(args: &ReleaseArgs) -> Result<()> {
     println!("  UKI    {} bytes, base {} bytes", built.uki_bytes, built.base_bytes);
     println!("  flash  {}", built.image.display());
     println!("  trust  {}", args.out.join(FIRST_ROOT).display());
+    say_expiry();
     Ok(())
+}
+
+fn say_expiry() {
+    let until = now().plus_days(Lifetimes::default().timestamp_days);
+    println!("  good   until {until}; publish or `cargo xtask release renew` before then");
+}
+
+/// Signs the metadata of a repository anew with everything in it as it is.
+fn renew(repository: &Path, keys: &Path) -> Result<()> {
+    if !repository.join(FIRST_ROOT).exists() {
+        bail!("{} is no repository of releases", repository.display());
+    }
+    let _lock = lock(repository)?;
+    let keys = keys::open(keys, repository)?;
+    write_metadata(&resume(repository)?, &keys, repository)
+}
+
+/// Holds the repository's folder itself, so that no file of ours lies among those that are served: two
+/// publishers at once wait for each other.
+fn lock(repository: &Path) -> Result<std::fs::File> {
+    let cannot = || format!("cannot lock {}", repository.display());
+    let folder = std::fs::File::open(repository).with_context(cannot)?;
+    folder.lock().with_context(cannot)?;
+    Ok(folder)
 }
 
 /// Builds a release and adds it to a repository with the keys of this checkout.
@@ -139,7 +183,7 @@ pub fn publish_with(spec: &ReleaseSpec, repository: &Path, keys: &Path) -> Resul
     let version = spec.about.version;
     std::fs::create_dir_all(repository)
         .with_context(|| format!("cannot make the folder {}", repository.display()))?;
-    let _lock = host::lock(repository)?;
+    let _lock = lock(repository)?;
     let keys = keys::open(keys, repository)?;
     let mut publisher = resume(repository)?;
     // Checked before minutes of building are spent.

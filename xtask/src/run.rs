@@ -121,8 +121,7 @@ pub fn run(args: &Args) -> Result<()> {
     proxy::serve(&proxy_socket(&dir), Arc::clone(&channel))?;
     let mut boards = Boards { compute, storage };
     let view = words::View { lab: &lab, headless: args.headless, shown_from: &shown_from };
-    let followed =
-        boards.follow(&view, &channel, &stop, screenshot.as_deref(), args.until_healthy);
+    let followed = boards.follow(&view, &channel, &stop, screenshot.as_deref(), args.until_healthy);
     println!("Stopping both boards.");
     let stopped = boards.stop();
     // Nobody is there to answer now.

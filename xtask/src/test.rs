@@ -1,5 +1,7 @@
 //! `cargo xtask test`: installs what is missing, then every test there is. The last line counts them.
 
+mod reproducible;
+
 use crate::check::{self, Tally};
 use crate::{host, setup};
 use anyhow::{Context, Result, bail};
@@ -62,6 +64,7 @@ pub fn command(args: &TestArgs) -> Result<()> {
     if args.lints {
         tally.add(check::lints());
     }
+    reproducible::note(&mut tally, !args.fast);
     let mut suites: Vec<Suite> = vec![FAST];
     if !args.fast {
         suites.push(WHOLE_BOARDS);

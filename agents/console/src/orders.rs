@@ -105,6 +105,9 @@ impl Order {
             Self::Rollback => "Both boards start the release they ran before.".to_owned(),
             Self::RestartHere => "The screen goes dark for a moment.".to_owned(),
             Self::RestartOther => "Shares are away until it is back.".to_owned(),
+            Self::OffHere if model.role().is_none() => {
+                "Until its power button is pressed.".to_owned()
+            }
             Self::OffHere => "Shares go on being served by the storage board.".to_owned(),
             Self::OffOther => "Shares are away until it is switched on by hand.".to_owned(),
         }

@@ -29,7 +29,7 @@ impl KernelFacts {
         let meminfo = text("/proc/meminfo");
         Self {
             release: text("/proc/sys/kernel/osrelease").trim().to_owned(),
-            boot_id: boot_id(),
+            boot_id: goblin_sys::board::boot_id(),
             uptime_s: uptime_s(),
             memory: MemoryStatus {
                 total_kib: kib_of(&meminfo, "MemTotal"),
@@ -39,11 +39,6 @@ impl KernelFacts {
             host: text("/proc/sys/kernel/hostname").trim().to_owned(),
         }
     }
-}
-
-/// Random identity of this boot: a new one means that the kernel was started again.
-pub fn boot_id() -> String {
-    text("/proc/sys/kernel/random/boot_id").trim().to_owned()
 }
 
 /// Seconds since the kernel started.

@@ -5,6 +5,7 @@ use crate::AgentError;
 use crate::tree::{self, Places};
 use goblin_core_ninep::{Limits, serve};
 use goblin_core_types::{LinkStatus, Role, paths};
+use goblin_sys::board::role;
 use goblin_sys::socket::{Listener, Peer, Socket};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,12 +23,13 @@ const INTERFACES_MAX: usize = 16;
 /// Pause between looks at the link.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What one connection may hold.
+/// What one connection may hold. An open file's content lies in memory, a waiting read holds a thread: all
+/// connections together must fit what the unit may have (`rootfs/units/control.toml`).
 fn limits() -> Limits {
     Limits {
         msize_max: 64 * 1024,
-        fids_max: 256,
-        events_max: 32,
+        fids_max: 64,
+        events_max: 8,
         disk_jobs_max: 4,
         ..Limits::default()
     }
@@ -55,12 +57,7 @@ pub fn run_control() -> Result<(), AgentError> {
     never.map(|never| match never {}).map_err(refused)
 }
 
-/// The role, as provisioning wrote it; asked at each connection, because this agent starts before it.
-fn role() -> Option<Role> {
-    let bytes = goblin_sys::files::read_bounded(Path::new(paths::ROLE_FILE), 64).ok()?;
-    String::from_utf8(bytes).ok()?.trim().parse().ok()
-}
-
+/// The role is asked at each connection, because this agent starts before it is known.
 fn talk(socket: Arc<Socket>) {
     let tree = tree::build(&Places::of_this_board(role()));
     let end = serve(socket, Arc::new(tree), limits());

@@ -4,16 +4,12 @@
 use crate::proc::KernelFacts;
 use goblin_core_config::Provision;
 use goblin_core_types::{
-    BoardStatus, BootRecord, BootStatus, Check, CheckState, Health, HealthState, InitReply, InitRequest, LinkStatus, MountStatus,
-    NetStatus, PoolStatus, ProvisionStatus, Role, STATUS_SCHEMA, ShareStatus, SlotStatus,
-    TimeStatus, UnitPhase, UnitStatus, UpdateStatus, Version, paths,
+    BoardStatus, BootRecord, BootStatus, Check, CheckState, Health, HealthState, InitReply,
+    InitRequest, LinkStatus, MountStatus, NetStatus, PoolStatus, ProvisionStatus, Role,
+    STATUS_SCHEMA, ShareStatus, SlotStatus, TimeStatus, UnitPhase, UnitStatus, UpdateStatus, paths,
 };
-use goblin_sys::files;
-use serde::Deserialize;
+use goblin_sys::board::{self, Release};
 use std::path::Path;
-
-/// Longest description of the running release, in bytes.
-const RELEASE_BYTES_MAX: usize = 64 * 1024;
 
 /// What each agent published; absent where it has not spoken.
 #[derive(Debug, Clone, Default)]
@@ -59,16 +55,6 @@ impl Parts {
     }
 }
 
-/// The running release, as the base image says: [`goblin_core_types::paths::RELEASE`].
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Release {
-    /// Its version.
-    pub version: Option<Version>,
-    /// One line of what it brings.
-    pub notes: String,
-}
-
 /// Everything a status is joined from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -101,10 +87,7 @@ impl Sources {
             parts: Parts::read(),
             init: crate::lines::ask(Path::new(paths::INIT_SOCKET), &InitRequest::Units).ok(),
             kernel: KernelFacts::read(),
-            release: files::read_bounded(Path::new(paths::RELEASE), RELEASE_BYTES_MAX)
-                .ok()
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-                .unwrap_or_default(),
+            release: board::release(),
             record: record.and_then(|partition| partition.read().ok()),
             entry: goblin_sys::efivar::loader_entry_selected(),
         }
@@ -179,7 +162,7 @@ fn fresh_health(mut health: Health, units: &[UnitStatus]) -> Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use goblin_core_types::{PoolState, SlotState};
+    use goblin_core_types::{PoolState, SlotState, Version};
 
     #[test]
     fn a_board_that_knows_nothing_still_has_a_status() {

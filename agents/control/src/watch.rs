@@ -7,7 +7,7 @@ use goblin_core_config::Provision;
 use goblin_core_types::{Check, Health, InitReply, InitRequest, Notify, PoolState, Role, paths};
 use goblin_sys::mount;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Name of this agent's part of the status.
 const PART: &str = "health";
@@ -88,7 +88,7 @@ impl Watch {
             trial,
             peer_expected: trial && self.peer_expected(),
             uptime_s: proc::uptime_s(),
-            clock_unix_s: clock_unix_s(),
+            clock_unix_s: goblin_sys::clock::now_unix().as_secs(),
             time: parts.time,
             link: parts.link,
             pool: parts.pool,
@@ -176,8 +176,4 @@ fn recent(asked: Option<Instant>) -> bool {
 fn shares_expected(evidence: &Evidence) -> bool {
     let mounted = |state| matches!(state, PoolState::Mounted | PoolState::Degraded);
     evidence.plain_9p && evidence.pool.as_ref().is_some_and(|pool| mounted(pool.state))
-}
-
-fn clock_unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

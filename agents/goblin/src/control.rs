@@ -5,6 +5,7 @@ use crate::error::CliError;
 use goblin_core_ninep::Errno;
 use goblin_core_ninep::client::{Client, ClientError, Fid};
 use goblin_core_types::{BoardStatus, InitReply, InitRequest, Role, paths};
+use goblin_sys::lines::LineBuffer;
 use goblin_sys::socket::Socket;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,9 +30,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The folder of the board this process runs on.
 pub fn local_board() -> Board {
-    let role = goblin_sys::files::read_bounded(Path::new(paths::ROLE_FILE), 64).ok();
-    let role = role.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<Role>().ok());
-    match role {
+    match goblin_sys::board::role() {
         Some(Role::Compute) => Board::Compute,
         Some(Role::Storage) => Board::Storage,
         None => Board::Local,
@@ -84,7 +83,7 @@ pub fn converse<Q: Serialize, R: DeserializeOwned>(
     // The next word of an upgrade or of a log may take any time.
     let _ = client.stream().set_limits(None, Some(ANSWER_TIMEOUT));
     let cut_short = || CliError::CutShort { board: board.as_str().into() };
-    let mut pending: Vec<u8> = Vec::new();
+    let mut lines = LineBuffer::new(LINE_BYTES_MAX);
     let mut offset = 0u64;
     loop {
         let part = client.read(&fid, offset, u32::MAX).map_err(|_| cut_short())?;
@@ -92,16 +91,11 @@ pub fn converse<Q: Serialize, R: DeserializeOwned>(
             return Err(cut_short());
         }
         offset = offset.saturating_add(u64::try_from(part.len()).unwrap_or(0));
-        pending.extend_from_slice(part);
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let rest = pending.split_off(end.saturating_add(1));
-            let line = std::mem::replace(&mut pending, rest);
-            if each(serde_json::from_slice(&line).map_err(shape)?)?.is_break() {
+        lines.push(part);
+        while let Some(line) = lines.next_line().map_err(|_| cut_short())? {
+            if each(serde_json::from_slice(line).map_err(shape)?)?.is_break() {
                 return Ok(());
             }
-        }
-        if pending.len() > LINE_BYTES_MAX {
-            return Err(cut_short());
         }
     }
 }

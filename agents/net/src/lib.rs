@@ -42,6 +42,11 @@ mod net;
 mod time;
 mod view;
 
+/// Whether a datagram is a hello whose signature fits the key it names. For tests that throw bytes at it.
+pub fn is_hello(datagram: &[u8]) -> bool {
+    hello::decode(datagram).is_ok()
+}
+
 pub use error::NetError;
 pub use net::run_net;
 pub use time::run_time;

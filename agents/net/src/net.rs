@@ -14,7 +14,7 @@ use ed25519_dalek::SigningKey;
 use goblin_core_config::Provision;
 use goblin_core_types::{Digest, LinkState, LinkStatus, NetStatus, Version, paths};
 use goblin_sys::netdev::{self, Nic};
-use goblin_sys::{files, notify, provision, state};
+use goblin_sys::{board, files, notify, provision, state};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -29,8 +29,6 @@ const EVENTS_MAX: usize = 32;
 /// A card on which the other board was heard for this long and no DHCP server answered is the cable
 /// between the boards: asking on is useless there.
 const CABLE_SURE_MS: u64 = 20_000;
-/// Longest file read from `/proc` or the base image, in bytes.
-const SMALL_FILE_BYTES_MAX: usize = 64 * 1024;
 /// Host name told to DHCP servers before there is a provisioned one.
 const HOST_UNPROVISIONED: &str = "goblin";
 /// Name under which the time service finds what DHCP said; a `Vec<String>` of addresses.
@@ -137,7 +135,7 @@ impl Service {
                 None
             }
         };
-        let boot_id = boot_id();
+        let boot_id = board::boot_id();
         let key = provision.as_ref().map(|file| SigningKey::from_bytes(&file.keys.board_private.0));
         let link = provision.as_ref().zip(key.as_ref()).map(|(file, key)| {
             Link::new(Identity {
@@ -154,7 +152,7 @@ impl Service {
             provision,
             key,
             boot_id,
-            version: running_version(),
+            version: board::release().version,
             nics: Vec::new(),
             addresses: Vec::new(),
             clients: BTreeMap::new(),
@@ -361,16 +359,4 @@ fn now_ms() -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let millis = u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0);
     seconds.saturating_mul(1_000).saturating_add(millis)
-}
-
-fn boot_id() -> String {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let bytes = files::read_bounded(path, SMALL_FILE_BYTES_MAX).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).trim().to_owned()
-}
-
-fn running_version() -> Option<Version> {
-    let bytes = files::read_bounded(Path::new(paths::RELEASE), SMALL_FILE_BYTES_MAX).ok()?;
-    let release: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    release.get("version")?.as_str()?.parse().ok()
 }

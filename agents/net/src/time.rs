@@ -3,11 +3,10 @@
 use crate::NetError;
 use crate::discipline::{Action, Discipline, Measured};
 use crate::net::NTP_PART;
-use goblin_core_types::{TimeStatus, paths};
-use goblin_sys::{clock, files, notify, provision, state};
+use goblin_core_types::TimeStatus;
+use goblin_sys::{board, clock, notify, provision, state};
 use rsntp::{Config, SntpClient};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::Path;
 use std::time::Duration;
 
 const SERVER_PUBLIC: &str = "pool.ntp.org";
@@ -18,7 +17,6 @@ const ADDRESSES_MAX: usize = 3;
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 /// 1 January 2026: no release is older, for a base image that does not say when it was built.
 const FLOOR_S: u64 = 1_767_225_600;
-const RELEASE_BYTES_MAX: usize = 64 * 1024;
 /// Failures before people are told: the network comes up at the same time as this service.
 const QUIET_FAILURES: u32 = 3;
 
@@ -181,11 +179,7 @@ fn raise_to_floor(floor_s: u64) {
 
 /// `built_unix_s` of the release's file, where it has one.
 fn release_date() -> u64 {
-    files::read_bounded(Path::new(paths::RELEASE), RELEASE_BYTES_MAX)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
-        .and_then(|release| release.get("built_unix_s")?.as_u64())
-        .map_or(FLOOR_S, |built_s| built_s.max(FLOOR_S))
+    board::release().built_unix_s.map_or(FLOOR_S, |built_s| built_s.max(FLOOR_S))
 }
 
 #[cfg(test)]

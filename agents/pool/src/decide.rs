@@ -303,7 +303,10 @@ mod tests {
     fn blank_disks_become_the_pool_only_when_all_are_there() {
         let both = [found("a", Content::Blank), found("b", Content::Blank)];
         let format = Action::Format { devices: devices(&["a", "b"]), unfinished: false };
-        assert_eq!(decide(&both, fsid(), &BTreeSet::new(), 0), (format, PoolState::Formatting, None));
+        assert_eq!(
+            decide(&both, fsid(), &BTreeSet::new(), 0),
+            (format, PoolState::Formatting, None)
+        );
         for waited_s in [0, 1_000_000] {
             let one = [found("a", Content::Blank), absent("b")];
             let (action, state, problem) = decide(&one, fsid(), &BTreeSet::new(), waited_s);

@@ -2,8 +2,8 @@
 
 use crate::PoolError;
 use crate::decide::{self, Action, LABEL, Place, Sight, decide, pool_fsid};
-use crate::mkfs::{self, Overwrite};
 use crate::memory::Memory;
+use crate::mkfs::{self, Overwrite};
 use crate::sniff::{Btrfs, Content, classify, is_blank_throughout, read_samples, samples_of};
 use goblin_core_types::{PoolState, PoolStatus, paths};
 use goblin_image::Guid;
@@ -159,9 +159,7 @@ impl Keeper {
     /// taken for the newer half.
     fn mount(&mut self, sights: &[Sight], devices: &[PathBuf], degraded: bool) -> io::Result<()> {
         if degraded {
-            let used = |sight: &&Sight| {
-                matches!(&sight.place, Place::Found { device, .. } if devices.contains(device))
-            };
+            let used = |sight: &&Sight| matches!(&sight.place, Place::Found { device, .. } if devices.contains(device));
             let away = sights.iter().filter(|sight| !used(sight)).map(|s| s.serial.clone());
             self.memory.add_missed(away)?;
         }

@@ -13,6 +13,11 @@ pub(crate) enum Found {
         /// File, place, field and remedy.
         detail: String,
     },
+    /// A file that is there and cannot be read now: the disk's fault, which may pass.
+    Unreadable {
+        /// File and the kernel's word.
+        detail: String,
+    },
     /// A checked file.
     Valid {
         /// Its settings.
@@ -41,7 +46,7 @@ impl Found {
     pub(crate) fn digest(&self) -> Option<Digest> {
         match self {
             Self::Valid { digest, .. } => Some(*digest),
-            Self::Missing | Self::Refused { .. } => None,
+            Self::Missing | Self::Refused { .. } | Self::Unreadable { .. } => None,
         }
     }
 }
@@ -79,13 +84,24 @@ pub(crate) fn decide(applied: &Found, offered: &Found) -> Decision {
             let running = format!("{role} board of the box `{name}`");
             keep(&running, *digest, provision, offered)
         }
+        // Never replaced: the file on the ESP may be one that was refused, for another box.
+        (Found::Unreadable { detail }, _) => Decision::Stay {
+            outcome: ProvisionOutcome::Refused,
+            detail: format!(
+                "the settings applied earlier cannot be read: {detail}; check the system disk, then start \
+                 the board again"
+            ),
+        },
         (Found::Refused { detail }, Found::Valid { provision, .. }) => Decision::Apply {
             detail: format!(
                 "applied as {} board; it replaces an applied file that was unusable: {detail}",
                 provision.role
             ),
         },
-        (Found::Refused { detail }, Found::Missing | Found::Refused { .. }) => Decision::Stay {
+        (
+            Found::Refused { detail },
+            Found::Missing | Found::Refused { .. } | Found::Unreadable { .. },
+        ) => Decision::Stay {
             outcome: ProvisionOutcome::Refused,
             detail: format!(
                 "the settings applied earlier are unusable: {detail}; write the board's \
@@ -98,7 +114,7 @@ pub(crate) fn decide(applied: &Found, offered: &Found) -> Decision {
                 provision.role, provision.the_box.name
             ),
         },
-        (Found::Missing, Found::Refused { detail }) => {
+        (Found::Missing, Found::Refused { detail } | Found::Unreadable { detail }) => {
             Decision::Stay { outcome: ProvisionOutcome::Refused, detail: detail.clone() }
         }
         (Found::Missing, Found::Missing) => Decision::Stay {
@@ -129,7 +145,7 @@ fn keep(running: &str, digest: Digest, applied: &Provision, offered: &Found) -> 
                  provisioning happens once: flash the whole image to start over"
             ),
         ),
-        Found::Refused { detail } => {
+        Found::Refused { detail } | Found::Unreadable { detail } => {
             (false, format!("{running}; the file on the ESP was not applied: {detail}"))
         }
     };

@@ -9,7 +9,6 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Largest result file read.
 const RESULT_BYTES_MAX: usize = 64 * 1024;
@@ -109,7 +108,11 @@ pub(crate) fn look(path: &Path) -> Found {
     match files::read_bounded(path, PROVISION_BYTES_MAX) {
         Ok(bytes) => Found::of_bytes(&place, &bytes),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Found::Missing,
-        Err(err) => Found::Refused { detail: format!("{place} cannot be read: {err}") },
+        // Longer than any provisioning file: that does not pass.
+        Err(err) if err.kind() == io::ErrorKind::InvalidData => {
+            Found::Refused { detail: format!("{place} cannot be used: {err}") }
+        }
+        Err(err) => Found::Unreadable { detail: format!("{place} cannot be read: {err}") },
     }
 }
 
@@ -125,8 +128,4 @@ fn overwrite(path: &Path) -> io::Result<()> {
 
 pub(crate) fn set_host_name(host: &str) -> io::Result<()> {
     Ok(rustix::system::sethostname(host.as_bytes())?)
-}
-
-pub(crate) fn now_unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

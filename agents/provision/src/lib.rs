@@ -107,7 +107,7 @@ fn apply(
         outcome: ProvisionOutcome::Applied,
         detail,
         digest: offered.digest(),
-        at_unix_s: effects::now_unix_s(),
+        at_unix_s: goblin_sys::clock::now_unix().as_secs(),
     };
     // Order: file, result, scrub. After a power cut at any point the next boot finds either nothing
     // applied and the ESP untouched, or the file applied, and scrubs what is left.
@@ -141,7 +141,9 @@ fn with_identity(
 ) -> (ProvisionStatus, Option<Role>, String) {
     match found {
         Found::Valid { provision, .. } => (status, Some(provision.role), provision.host.clone()),
-        Found::Missing | Found::Refused { .. } => (status, None, HOST_UNPROVISIONED.into()),
+        Found::Missing | Found::Refused { .. } | Found::Unreadable { .. } => {
+            (status, None, HOST_UNPROVISIONED.into())
+        }
     }
 }
 

@@ -143,3 +143,21 @@ fn a_full_state_keeps_the_file_on_the_esp() {
     assert_eq!((status.outcome, role), (ProvisionOutcome::Refused, None));
     assert_eq!(esp_text(&places), before);
 }
+
+#[test]
+fn an_applied_file_that_cannot_be_read_now_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = places(dir.path());
+    flash(&places, STORAGE);
+    settle(&places);
+    // A directory in its place is read as an error of the disk.
+    std::fs::remove_file(&places.applied).unwrap();
+    std::fs::create_dir(&places.applied).unwrap();
+    let other = STORAGE.replace(BOX_ID, &"ab".repeat(16));
+    flash(&places, &other);
+    let before = esp_text(&places);
+    let (status, role, _) = settle(&places);
+    assert_eq!((status.outcome, role), (ProvisionOutcome::Refused, None));
+    assert!(status.detail.contains("cannot be read"), "{}", status.detail);
+    assert_eq!(esp_text(&places), before);
+}

@@ -450,8 +450,7 @@ fn attribute_values_that_are_never_set_take_little_memory() {
     let served = Served::new();
     std::fs::write(served.path("file"), b"").unwrap();
     let mut raw = served.raw(8192);
-    let create =
-        |fid| Request::Xattrcreate { fid, name: b"user.big", size: 65_536, flags: 0 };
+    let create = |fid| Request::Xattrcreate { fid, name: b"user.big", size: 65_536, flags: 0 };
     let mut taken = 0u32;
     let refusal = loop {
         let fid = 10 + taken;

@@ -6,9 +6,11 @@
 
 pub mod beneath;
 pub mod block;
+pub mod board;
 pub mod clock;
 pub mod efivar;
 pub mod files;
+pub mod lines;
 pub mod listing;
 pub mod mount;
 pub mod netdev;

@@ -81,8 +81,18 @@ impl RecordPartition {
             return Ok(result);
         }
         limit(&mut boot_record);
-        let (offset, bytes) = record::encode(&boot_record, sequence.saturating_add(1))
-            .map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
+        let next = sequence.saturating_add(1);
+        let encoded = match record::encode(&boot_record, next) {
+            // A decision that cannot be written would be taken again at every boot: what explains goes,
+            // what decides stays.
+            Err(record::RecordError::TooLarge { .. }) => {
+                forget_lines(&mut boot_record);
+                record::encode(&boot_record, next)
+            }
+            other => other,
+        };
+        let (offset, bytes) =
+            encoded.map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
         // The device is open with O_DSYNC: when this returns, the disk has the bytes.
         self.device.write_all_at(&bytes, offset)?;
         self.device.sync_data()?;
@@ -104,6 +114,13 @@ fn limit(boot_record: &mut BootRecord) {
             line.truncate(line.floor_char_boundary(LAST_LINE_BYTES_MAX));
         }
     }
+}
+
+fn forget_lines(boot_record: &mut BootRecord) {
+    boot_record.attempts.iter_mut().for_each(|attempt| attempt.last_lines.clear());
+    boot_record.reports.iter_mut().for_each(|report| report.last_lines.clear());
+    let newest = boot_record.attempts.len().saturating_sub(1);
+    boot_record.attempts.drain(..newest);
 }
 
 fn keep_newest<T>(list: &mut Vec<T>, count_max: usize) {
@@ -167,6 +184,24 @@ mod tests {
         let newest = record.attempts.last().unwrap();
         assert_eq!((newest.boot, newest.last_lines.len()), (20, LAST_LINES_MAX));
         assert!(newest.last_lines.iter().all(|line| line.len() <= LAST_LINE_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_record_that_outgrows_its_copy_loses_its_lines_and_not_its_decision() {
+        let dir = tempfile::tempdir().unwrap();
+        let (partition, _) = partition(&dir);
+        partition
+            .update(|record| {
+                record.boot_count = 9;
+                let message = "x".repeat(30_000);
+                record.attempts = (0..12).map(attempt).collect();
+                for attempt in &mut record.attempts {
+                    let message = message.clone();
+                    attempt.fail = Some(goblin_core_types::FailReason::Panic { message });
+                }
+            })
+            .unwrap();
+        assert_eq!(partition.read().unwrap().boot_count, 9);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Esp {
                 let (path, done) = match step {
                     EspStep::Rename { from, to } => {
                         let from = linux.join(from);
-                        let done = std::fs::rename(&from, linux.join(to));
+                        let done = rename_whole(&from, &linux.join(to));
                         (from, done)
                     }
                     EspStep::Delete { file } => {
@@ -194,4 +194,15 @@ impl Esp {
         .map_err(Self::error(&path))?;
         Ok(Digest(*hasher.finalize().as_bytes()))
     }
+}
+
+/// Renames a file so that the disk gets its new name together with its place and size.
+///
+/// Linux's vfat writes a new name with size 0 and no first cluster, and fills both in when it writes the
+/// inode. Syncing the directory first would make an empty file durable under the new name, the old name
+/// gone; syncing the file first puts all of it into one write of one sector.
+fn rename_whole(from: &Path, to: &Path) -> io::Result<()> {
+    let file = File::open(from)?;
+    std::fs::rename(from, to)?;
+    file.sync_all()
 }

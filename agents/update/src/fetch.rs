@@ -40,7 +40,9 @@ impl Deadline {
             return Ok(());
         }
         let minutes = self.limit.as_secs() / 60;
-        Err(error(format!("the server is too slow: the release did not come within {minutes} minutes")))
+        Err(error(format!(
+            "the server is too slow: the release did not come within {minutes} minutes"
+        )))
     }
 }
 

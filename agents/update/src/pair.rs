@@ -219,7 +219,8 @@ impl<'a> Leader<'a> {
         if self.updater.on_trial() {
             return Err(goblin_core_update::machine::Refused::OnTrial.into());
         }
-        let status = self.peer.status().map_err(|err| UpdateError::Peer { detail: err.to_string() })?;
+        let status =
+            self.peer.status().map_err(|err| UpdateError::Peer { detail: err.to_string() })?;
         if !matches!(status.update.phase, UpdatePhase::Idle | UpdatePhase::Staged) {
             return Err(UpdateError::Board {
                 role: Role::Storage,

@@ -1,8 +1,8 @@
 //! The storage board, as the compute board's updater sees it: files of the control tree.
 
 use crate::pair::{Peer, PeerError};
-use goblin_core_ninep::client::{Client, ClientError, Fid};
 use goblin_core_ninep::Errno;
+use goblin_core_ninep::client::{Client, ClientError, Fid};
 use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdateReply, paths};
 use goblin_sys::socket::Socket;
 use std::path::Path;
@@ -68,8 +68,7 @@ impl Peer for ControlTree {
         each: &mut dyn FnMut(UpdateReply),
     ) -> Result<UpdateReply, PeerError> {
         let failed = |text: String| Err(PeerError::Failed(text));
-        let line =
-            serde_json::to_vec(command).map_err(|err| PeerError::Failed(err.to_string()))?;
+        let line = serde_json::to_vec(command).map_err(|err| PeerError::Failed(err.to_string()))?;
         let since = Instant::now();
         let (mut client, root) = connect(COMMAND_SILENCE_MAX)?;
         let fid = client.converse(&root, &path("update/ctl"), &line).map_err(detail)?;

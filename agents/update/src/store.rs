@@ -227,8 +227,14 @@ impl Store {
     /// [`UpdateError::Space`] with the numbers.
     pub fn check_room(&self, needed_bytes: u64, spare_bytes: u64) -> Result<(), UpdateError> {
         self.make_folders()?;
-        let free_bytes = free_bytes(&self.root).map_err(Self::error(&self.root))?;
+        let failed = Self::error(&self.root);
         let needed_bytes = needed_bytes.saturating_add(spare_bytes);
+        if free_bytes(&self.root).map_err(&failed)? >= needed_bytes {
+            return Ok(());
+        }
+        // btrfs counts what was just deleted as free only once that is on the disk.
+        File::open(&self.root).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?)).map_err(&failed)?;
+        let free_bytes = free_bytes(&self.root).map_err(&failed)?;
         if free_bytes >= needed_bytes {
             return Ok(());
         }

@@ -10,7 +10,7 @@ fn unit(name: &str, text: &str) -> Unit {
 }
 
 fn board(units: Vec<Unit>, trial: bool) -> Supervisor {
-    Supervisor::new(units, vec![], Boot { trial, start_ms: 0 })
+    Supervisor::new(units, vec![], Boot { trial, last_resort: false, start_ms: 0 })
 }
 
 fn started(actions: &[Action]) -> Vec<UnitIndex> {
@@ -204,6 +204,22 @@ fn the_end_of_a_critical_unit_ends_a_trial_only() {
 }
 
 #[test]
+fn a_board_with_no_tries_left_stays_up_and_can_still_be_accepted() {
+    let units = vec![unit("health", "gate = true\nstart_timeout_ms = 0")];
+    let mut board =
+        Supervisor::new(units, vec![], Boot { trial: true, last_resort: true, start_ms: 0 });
+    start(&mut board);
+    board.step(0, Event::Forked(0, 1));
+    assert_eq!(board.next_deadline_ms(), None);
+    assert_eq!(board.step(999_000, Event::Tick), []);
+    assert_eq!(
+        board.step(999_000, Event::TrialFailed(FailReason::Panic { message: "x".into() })),
+        []
+    );
+    assert!(board.step(999_001, Event::Ready(0)).contains(&Action::Healthy { trial: true }));
+}
+
+#[test]
 fn an_ordered_end_of_a_trial_is_not_a_silent_one() {
     let mut board = board(vec![unit("health", "gate = true")], true);
     start(&mut board);
@@ -235,7 +251,8 @@ fn shutdown_stops_users_first_and_kills_what_stays() {
 fn broken_units_are_failed_and_named() {
     let refused = vec![("odd".to_owned(), "odd.toml: why".to_owned())];
     let units = vec![unit("a", "requires = ['nobody']"), unit("b", "")];
-    let mut board = Supervisor::new(units, refused, Boot { trial: false, start_ms: 0 });
+    let mut board =
+        Supervisor::new(units, refused, Boot { trial: false, last_resort: false, start_ms: 0 });
     assert_eq!(start(&mut board), [1]);
     let phases: Vec<_> = board.statuses().into_iter().map(|unit| (unit.name, unit.phase)).collect();
     let expected =

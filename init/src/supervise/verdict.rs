@@ -35,7 +35,7 @@ impl Supervisor {
                 if self.gate().is_some_and(|(slot, _)| slot.phase == UnitPhase::Ready) {
                     self.verdict = Verdict::Passed;
                     out.push(Action::Healthy { trial: self.boot.trial });
-                } else if self.boot.trial && now_ms >= self.gate_ms() {
+                } else if self.can_be_refused() && now_ms >= self.gate_ms() {
                     let reason = self.unhealthy(self.failed_checks());
                     self.refuse_trial(now_ms, reason, out);
                 }
@@ -70,7 +70,7 @@ impl Supervisor {
     }
 
     pub(super) fn refuse_trial(&mut self, now_ms: u64, reason: FailReason, out: &mut Vec<Action>) {
-        if !self.trial_open() || self.shutdown.is_some() {
+        if !self.trial_open() || !self.can_be_refused() || self.shutdown.is_some() {
             return;
         }
         self.verdict = Verdict::Refused { reboot_at_ms: now_ms.saturating_add(RECORD_TIMEOUT_MS) };

@@ -210,7 +210,11 @@ impl AptRoot {
         if !absent.is_empty() {
             let names: Vec<String> =
                 absent.iter().map(|p| format!("{}={}", p.name, p.version)).collect();
-            host::say(format!("fetching from Debian {}: {}", self.codename, names.join(" ")));
+            let what = match names.as_slice() {
+                [name] => name.clone(),
+                _ => format!("{} packages", names.len()),
+            };
+            host::say(format!("fetching from Debian {}: {what}", self.codename));
             // apt-get download leaves files in the working folder only once they are verified; they
             // are moved into the archive when all are there.
             let folder =

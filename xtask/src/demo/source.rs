@@ -17,7 +17,7 @@ pub struct Source {
     special: Vec<String>,
 }
 
-/// Looks at the folder without reading contents.
+/// Looks at the folder without reading contents: names, sizes, and whether each file may be read.
 ///
 /// # Errors
 /// When it is no folder, cannot be read somewhere, or holds no file.

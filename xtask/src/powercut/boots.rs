@@ -21,7 +21,9 @@ pub(super) fn sample(states: &[State], count: usize, seed: u64) -> Vec<&State> {
     }
     let worst: [&dyn Fn(&State) -> bool; 3] = [
         &|state| state.marks.is_new_damaged && state.marks.is_disordered,
-        &|state| state.marks.is_scrubbed && state.phase == "first boot" && state.marks.is_disordered,
+        &|state| {
+            state.marks.is_scrubbed && state.phase == "first boot" && state.marks.is_disordered
+        },
         &|state| state.marks.is_trial && state.marks.is_disordered,
     ];
     let mut chosen: Vec<usize> = Vec::new();
@@ -46,6 +48,9 @@ pub(super) fn boot_all(
     states: &[&State],
     report: &mut Report,
 ) -> Result<()> {
+    if states.is_empty() {
+        return Ok(());
+    }
     let (lab, ports) = record::lab(places)?;
     let _web = lab::serve(&places.repository(), ports)?;
     for (number, state) in states.iter().enumerate() {

@@ -7,14 +7,14 @@
 use super::disk::Piece;
 use serde::Serialize;
 
-/// Stretches with at most this many sectors are cut in every possible way.
-const EXHAUSTIVE_SECTORS_MAX: usize = 6;
+/// Stretches that change at most this many sectors are cut in every possible way, sampled and in full.
+const EXHAUSTIVE_SECTORS_MAX: (u32, u32) = (6, 10);
 /// Requests of a stretch that a sampled run cuts at; the first and last of it are always among them.
 const SAMPLED_CUTS_MAX: usize = 16;
 /// Seeded choices for each stretch, sampled and in full.
-const CHOICES: (u32, u32) = (8, 32);
+const CHOICES: (u32, u32) = (16, 200);
 /// Tears of each request, sampled and in full.
-const TEARS: (u32, u32) = (1, 3);
+const TEARS: (u32, u32) = (2, 12);
 
 /// A request that matters, after the last flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub(super) fn cuts(requests: &[Request], depth: Depth, dice: &mut Dice) -> Vec<C
     for index in places(requests, depth) {
         cut_at(requests, index, depth, dice, &mut cuts);
     }
-    if sectors <= EXHAUSTIVE_SECTORS_MAX {
+    if sectors <= depth.of(EXHAUSTIVE_SECTORS_MAX) as usize {
         subsets(requests, &mut cuts);
     } else {
         for _ in 0..depth.of(CHOICES) {
@@ -144,13 +144,7 @@ fn thinned(all: Vec<usize>) -> Vec<usize> {
     some
 }
 
-fn cut_at(
-    requests: &[Request],
-    index: usize,
-    depth: Depth,
-    dice: &mut Dice,
-    cuts: &mut Vec<Cut>,
-) {
+fn cut_at(requests: &[Request], index: usize, depth: Depth, dice: &mut Dice, cuts: &mut Vec<Cut>) {
     let Some((last, before)) = requests.get(..=index).and_then(<[Request]>::split_last) else {
         return;
     };
@@ -205,9 +199,8 @@ fn subsets(requests: &[Request], cuts: &mut Vec<Cut>) {
         })
         .collect();
     for bits in 1..1u64 << sectors.len() {
-        let chosen = |(index, piece): (usize, &Piece)| {
-            (bits >> index & 1 == 1).then(|| piece.clone())
-        };
+        let chosen =
+            |(index, piece): (usize, &Piece)| (bits >> index & 1 == 1).then(|| piece.clone());
         let pieces = sectors.iter().enumerate().filter_map(chosen).collect();
         cuts.push(Cut { how: How::Subset, pieces });
     }

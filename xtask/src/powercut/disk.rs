@@ -230,12 +230,10 @@ impl Disk {
         if old == data {
             return Ok(());
         }
-        let mut at = sector;
-        for (was, is) in old.chunks(SECTOR).zip(data.chunks(SECTOR)) {
+        for (at, (was, is)) in (sector..).zip(old.chunks(SECTOR).zip(data.chunks(SECTOR))) {
             if was != is {
                 self.account(at, was, is);
             }
-            at += 1;
         }
         self.file.write_all_at(data, sector * SECTOR_BYTES)?;
         if self.layout.region(sector) == Region::Esp {
@@ -263,6 +261,6 @@ fn digest(sector: u64, data: &[u8]) -> u128 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&sector.to_le_bytes());
     hasher.update(data);
-    let [low, _] = hasher.finalize().as_bytes().as_chunks::<16>().0 else { return 0 };
-    u128::from_le_bytes(*low)
+    let hash = hasher.finalize();
+    hash.as_bytes().first_chunk::<16>().map_or(0, |low| u128::from_le_bytes(*low))
 }

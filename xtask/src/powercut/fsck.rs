@@ -17,13 +17,14 @@ pub(super) struct Verdict {
 }
 
 /// Beginnings of lines (dosfstools 4.2) that say nothing, and what to call the others.
-const SILENT: [&str; 6] = [
+const SILENT: [&str; 7] = [
     "fsck.fat ",
     "Leaving filesystem unchanged",
     "Automatically removing dirty bit",
     "This is mostly harmless",
     "Not automatically fixing this",
     "Auto-",
+    "Using first FAT",
 ];
 /// Traces that are harmless wherever they are.
 const HARMLESS: [(&str, &str); 6] = [
@@ -55,7 +56,8 @@ fn read(text: &str) -> Verdict {
     let mut said_something = false;
     for line in text.lines() {
         let words = line.trim();
-        if let Some(path) = words.strip_suffix(" and").or(Some(words)).filter(|w| w.starts_with('/'))
+        if let Some(path) =
+            words.strip_suffix(" and").or(Some(words)).filter(|w| w.starts_with('/'))
         {
             if said_something {
                 subjects.clear();

@@ -164,7 +164,9 @@ impl<'a> Replay<'a> {
         problems: Vec<String>,
         places: &Places,
     ) -> Result<()> {
-        if let Some(kept) = self.report.failed(Failure::new(self.seed, flushed, cut, phase, problems)) {
+        if let Some(kept) =
+            self.report.failed(Failure::new(self.seed, flushed, cut, phase, problems))
+        {
             super::copy_sparse(&self.disk.path, &places.failure(kept))?;
         }
         Ok(())
@@ -257,7 +259,7 @@ mod tests {
             bytes.resize(512, 0);
             bytes
         };
-        let mut bytes = sector(&[0x6a_7366_7773_6872, 1, 6, 512]);
+        let mut bytes = sector(&[0x006a_7366_7773_6872, 1, 6, 512]);
         for flags in [0u64, 1, 1, 0, 2, 0] {
             bytes.extend(sector(&[0, u64::from(flags != 1), flags, 0]));
             bytes.extend(if flags == 1 { vec![] } else { vec![0; 512] });

@@ -34,7 +34,16 @@ pub(super) fn open(folder: &Path, repository: &Path) -> Result<Keys> {
     let (root_path, online_path) = (folder.join("root.json"), folder.join("online.json"));
     let begun = repository.join("metadata/root.json").exists();
     if !online_path.exists() {
-        if begun || root_path.exists() {
+        if !begun && root_path.exists() {
+            bail!(
+                "{} is there but {} is not: making the keys was interrupted, or the second file was lost. \
+                 Restore it from your copy; if nothing was ever published with these keys, remove the first \
+                 and try again",
+                root_path.display(),
+                online_path.display()
+            );
+        }
+        if begun {
             bail!(
                 "the keys of {} are not in {}: name their folder with --keys",
                 repository.display(),

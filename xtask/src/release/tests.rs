@@ -45,6 +45,31 @@ fn a_repository_is_only_continued_with_its_own_keys() {
 }
 
 #[test]
+fn an_interrupted_making_of_keys_names_both_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (repository, keys) = (folder.path().join("www"), folder.path().join("keys"));
+    std::fs::create_dir(&keys).unwrap();
+    std::fs::write(keys.join("root.json"), "[]").unwrap();
+    let refused = format!("{:#}", add(&repository, &keys, 1).unwrap_err());
+    assert!(refused.contains("root.json") && refused.contains("online.json"), "{refused}");
+}
+
+#[test]
+fn renewing_signs_what_is_there_anew_and_leaves_no_file_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (repository, keys) = (folder.path().join("www"), folder.path().join("keys"));
+    assert!(renew(&repository, &keys).is_err());
+    add(&repository, &keys, 1).unwrap();
+    let before = resume(&repository).unwrap();
+    renew(&repository, &keys).unwrap();
+    let after = resume(&repository).unwrap();
+    assert_eq!((after.version, after.targets), (before.version + 1, before.targets));
+    let names: Vec<_> =
+        std::fs::read_dir(&repository).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["metadata"]);
+}
+
+#[test]
 fn keys_that_others_can_read_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (repository, keys) = (folder.path().join("www"), folder.path().join("keys"));

@@ -3,6 +3,7 @@
 use super::command::{self, Running};
 use crate::AgentError;
 use goblin_core_types::{HostReply, HostRequest};
+use goblin_sys::lines::LineBuffer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -88,7 +89,7 @@ pub(super) fn serve(port: &File, program: &Path) -> Result<(), AgentError> {
             .name("channel-write".into())
             .spawn_scoped(scope, writer)
             .map_err(|source| AgentError::Thread { name: "channel-write", source })?;
-        let _ = replies.send(HostReply::Hello { boot_id: crate::proc::boot_id() });
+        let _ = replies.send(HostReply::Hello { boot_id: goblin_sys::board::boot_id() });
         let mut running = Vec::new();
         if let Err(err) = read_requests(port, program, &replies, &gone, &mut running) {
             tracing::debug!(%err, "cannot read from the host");
@@ -141,12 +142,12 @@ fn read_requests(
     gone: &AtomicBool,
     running: &mut Vec<Running>,
 ) -> io::Result<()> {
-    let mut pending: Vec<u8> = Vec::new();
+    let mut lines = LineBuffer::new(REQUEST_BYTES_MAX);
     let mut chunk = [0u8; 4096];
     while !gone.load(Ordering::Acquire) {
         match port.read(&mut chunk) {
             Ok(0) => return Ok(()),
-            Ok(count) => pending.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+            Ok(count) => lines.push(chunk.get(..count).unwrap_or_default()),
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
                 let flags = wait(port, PollFlags::IN)?;
                 if flags.contains(PollFlags::HUP) && !flags.contains(PollFlags::IN) {
@@ -157,15 +158,15 @@ fn read_requests(
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
             Err(err) => return Err(err),
         }
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let rest = pending.split_off(end.saturating_add(1));
-            let line = std::mem::replace(&mut pending, rest);
-            running.retain(|command| !command.finished());
-            answer(&line, program, replies, running);
-        }
-        if pending.len() > REQUEST_BYTES_MAX {
-            tracing::warn!(bytes = pending.len(), "dropped a request without an end");
-            pending.clear();
+        loop {
+            match lines.next_line() {
+                Ok(Some(line)) => {
+                    running.retain(|command| !command.finished());
+                    answer(line, program, replies, running);
+                }
+                Ok(None) => break,
+                Err(err) => tracing::warn!(%err, "dropped a request"),
+            }
         }
     }
     Ok(())
@@ -180,7 +181,7 @@ fn answer(
     if line.trim_ascii().is_empty() {
         // A host that closed and opened between two looks at the port was never seen to leave.
         running.drain(..).for_each(|command| command.kill());
-        let _ = replies.send(HostReply::Hello { boot_id: crate::proc::boot_id() });
+        let _ = replies.send(HostReply::Hello { boot_id: goblin_sys::board::boot_id() });
         return;
     }
     let request: HostRequest = match serde_json::from_slice(line) {

@@ -55,7 +55,32 @@ fn syntax(text: &str, err: &toml::de::Error) -> ProvisionError {
     let place = err.span().map(|span| place_of(text, span.start));
     // `message` is without the quoted source line that `Display` adds.
     let message = err.message().lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    ProvisionError::Syntax { place, message }
+    ProvisionError::Syntax { place, message: without_keys(&message) }
+}
+
+/// Hexadecimal digits in a row that no word of a sentence has, but a key has, or a part of one.
+const KEY_DIGITS_MIN: usize = 8;
+
+/// The parser repeats names and values it does not know; in a damaged file, or where lines were mixed up,
+/// that may be a private key. Sentences go to the log and the status, which others read.
+fn without_keys(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut run = String::new();
+    let end_run = |run: &mut String, out: &mut String| {
+        let is_key = run.len() >= KEY_DIGITS_MIN;
+        out.push_str(if is_key { ".." } else { run });
+        run.clear();
+    };
+    for c in message.chars() {
+        if c.is_ascii_hexdigit() {
+            run.push(c);
+        } else {
+            end_run(&mut run, &mut out);
+            out.push(c);
+        }
+    }
+    end_run(&mut run, &mut out);
+    out
 }
 
 /// Line and column of a byte offset.

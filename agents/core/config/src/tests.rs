@@ -246,3 +246,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_sentence_repeats_a_key_that_stands_in_the_wrong_place() {
+    let key = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    let text = format!("role = \"{key}\"\n");
+    for text in [
+        text.clone(),
+        format!("{key} = 1\n"),
+        format!("schema = \"{key}\"\n"),
+        format!("schema = 1\nhost = [\"{key}\"]\n"),
+        // The tail of a line that was cut.
+        format!("{}\n", &key[44..]),
+        format!("{}schema = 1\n", &key[20..40]),
+    ] {
+        let said = format!("{0} {0:?}", parse(&text).unwrap_err());
+        let leaks = (0..key.len() - 12).any(|at| said.contains(&key[at..at + 12]));
+        assert!(!leaks, "{said}");
+    }
+}

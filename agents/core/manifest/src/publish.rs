@@ -143,7 +143,8 @@ pub struct Lifetimes {
     pub root_days: u32,
     /// Targets and snapshot.
     pub targets_days: u32,
-    /// Timestamp: how long a frozen repository goes unnoticed.
+    /// Timestamp: how long a frozen repository goes unnoticed. 90 days: TUF's usual day needs a server that
+    /// signs by itself; a plain folder is signed by a person, who publishes every few weeks at best.
     pub timestamp_days: u32,
 }
 

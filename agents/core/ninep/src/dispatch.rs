@@ -437,8 +437,7 @@ impl<B: Backend> Connection<B> {
         self.shared.backend.may_set_xattr(&node, name, size, flags)?;
         let size = size_known.ok_or(Errno::ENOSPC)?;
         let room = self.shared.xattr_room(size)?;
-        let write =
-            XattrWrite { name: name.to_vec(), value: Vec::new(), size, flags, _room: room };
+        let write = XattrWrite { name: name.to_vec(), value: Vec::new(), size, flags, _room: room };
         self.shared.session().fid_mut(fid)?.state = State::XattrWrite(write);
         Ok(Reply::Xattrcreate {})
     }

@@ -9,9 +9,7 @@
 //! The reading thread writes its own replies: a client that does not read slows itself down and costs no
 //! memory. The stream's own write time limit ends a client that reads nothing at all.
 
-use crate::{
-    Backend, Connection, Deferred, Errno, Handled, Limits, ReplyBuf, WaitsFor, WireError,
-};
+use crate::{Backend, Connection, Deferred, Errno, Handled, Limits, ReplyBuf, WaitsFor, WireError};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;

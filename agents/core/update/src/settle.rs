@@ -143,11 +143,7 @@ fn leftovers(record: &BootRecord, slots: &[SlotStatus], boot: Boot) -> Vec<EspSt
             && slot.version != boot.running
             && record.quarantine.iter().any(|known| known.version == slot.version)
     };
-    slots
-        .iter()
-        .filter(failed)
-        .map(|slot| EspStep::Delete { file: slot.file.clone() })
-        .collect()
+    slots.iter().filter(failed).map(|slot| EspStep::Delete { file: slot.file.clone() }).collect()
 }
 
 fn arrived(pending: &Pending, at_unix_s: u64) -> UpdateReport {
@@ -292,7 +288,9 @@ pub fn reason(to: Version, tries: &[&Attempt]) -> String {
     let fails = || tries.iter().rev().filter_map(|attempt| attempt.fail.as_ref());
     // What says most: a failure, then an end by order, then silence.
     let told = fails()
-        .find(|fail| !matches!(fail, FailReason::Stopped { .. }) && fail.why_ended_early().is_none())
+        .find(|fail| {
+            !matches!(fail, FailReason::Stopped { .. }) && fail.why_ended_early().is_none()
+        })
         .or_else(|| fails().find(|fail| fail.why_ended_early().is_some()))
         .or_else(|| fails().next());
     let was_healthy = tries.iter().filter(|a| a.stage >= AttemptStage::Healthy).count();
@@ -532,7 +530,10 @@ mod tests {
         let healthy = told(AttemptStage::Healthy, None);
         assert!(healthy.contains("was healthy three times, but"), "{healthy}");
         let off = told(AttemptStage::Init, Some(FailReason::ended_early("power button", 180)));
-        assert!(off.contains("was ended before its checks were done three times: power button"), "{off}");
+        assert!(
+            off.contains("was ended before its checks were done three times: power button"),
+            "{off}"
+        );
         let cut = told(AttemptStage::Init, Some(FailReason::Stopped { after: AttemptStage::Init }));
         for reason in [healthy, off, cut] {
             assert!(reason.contains("goblin update clear-quarantine"), "{reason}");

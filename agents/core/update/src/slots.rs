@@ -409,7 +409,9 @@ mod tests {
         for source in [FlipSource::Blessed, FlipSource::Existing, FlipSource::New] {
             let mut names = esp.to_vec();
             names.push(NEW_FILE);
-            let mut now = files(&steps_leave(&names, 2, 1, source).iter().map(String::as_str).collect::<Vec<_>>());
+            let mut now = files(
+                &steps_leave(&names, 2, 1, source).iter().map(String::as_str).collect::<Vec<_>>(),
+            );
             for _ in 0..TRIES_MAX {
                 let all = slots(&now, v(2));
                 let tried = loader_pick(&all).unwrap();

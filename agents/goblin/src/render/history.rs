@@ -74,6 +74,9 @@ fn attempt_line(attempt: &Attempt, zone: &str, paint: Paint) -> String {
 }
 
 fn fail_sentence(reason: &FailReason) -> String {
+    if let Some(why) = reason.why_ended_early() {
+        return format!("ended before its checks were done: {why}");
+    }
     match reason {
         FailReason::Stopped { after } => {
             let after = match after {

@@ -274,9 +274,19 @@ impl Board {
             Source { url: server.url.clone(), channel: "stable".into(), root: root_json(keys) };
         let seen = Seen::default();
         seen.now.store(NOW, Ordering::Relaxed);
-        let board =
-            Self { dir, role, source, running: 1, seen, broken: Vec::new(), spare_bytes: 0, chosen: None };
+        let board = Self {
+            dir,
+            role,
+            source,
+            running: 1,
+            seen,
+            broken: Vec::new(),
+            spare_bytes: 0,
+            chosen: None,
+        };
         fs::write(board.linux().join(file_name(v(1), SlotState::Good)), release(1).uki).unwrap();
+        // The boot that runs.
+        board.record().update(|record| record.boot_count = 1).unwrap();
         board
     }
 

@@ -408,6 +408,65 @@ fn state_that_fills_up_meanwhile_is_refused_and_nothing_is_left() {
     mount::umount_lazy(&store).unwrap();
 }
 
+/// A small btrfs like STATE, mounted over a folder until dropped.
+struct SmallBtrfs(std::path::PathBuf);
+
+impl SmallBtrfs {
+    fn mount(image: &std::path::Path, at: &std::path::Path) -> Result<Self, String> {
+        let run = |program: &str, args: &[&std::ffi::OsStr]| {
+            let out = std::process::Command::new(program).args(args).output();
+            let out = out.map_err(|err| format!("{program}: {err}"))?;
+            let said = || format!("{program}: {}", String::from_utf8_lossy(&out.stderr));
+            if out.status.success() { Ok(()) } else { Err(said()) }
+        };
+        fs::File::create(image)
+            .and_then(|file| file.set_len(160 << 20))
+            .map_err(|e| e.to_string())?;
+        run("mkfs.btrfs", &["-q".as_ref(), image.as_ref()])?;
+        run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), at.as_ref()])?;
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for SmallBtrfs {
+    fn drop(&mut self) {
+        // Not lazily: the loop device goes with the last user.
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn full_btrfs_is_refused_with_its_usage_as_before() {
+    let (server, board) = setup(&[1, 2]);
+    let store = board.store();
+    let mounted = match SmallBtrfs::mount(&board.dir.path().join("state.img"), &store) {
+        Ok(mounted) => mounted,
+        Err(why) => {
+            println!("skipped: cannot mount a small btrfs: {why}");
+            return;
+        }
+    };
+    let filler = store.join("someone-else");
+    let full = filler.clone();
+    let fill = move || {
+        let mut file = fs::File::create(&full).unwrap();
+        for piece in [1 << 20, 4096] {
+            while std::io::Write::write_all(&mut file, &vec![7u8; piece]).is_ok() {}
+        }
+        let _ = file.sync_all();
+    };
+    *server.fault.lock().unwrap() = Fault::Before("blobs/", Arc::new(fill));
+    let message = refused(&board, "space");
+    assert!(message.contains("the state partition"), "{message}");
+    let left: Vec<_> = fs::read_dir(store.join("blobs")).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    // With the room given back the same board goes on.
+    *server.fault.lock().unwrap() = Fault::None;
+    fs::remove_file(filler).unwrap();
+    assert_eq!(done(&tell(&mut board.updater(), &STAGE)), Some(v(2)));
+    drop(mounted);
+}
+
 #[test]
 fn staged_image_that_rots_is_not_armed() {
     let (_server, board) = setup(&[1, 2]);

@@ -24,6 +24,8 @@ const READY_UNIT: &str = "[Unit]\nAfter=multi-user.target\n[Service]\nType=onesh
                           ExecStart=/usr/lib/print-only --once\n";
 const READY_TARGET: &str = "[Unit]\nRequires=multi-user.target goblin-ready.service\n\
                             After=multi-user.target\n";
+/// Says that /etc and /var are as new as /usr (systemd.unit(5), `ConditionNeedsUpdate=`).
+const UPDATED: &str = "TIMESTAMP_NSEC=1767225600000000000\n";
 /// Users and groups that the packages' maintainer scripts would make: those do not run here.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nmessagebus:x:100:100::/:/usr/sbin/nologin\n\
                       systemd-network:x:998:998::/:/usr/sbin/nologin\n";
@@ -61,6 +63,9 @@ pub(super) fn systemd(dir: &Path) -> Result<PathBuf> {
         .file("etc/passwd", 0o644, PASSWD.into())
         .file("etc/group", 0o644, GROUP.into())
         .file("etc/machine-id", 0o444, b"0123456789abcdef0123456789abcdef\n".to_vec())
+        // An installed system is not built up at each start: hardware database, catalogues, linker cache.
+        .file("etc/.updated", 0o644, UPDATED.into())
+        .file("var/.updated", 0o644, UPDATED.into())
         .file("usr/lib/print-only", 0o755, program()?)
         .file(&format!("{units}/goblin-ready.service"), 0o644, READY_UNIT.into())
         .file(&format!("{units}/goblin-ready.target"), 0o644, READY_TARGET.into())

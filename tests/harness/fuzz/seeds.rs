@@ -1,0 +1,275 @@
+//! The seeds that our own writers make; more can lie beside them.
+
+use super::seed_folder;
+use super::targets::PRIVATE_KEY;
+use goblin_core_manifest::publish::{Lifetimes, Publisher, RepositoryKeys, Seed, sign};
+use goblin_core_manifest::time::Instant;
+use goblin_core_manifest::tuf::ReleaseCustom;
+use goblin_core_ninep::wire::{Data, LateU32};
+use goblin_core_ninep::{NO_FID, NO_TAG, Names, Reply, Request, SetAttr, VERSION_9P2000L};
+use goblin_core_types::{Attempt, AttemptStage, BootRecord, InitRequest, LogFilter, Version};
+use goblin_image::gpt::{Gpt, Partition, TYPE_ESP};
+use goblin_image::{Guid, record};
+use serde_json::json;
+use std::io;
+use std::path::PathBuf;
+
+/// One seed.
+#[derive(Debug)]
+pub(super) struct Made {
+    target: &'static str,
+    name: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Made {
+    pub(super) fn path(&self) -> PathBuf {
+        seed_folder(self.target).join(&self.name)
+    }
+}
+
+/// Writes them into `tests/data/fuzz`.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write() -> io::Result<()> {
+    for seed in made() {
+        std::fs::create_dir_all(seed_folder(seed.target))?;
+        std::fs::write(seed.path(), &seed.bytes)?;
+    }
+    Ok(())
+}
+
+pub(super) fn made() -> Vec<Made> {
+    let mut all = Vec::new();
+    let mut add = |target, name: &str, bytes: Vec<u8>| {
+        all.push(Made { target, name: name.to_owned(), bytes });
+    };
+    for (index, (tag, request)) in conversation().iter().enumerate() {
+        let mut bytes = Vec::new();
+        request.encode(*tag, &mut bytes);
+        add("9p-message", &format!("t{index:02}-{}", request.name()), bytes);
+    }
+    for reply in replies() {
+        let mut bytes = Vec::new();
+        reply.encode(5, &mut bytes);
+        add("9p-message", &format!("r-{}", reply.name()), bytes);
+    }
+    let mut whole = Vec::new();
+    conversation().iter().for_each(|(tag, request)| request.encode(*tag, &mut whole));
+    add("9p-connection", "conversation", whole);
+    add("provision", "storage.toml", provisioning().into_bytes());
+    add("gpt", "two-partitions", gpt());
+    add("record", "one-attempt", boot_record());
+    add("uki", "two-sections", small_pe());
+    for (name, bytes) in metadata() {
+        add("tuf", &name, bytes);
+    }
+    add("manifest", "release.json", to_bytes(&manifest()));
+    add("disk-map", "map.json", to_bytes(&disk_map()));
+    add("hello", "storage", hello());
+    for (index, line) in control_lines().iter().enumerate() {
+        add("control-line", &format!("{index:02}.json"), to_bytes(line));
+    }
+    all
+}
+
+fn to_bytes(value: &serde_json::Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+fn conversation() -> Vec<(u16, Request<'static>)> {
+    let names = |names: &[&'static [u8]]| Names::new(names).unwrap_or(Names::NONE);
+    let attr = SetAttr { valid: SetAttr::SIZE, size: 9, ..SetAttr::default() };
+    vec![
+        (NO_TAG, Request::Version { msize: 8192, version: VERSION_9P2000L }),
+        (
+            1,
+            Request::Attach { fid: 0, afid: NO_FID, uname: b"root", aname: b"control", n_uname: 0 },
+        ),
+        (1, Request::Walk { fid: 0, newfid: 1, names: names(&[b"update", b"ctl"]) }),
+        (1, Request::Getattr { fid: 1, mask: 0x7ff }),
+        (1, Request::Setattr { fid: 1, attr }),
+        (1, Request::Walk { fid: 0, newfid: 2, names: names(&[b"update"]) }),
+        (1, Request::Lopen { fid: 2, flags: 0 }),
+        (1, Request::Readdir { fid: 2, offset: 0, count: 8192 }),
+        (2, Request::Lopen { fid: 1, flags: 2 }),
+        (3, Request::Flush { oldtag: 2 }),
+        (1, Request::Write { fid: 1, offset: 0, data: Data(b"{}\n") }),
+        (1, Request::Read { fid: 1, offset: 0, count: 512 }),
+        (4, Request::Xattrwalk { fid: 0, newfid: 3, name: b"user.x" }),
+        (4, Request::Fsync { fid: 2, datasync: LateU32(0) }),
+        (4, Request::StatFs { fid: 0 }),
+        (
+            4,
+            Request::Lock {
+                fid: 2,
+                kind: 1,
+                flags: 1,
+                start: 0,
+                length: 0,
+                proc_id: 1,
+                client_id: b"host",
+            },
+        ),
+        (4, Request::Lcreate { fid: 0, name: b"new", flags: 0x8042, mode: 0o644, gid: 0 }),
+        (4, Request::Renameat { olddirfid: 0, oldname: b"a", newdirfid: 0, newname: b"b" }),
+        (4, Request::Clunk { fid: 2 }),
+        (4, Request::Remove { fid: 1 }),
+    ]
+}
+
+fn replies() -> Vec<Reply<'static>> {
+    vec![
+        Reply::Version { msize: 8192, version: VERSION_9P2000L },
+        Reply::Error { ecode: 2 },
+        Reply::Read { data: Data(b"data") },
+        Reply::Getattr { attr: goblin_core_ninep::Attr::default() },
+        Reply::Readlink { target: b"/x" },
+    ]
+}
+
+fn provisioning() -> String {
+    format!(
+        "schema = 1\nrole = \"storage\"\nhost = \"attic-disks\"\ntime_zone = \"Europe/Berlin\"\n\n\
+         [box]\nid = \"0f1e2d3c4b5a69788796a5b4c3d2e1f0\"\nname = \"Attic\"\n\n[keys]\nboard_private = \
+         \"{PRIVATE_KEY}\"\npeer_public = \
+         \"3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c\"\n\n[network]\nntp = \
+         [\"192.0.2.1\"]\nallow_plain_9p = true\n\n[[share]]\nname = \"main\"\n\n[update]\nurl = \
+         \"http://192.0.2.2/\"\nroot = '''{{\"signed\":{{\"_type\":\"root\",\"version\":1}},\
+         \"signatures\":[{{}}]}}'''\n\n[disk]\ndata = [\"A1\", \"B2\"]\n\n[debug]\nhost_channel = true\n"
+    )
+}
+
+fn gpt() -> Vec<u8> {
+    let part = |number, name: &str, first_lba, last_lba| Partition {
+        number,
+        type_guid: TYPE_ESP,
+        unique_guid: Guid([u8::try_from(number).unwrap_or(1); 16]),
+        name: name.into(),
+        first_lba,
+        last_lba,
+        attributes: 0,
+    };
+    let partitions = vec![part(1, "goblin-esp", 40, 47), part(2, "goblin-record", 48, 55)];
+    let mut disk = io::Cursor::new(vec![0; 96 * 512]);
+    Gpt::new(Guid([9; 16]), 96, partitions)
+        .map_err(io::Error::other)
+        .and_then(|table| table.write(&mut disk))
+        .expect("two partitions fit 96 sectors");
+    disk.into_inner()
+}
+
+fn boot_record() -> Vec<u8> {
+    let attempt = Attempt {
+        version: Version::new(2, 0, 0),
+        boot: 7,
+        trial: true,
+        stage: AttemptStage::Preinit,
+        fail: None,
+        last_lines: vec!["the end".into()],
+        at_unix_s: 1_800_000_000,
+    };
+    let content = BootRecord { boot_count: 7, attempts: vec![attempt], ..BootRecord::default() };
+    record::encode(&content, 3).expect("a small record").1
+}
+
+/// A PE32+ image with two sections and room for more headers.
+fn small_pe() -> Vec<u8> {
+    const TABLE: usize = 0x80 + 24 + 240;
+    const HEADERS: usize = 1024;
+    let mut pe = vec![0u8; HEADERS + 1024];
+    let mut put = |at: usize, bytes: &[u8]| {
+        pe.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
+    };
+    let optional = 0x80 + 24;
+    put(0, b"MZ");
+    put(0x3c, &0x80u32.to_le_bytes());
+    put(0x80, b"PE\0\0\x64\x86\x02\0");
+    put(0x80 + 20, &240u16.to_le_bytes());
+    put(optional, &0x20bu16.to_le_bytes());
+    put(optional + 32, &4096u32.to_le_bytes());
+    put(optional + 36, &512u32.to_le_bytes());
+    put(optional + 56, &0x3000u32.to_le_bytes());
+    put(optional + 60, &(HEADERS as u32).to_le_bytes());
+    put(optional + 108, &16u32.to_le_bytes());
+    for (index, name) in [b".text\0\0\0", b".sdmagic"].into_iter().enumerate() {
+        let at = TABLE + 40 * index;
+        put(at, name);
+        put(at + 8, &500u32.to_le_bytes());
+        put(at + 12, &(0x1000 * (index as u32 + 1)).to_le_bytes());
+        put(at + 16, &512u32.to_le_bytes());
+        put(at + 20, &((HEADERS + 512 * index) as u32).to_le_bytes());
+    }
+    pe
+}
+
+fn metadata() -> Vec<(String, Vec<u8>)> {
+    let seeds = |byte| vec![Seed([byte; 32])];
+    let keys = RepositoryKeys {
+        root: seeds(1),
+        targets: seeds(2),
+        snapshot: seeds(3),
+        timestamp: seeds(4),
+    };
+    let now = Instant::from_unix_s(1_800_000_000);
+    let root = sign(&keys.root(1, now.plus_days(3650)), &keys.root).expect("a root");
+    let mut publisher = Publisher::empty();
+    let release =
+        ReleaseCustom { version: Version::new(2, 0, 0), channel: "stable".into(), uki: None };
+    publisher.add_release(&release, b"{}").expect("a plain release");
+    let written = publisher.publish(&keys, now, Lifetimes::default()).expect("signed metadata");
+    let name = |path: &str| path.trim_start_matches("metadata/").to_owned();
+    let mut all: Vec<_> = written.into_iter().map(|w| (name(&w.path), w.bytes)).collect();
+    all.push(("root.json".to_owned(), root));
+    all
+}
+
+fn manifest() -> serde_json::Value {
+    let blob = json!({"digest": "ab".repeat(32), "size": 1000});
+    json!({
+        "schema": 1, "version": "2.0.0", "channel": "stable", "notes": "a change", "accent": "#10a0ff",
+        "protocol": {"min": 1, "max": 1}, "roles": ["compute", "storage"],
+        "uki": {
+            "format": 1, "stub": blob, "kernel": blob, "cmdline": "quiet", "os_release": "ID=x\n",
+            "uname": "6.12", "preinit": blob, "base": [],
+            "erofs_uuid": "00000000-0000-4000-8000-000000000001", "erofs_time": 0, "uki_size": 4096,
+            "uki_digest": "cd".repeat(32)
+        }
+    })
+}
+
+fn disk_map() -> serde_json::Value {
+    json!({
+        "schema": 1, "size_bytes": 1 << 20, "partitions": [],
+        "ranges": [{"offset_bytes": 0, "length_bytes": 4096, "digest": "ab".repeat(32)}],
+        "provision_offset_bytes": 8192, "provision_len_bytes": 65_536
+    })
+}
+
+/// Signed by nobody; the parser looks at the body first.
+fn hello() -> Vec<u8> {
+    let body = json!({
+        "schema": 1, "box_id": "07".repeat(16), "role": "storage", "host": "attic-disks",
+        "version": "2.0.0", "boot_id": "11111111-2222-3333-4444-555555555555", "seq": 5,
+        "key": "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+    });
+    format!("{}\n{body}", "00".repeat(64)).into_bytes()
+}
+
+fn control_lines() -> Vec<serde_json::Value> {
+    let logs = InitRequest::Logs(LogFilter { follow: true, ..LogFilter::default() });
+    vec![
+        serde_json::to_value(InitRequest::Units).unwrap_or_default(),
+        serde_json::to_value(logs).unwrap_or_default(),
+        json!({"op": "reboot", "reason": "asked"}),
+        json!({"op": "stage", "to": "2.0.0"}),
+        json!({"op": "upgrade-pair", "to": null}),
+        json!({"re": "progress", "message": "fetching", "done_bytes": 1, "total_bytes": 2}),
+        json!({"re": "failed", "kind": "network", "message": "no answer"}),
+        json!({"id": 1, "argv": ["status", "--json"]}),
+        json!({"re": "exit", "id": 1, "code": 0}),
+        json!({"notify": "status", "text": "well"}),
+        serde_json::to_value(goblin_core_types::BoardStatus::default()).unwrap_or_default(),
+    ]
+}

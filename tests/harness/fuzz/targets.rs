@@ -1,0 +1,265 @@
+//! The parsers, and what must hold for bytes they accept.
+
+use super::Target;
+use goblin_core_config::parse_bytes;
+use goblin_core_manifest::canonical;
+use goblin_core_manifest::client::TrustedState;
+use goblin_core_manifest::release::Manifest;
+use goblin_core_manifest::tuf::{Envelope, Kind, Root, Snapshot, Targets, Timestamp};
+use goblin_core_ninep::synthetic::{Dir, Tree};
+use goblin_core_ninep::{Connection, Handled, Limits, Reply, ReplyBuf, Request};
+use goblin_core_types::{
+    BoardStatus, BootRecord, HostReply, HostRequest, InitReply, InitRequest, LinkStatus, Notify,
+    UpdateCommand, UpdateReply,
+};
+use goblin_image::disk::DiskMap;
+use goblin_image::gpt::{self, NewPartition};
+use goblin_image::{Guid, UkiRecipe, record, uki};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::Cursor;
+use std::io::Write;
+use std::sync::Arc;
+
+const fn target(name: &'static str, run: fn(&[u8]), bytes_max: usize) -> Target {
+    Target { name, run, bytes_max }
+}
+
+/// Every parser of outside input that can be reached from here.
+pub const TARGETS: &[Target] = &[
+    target("9p-message", ninep_message, 4096),
+    target("9p-connection", ninep_connection, 16_384),
+    target("provision", provision, 66_000),
+    target("gpt", gpt_table, 128 * 512),
+    target("record", boot_record, 65_536),
+    target("tuf", tuf, 65_536),
+    target("manifest", manifest, 65_536),
+    target("disk-map", disk_map, 65_536),
+    target("uki", uki_sections, 65_536),
+    target("hello", hello, 1_500),
+    target("control-line", control_line, 8_192),
+];
+
+fn ninep_message(bytes: &[u8]) {
+    let mut again = Vec::new();
+    if let Ok((tag, request)) = Request::decode(bytes) {
+        request.encode(tag, &mut again);
+        assert_eq!(Request::decode(&again), Ok((tag, request)));
+        assert!(again.len() <= bytes.len() + 4, "only a missing datasync is added");
+    }
+    again.clear();
+    if let Ok((tag, reply)) = Reply::decode(bytes) {
+        reply.encode(tag, &mut again);
+        assert_eq!(again, bytes);
+    }
+}
+
+/// A server's side of a connection: frame after frame, as the client sends them.
+fn ninep_connection(bytes: &[u8]) {
+    let talk = Dir::new().lines("ctl", |line, mut reply| Ok(reply.write_all(&line)?));
+    let dir = Dir::new().file("status", |_| Ok(b"{}\n".to_vec())).dir("update", talk);
+    let limits = Limits { fids_max: 64, ..Limits::default() };
+    let mut connection = Connection::new(Arc::new(Tree::new("control", dir)), limits);
+    let mut reply = ReplyBuf::new();
+    let mut rest = bytes;
+    while let Some(size) = rest.first_chunk::<4>().map(|size| u32::from_le_bytes(*size)) {
+        let size = usize::try_from(size).unwrap_or(usize::MAX).max(4);
+        let (frame, after) = rest.split_at(size.min(rest.len()));
+        rest = after;
+        match connection.handle(frame, &mut reply) {
+            Handled::Reply => {
+                let (tag, _) = Reply::decode(reply.bytes()).expect("a reply is a message");
+                assert_eq!(frame.get(5..7), Some(&tag.to_le_bytes()[..]));
+                assert!(reply.bytes().len() <= connection.msize() as usize);
+            }
+            // A read of a conversation may wait for ever, which is its right.
+            Handled::Later(_) | Handled::Silent => {}
+            Handled::Hangup(_) => return,
+        }
+    }
+}
+
+/// The private key of the seeds, and what no sentence may repeat of it.
+pub(super) const PRIVATE_KEY: &str =
+    "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+
+fn provision(bytes: &[u8]) {
+    match parse_bytes(bytes) {
+        Ok(file) => {
+            let shown = format!("{file:?}");
+            assert!(!shown.contains(&hex(&file.keys.board_private.0)), "a key is shown");
+        }
+        Err(err) => {
+            let said = format!("{err} {err:?}");
+            let leaks = |at: usize| PRIVATE_KEY.get(at..at + 12).is_some_and(|p| said.contains(p));
+            assert!(!(0..52).any(leaks), "a sentence repeats a private key: {said}");
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn gpt_table(bytes: &[u8]) {
+    gpt_of(bytes);
+    // What a checksum would stop is tried as well: hostile tables have right ones.
+    let mut mended = bytes.to_vec();
+    let sectors = mended.len() / 512;
+    mend_gpt(&mut mended, 1);
+    mend_gpt(&mut mended, sectors.saturating_sub(1));
+    gpt_of(&mended);
+}
+
+fn gpt_of(bytes: &[u8]) {
+    let Ok(found) = gpt::parse(&mut Cursor::new(bytes)) else { return };
+    let table = found.gpt;
+    for part in table.partitions() {
+        assert!(part.first_lba <= part.last_lba && part.last_lba < table.sectors());
+    }
+    let new =
+        NewPartition { type_guid: gpt::TYPE_STATE, unique_guid: Guid([7; 16]), name: "new".into() };
+    if let Ok(larger) = table.relocated(table.sectors().saturating_add(4096))
+        && let Ok(with_new) = larger.with_partition_in_rest(new, 1)
+    {
+        let added = with_new.partitions().iter().find(|part| part.name == "new");
+        let added = added.expect("the new partition is there");
+        let overlaps = |old: &gpt::Partition| {
+            added.first_lba <= old.last_lba && old.first_lba <= added.last_lba
+        };
+        assert!(!table.partitions().iter().any(overlaps), "a new partition lies over an old one");
+    }
+}
+
+/// Gives the header at `lba` and its entries right checksums (UEFI specification, section 5.3.2).
+fn mend_gpt(disk: &mut [u8], lba: usize) {
+    let at = lba * 512;
+    let number = |disk: &[u8], offset: usize, width: usize| -> Option<u64> {
+        let field = disk.get(at + offset..at + offset + width)?;
+        Some(field.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    };
+    let entries = (|| {
+        let first = usize::try_from(number(disk, 72, 8)?).ok()?.checked_mul(512)?;
+        let count = usize::try_from(number(disk, 80, 4)?).ok()?;
+        let length = count.checked_mul(usize::try_from(number(disk, 84, 4)?).ok()?)?;
+        disk.get(first..first.checked_add(length)?).map(crc32fast::hash)
+    })();
+    if let (Some(sum), Some(place)) = (entries, disk.get_mut(at + 88..at + 92)) {
+        place.copy_from_slice(&sum.to_le_bytes());
+    }
+    if let Some(place) = disk.get_mut(at + 16..at + 20) {
+        place.fill(0);
+    }
+    let length = number(disk, 12, 4).and_then(|length| usize::try_from(length).ok());
+    let header = length.and_then(|length| disk.get(at..at.checked_add(length)?));
+    let Some(sum) = header.map(crc32fast::hash) else { return };
+    if let Some(place) = disk.get_mut(at + 16..at + 20) {
+        place.copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+fn boot_record(bytes: &[u8]) {
+    record_of(bytes);
+    // With a right checksum: blake3 over version, length, sequence and payload.
+    let mut mended = bytes.to_vec();
+    let length = mended.get(12..16).and_then(|field| field.try_into().ok()).map(u32::from_le_bytes);
+    let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let sum = (|| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(mended.get(8..24)?);
+        hasher.update(mended.get(56..56usize.checked_add(length)?)?);
+        Some(hasher.finalize())
+    })();
+    if let (Some(sum), Some(place)) = (sum, mended.get_mut(24..56)) {
+        place.copy_from_slice(sum.as_bytes());
+        record_of(&mended);
+    }
+}
+
+fn record_of(bytes: &[u8]) {
+    for (a, b) in [(bytes, &[][..]), (&[][..], bytes), (bytes, bytes)] {
+        let found = record::decode(a, b);
+        let Ok((_, again)) = record::encode(&found.record, found.sequence.saturating_add(1)) else {
+            continue;
+        };
+        let read = record::decode(&again, &again);
+        assert_eq!(read.record, found.record, "what is written is read back");
+    }
+}
+
+fn tuf(bytes: &[u8]) {
+    if let Ok(state) = TrustedState::from_root(bytes) {
+        drop(state);
+    }
+    for kind in [Kind::Root, Kind::Timestamp, Kind::Snapshot, Kind::Targets] {
+        let file = kind.to_string();
+        let Ok(envelope) = Envelope::parse(&file, bytes, kind.bytes_max()) else { continue };
+        match kind {
+            Kind::Root => {
+                if let Ok(root) = envelope.decode::<Root>(&file)
+                    && root.check(&file).is_ok()
+                {
+                    let _ = envelope.verify(&file, &root, Kind::Root);
+                }
+            }
+            Kind::Timestamp => drop(envelope.decode::<Timestamp>(&file)),
+            Kind::Snapshot => drop(envelope.decode::<Snapshot>(&file)),
+            Kind::Targets => drop(envelope.decode::<Targets>(&file)),
+        }
+    }
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        let _ = canonical::to_vec(&value);
+    }
+}
+
+fn manifest(bytes: &[u8]) {
+    let Ok(manifest) = Manifest::<UkiRecipe>::parse(bytes) else { return };
+    let again = manifest.to_bytes().expect("what was accepted can be published");
+    assert_eq!(Manifest::parse(&again), Ok(manifest.clone()));
+    if manifest.uki.check().is_ok() {
+        let _ = manifest.uki.base_bytes();
+        let _ = manifest.uki.blobs();
+    }
+}
+
+fn disk_map(bytes: &[u8]) {
+    if let Ok(map) = serde_json::from_slice::<DiskMap>(bytes) {
+        let _ = map.check();
+    }
+}
+
+fn uki_sections(bytes: &[u8]) {
+    let mut image = Cursor::new(bytes);
+    if let Ok(sections) = uki::parse_sections(&mut image) {
+        for section in &sections {
+            let found = uki::read_section(&mut image, &section.name, 1 << 20);
+            assert!(matches!(found, Ok(Some(_)) | Err(_)));
+        }
+    }
+    let _ = uki::UkiPlan::new(bytes, &[(".cmdline", 10), (".linux", 1 << 20)]);
+}
+
+fn hello(bytes: &[u8]) {
+    let _ = goblin_agent_net::is_hello(bytes);
+}
+
+/// Every line that crosses a local socket, the host channel, or the link inside the control tree.
+fn control_line(bytes: &[u8]) {
+    line::<InitRequest>(bytes);
+    line::<InitReply>(bytes);
+    line::<UpdateCommand>(bytes);
+    line::<UpdateReply>(bytes);
+    line::<HostRequest>(bytes);
+    line::<HostReply>(bytes);
+    line::<Notify>(bytes);
+    line::<BoardStatus>(bytes);
+    line::<LinkStatus>(bytes);
+    line::<BootRecord>(bytes);
+}
+
+fn line<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    if let Ok(value) = serde_json::from_slice::<T>(bytes) {
+        let again = serde_json::to_vec(&value).expect("what was read can be written");
+        assert_eq!(serde_json::from_slice::<T>(&again).ok(), Some(value));
+    }
+}
