@@ -27,10 +27,12 @@ pub(super) fn sample(states: &[State], count: usize, seed: u64) -> Vec<&State> {
         &|state| state.marks.is_trial && state.marks.is_disordered,
     ];
     let mut chosen: Vec<usize> = Vec::new();
-    for wanted in worst {
-        chosen.extend(states.iter().position(wanted));
-    }
     let mut dice = Dice::new(seed, 0);
+    for wanted in worst {
+        let fitting = || (0..states.len()).filter(|&index| states.get(index).is_some_and(wanted));
+        let skipped = usize::try_from(dice.below(fitting().count() as u64)).unwrap_or(0);
+        chosen.extend(fitting().nth(skipped).filter(|index| !chosen.contains(index)));
+    }
     while chosen.len() < count {
         let index = usize::try_from(dice.below(states.len() as u64)).unwrap_or(0);
         if !chosen.contains(&index) {

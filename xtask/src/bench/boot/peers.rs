@@ -29,7 +29,7 @@ const UPDATED: &str = "TIMESTAMP_NSEC=1767225600000000000\n";
 /// Users and groups that the packages' maintainer scripts would make: those do not run here.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nmessagebus:x:100:100::/:/usr/sbin/nologin\n\
                       systemd-network:x:998:998::/:/usr/sbin/nologin\n";
-const GROUP: &str = "root:x:0:\nmessagebus:x:100:\ntty:x:5:\ndisk:x:6:\nlp:x:7:\nkmem:x:15:\n\
+const GROUP: &str = "root:x:0:\nadm:x:4:\nmessagebus:x:100:\ntty:x:5:\ndisk:x:6:\nlp:x:7:\nkmem:x:15:\n\
                      dialout:x:20:\ncdrom:x:24:\ntape:x:26:\nutmp:x:43:\naudio:x:29:\nvideo:x:44:\n\
                      input:x:101:\nsgx:x:102:\nkvm:x:103:\nrender:x:104:\nclock:x:105:\n\
                      systemd-journal:x:997:\nsystemd-network:x:998:\n";
@@ -57,6 +57,9 @@ pub(super) fn systemd(dir: &Path) -> Result<PathBuf> {
         if !tree.join(name).exists() {
             initramfs.dir(name);
         }
+    }
+    if !tree.join("var/run").exists() {
+        initramfs.link("var/run", "/run");
     }
     let units = "usr/lib/systemd/system";
     initramfs
