@@ -12,6 +12,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -310,37 +312,123 @@ impl Reading {
     }
 }
 
-fn read_until(stop: &AtomicBool, report: &Mutex<ReadingReport>, target: &Target, dir: &Path) {
-    let mut known: HashMap<String, String> = HashMap::new();
+/// Longest time without one piece of data before the connection counts as dead. A board that is reset
+/// may lose its last FIN, and v9fs has no time-out of its own.
+const STALL_LIMIT: Duration = Duration::from_secs(15);
+
+/// Cuts a connection on which nothing moves, so that a mount or read that waits on it fails.
+struct Guard {
+    ticks: Arc<AtomicU64>,
+    done: Arc<AtomicBool>,
+}
+
+impl Guard {
+    fn watch(socket: TcpStream, stop: &Arc<AtomicBool>) -> Self {
+        let guard = Self { ticks: Arc::default(), done: Arc::default() };
+        let (ticks, done, stop) =
+            (Arc::clone(&guard.ticks), Arc::clone(&guard.done), Arc::clone(stop));
+        std::thread::spawn(move || {
+            let mut seen = (0, Instant::now());
+            while !done.load(Ordering::SeqCst) && !stop.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(200));
+                let now = ticks.load(Ordering::SeqCst);
+                if now != seen.0 {
+                    seen = (now, Instant::now());
+                } else if seen.1.elapsed() > STALL_LIMIT {
+                    break;
+                }
+            }
+            // Harmless when the mount is gone already.
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        });
+        guard
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Mounts over a connection of our own, which can be cut.
+fn mount_guarded(target: &Target, dir: &Path, stop: &Arc<AtomicBool>) -> io::Result<Guard> {
+    std::fs::create_dir_all(dir)?;
+    let host = if target.host.is_empty() { HOST_ADDRESS } else { &target.host };
+    let socket = TcpStream::connect((host, target.port))?;
+    let guard = Guard::watch(socket.try_clone()?, stop);
+    let options = format!(
+        "trans=fd,rfdno={fd},wfdno={fd},version=9p2000.L,aname={},uname=root,access=any,\
+         msize=524312,cache={}",
+        target.share,
+        target.cache,
+        fd = socket.as_raw_fd(),
+    );
+    let options = std::ffi::CString::new(options)?;
+    rustix::mount::mount(host, dir, "9p", MountFlags::empty(), Some(options.as_c_str()))?;
+    Ok(guard)
+}
+
+/// Reads every file below `dir`, handing its path, size and digest to `each`.
+fn read_files(
+    dir: &Path,
+    ticks: &AtomicU64,
+    each: &mut dyn FnMut(PathBuf, u64, blake3::Hash) -> io::Result<()>,
+) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        ticks.fetch_add(1, Ordering::SeqCst);
+        if kind.is_dir() {
+            read_files(&path, ticks, each)?;
+        } else if kind.is_file() {
+            let mut file = File::open(&path)?;
+            let mut hasher = blake3::Hasher::new();
+            let mut size = 0;
+            let mut chunk = vec![0u8; 1 << 19];
+            loop {
+                let count = file.read(&mut chunk)?;
+                let Some(part) = chunk.get(..count).filter(|part| !part.is_empty()) else { break };
+                hasher.update(part);
+                size += count as u64;
+                ticks.fetch_add(1, Ordering::SeqCst);
+            }
+            each(path, size, hasher.finalize())?;
+        }
+    }
+    Ok(())
+}
+
+fn read_until(stop: &Arc<AtomicBool>, report: &Mutex<ReadingReport>, target: &Target, dir: &Path) {
+    let mut known: HashMap<PathBuf, blake3::Hash> = HashMap::new();
     let mut last_good = Instant::now();
     let mut first = true;
     while !stop.load(Ordering::SeqCst) {
-        if mount(target, dir).is_err() {
+        let Ok(guard) = mount_guarded(target, dir, stop) else {
             std::thread::sleep(Duration::from_millis(200));
             continue;
-        }
+        };
         if !std::mem::take(&mut first) {
             report.lock().unwrap_or_else(PoisonError::into_inner).remounts += 1;
         }
         let mut lost = Ok(());
         while lost.is_ok() && !stop.load(Ordering::SeqCst) {
-            lost = listing::walk(dir, Digests::Compute, &mut |entry| {
+            lost = read_files(dir, &guard.ticks, &mut |path, size, digest| {
                 if stop.load(Ordering::SeqCst) {
                     return Err(io::Error::other("told to stop"));
                 }
                 let gap = u64::try_from(last_good.elapsed().as_millis()).unwrap_or(u64::MAX);
                 last_good = Instant::now();
-                let wrong = known
-                    .insert(entry.path.clone(), entry.content.clone())
-                    .is_some_and(|before| before != entry.content);
+                let wrong = known.insert(path, digest).is_some_and(|before| before != digest);
                 let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                report.files += u64::from(entry.kind == "file");
-                report.bytes += entry.size;
+                report.files += 1;
+                report.bytes += size;
                 report.wrong += u64::from(wrong);
                 report.longest_gap_ms = report.longest_gap_ms.max(gap);
                 Ok(())
             });
         }
+        drop(guard);
         if let Err(err) = rustix::mount::unmount(dir, UnmountFlags::DETACH) {
             eprintln!("client-init: umount: {err}");
         }
