@@ -2,7 +2,7 @@
 //!
 //! Source: `Documentation/admin-guide/cgroup-v2.rst` of the kernel.
 
-use crate::unit::Unit;
+use goblin_init_core::unit::Unit;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

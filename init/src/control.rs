@@ -5,8 +5,8 @@
 //! reader costs no memory: what the ring drops before the reader takes it is a gap in the numbers.
 
 use crate::log_ring::LogRing;
-use crate::supervise::Supervisor;
 use goblin_core_types::{InitReply, InitRequest, LogFilter};
+use goblin_init_core::supervise::Supervisor;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -253,8 +253,8 @@ impl AsFd for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::Boot;
     use goblin_core_types::LogLevel;
+    use goblin_init_core::supervise::Boot;
     use std::io::{BufRead, Read, Write};
     use std::os::unix::net::UnixStream;
 

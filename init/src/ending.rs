@@ -5,8 +5,8 @@
 //! it ends what these limits do not.
 
 use crate::runtime::{Runtime, now_ms};
-use crate::shutdown::How;
 use goblin_core_types::LogLevel;
+use goblin_init_core::shutdown::How;
 use goblin_sys::reboot;
 use rustix::process::Signal;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! - In the initramfs it is **preinit** ([`preinit`]): arms the hardware watchdog, opens an attempt in the
 //!   boot record, mounts the base image, hands over.
 //! - In the base image it is **PID 1** ([`runtime`]): starts units in the order of their dependencies
-//!   ([`supervise`]), starts them again when they end, keeps their logs, judges a trial boot, and ends the
+//!   ([`goblin_init_core`]), starts them again when they end, keeps their logs, judges a trial boot, and ends the
 //!   board in order. Without a base image beside it, as in benchmarks, it is PID 1 at once.
 //! - As a child of PID 1 it writes the boot record (`record JOB`) and takes file systems away at the end
 //!   (`finish`), so that PID 1 never waits for a disk.
@@ -31,19 +31,18 @@ mod cgroup;
 mod control;
 mod ending;
 mod finish;
-mod graph;
 mod kmsg;
 mod log_ring;
 mod power;
 mod preinit;
 mod record;
 mod runtime;
-mod shutdown;
 mod spawn;
-mod supervise;
-mod unit;
+mod units;
 
 use goblin_core_types::{LogLevel, paths};
+use goblin_init_core::supervise;
+use goblin_init_core::unit::Loaded;
 use goblin_sys::efivar;
 use goblin_sys::watchdog::Watchdog;
 use std::path::Path;
@@ -107,8 +106,8 @@ fn pid_1() -> ! {
     let entry = efivar::loader_boot_count_path();
     let trial = entry.is_some();
     let last_resort = entry.as_deref().is_some_and(record::is_last_resort);
-    let (units, refused, unreadable) = match unit::load_dir(Path::new(paths::UNITS)) {
-        Ok(unit::Loaded { units, refused }) => (units, refused, None),
+    let (units, refused, unreadable) = match units::load_dir(Path::new(paths::UNITS)) {
+        Ok(Loaded { units, refused }) => (units, refused, None),
         Err(err) => (Vec::new(), Vec::new(), Some(format!("{}: {err}", paths::UNITS))),
     };
     let refused: Vec<_> = refused.into_iter().map(|(name, err)| (name, err.to_string())).collect();

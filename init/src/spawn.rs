@@ -10,7 +10,7 @@
 )]
 
 use crate::cgroup;
-use crate::unit::Unit;
+use goblin_init_core::unit::Unit;
 use goblin_sys::notify::NOTIFY_ENV;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;

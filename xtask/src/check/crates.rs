@@ -60,7 +60,7 @@ struct Dependency {
 enum Layer {
     /// `agents/core/types`.
     Types,
-    /// `agents/core/*`.
+    /// `agents/core/*`, `init/core`.
     Core,
     /// `image`, `board`.
     Formats,
@@ -84,6 +84,7 @@ fn layer(folder: &str) -> Option<Layer> {
         "agents/goblin" | "init" => Layer::Program,
         "tests" => Layer::Tests,
         "xtask" => Layer::Xtask,
+        "init/core" => Layer::Core,
         _ if folder.starts_with("agents/core/") => Layer::Core,
         _ if folder.starts_with("agents/") => Layer::Agent,
         _ => return None,

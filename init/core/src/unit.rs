@@ -6,10 +6,9 @@ use goblin_core_types::Role;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 /// Longest unit file in bytes.
-const UNIT_BYTES_MAX: usize = 16 * 1024;
+pub const UNIT_BYTES_MAX: usize = 16 * 1024;
 /// Most units on a board.
 pub const UNITS_MAX: usize = 64;
 /// Most entries of one list in a unit.
@@ -202,26 +201,17 @@ pub struct Loaded {
     pub refused: Vec<(String, UnitError)>,
 }
 
-/// Reads every `*.toml` of a directory, by name. Files that are refused are told apart, so that one bad
-/// unit does not take the others down.
-///
-/// # Errors
-/// When the directory itself cannot be read.
-pub fn load_dir(dir: &Path) -> io::Result<Loaded> {
-    let mut paths: Vec<_> = std::fs::read_dir(dir)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
-    paths.sort();
+/// Checks unit files in the order given, each as its stem and content. Files that are refused are told
+/// apart, so that one bad unit does not take the others down.
+pub fn load(files: impl IntoIterator<Item = (String, io::Result<Vec<u8>>)>) -> Loaded {
     let Loaded { mut units, mut refused } = Loaded::default();
-    for path in paths {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    for (stem, content) in files {
         let file = format!("{stem}.toml");
         if units.len() >= UNITS_MAX {
             refused.push((stem, UnitError::TooMany { file }));
             break;
         }
-        let unit = goblin_sys::files::read_bounded(&path, UNIT_BYTES_MAX)
+        let unit = content
             .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
             .map_err(|source| UnitError::Read { file, source })
             .and_then(|text| parse(&stem, &text));
@@ -230,7 +220,7 @@ pub fn load_dir(dir: &Path) -> io::Result<Loaded> {
             Err(err) => refused.push((stem, err)),
         }
     }
-    Ok(Loaded { units, refused })
+    Loaded { units, refused }
 }
 
 /// Checks the text of `NAME.toml`.
@@ -474,24 +464,16 @@ mod tests {
 
     #[test]
     fn one_bad_file_does_not_hide_the_others() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("good.toml"), MINIMAL).unwrap();
-        std::fs::write(dir.path().join("bad.toml"), "x").unwrap();
-        std::fs::write(dir.path().join("README.md"), "x").unwrap();
-        let Loaded { units, refused } = load_dir(dir.path()).unwrap();
+        let files = [
+            ("bad", Ok(b"x".to_vec())),
+            ("good", Ok(MINIMAL.into())),
+            ("gone", Err(io::ErrorKind::NotFound.into())),
+        ];
+        let Loaded { units, refused } =
+            load(files.map(|(stem, content)| (stem.to_owned(), content)));
         assert_eq!(units.len(), 1);
-        assert_eq!(refused.first().unwrap().0, "bad");
-    }
-
-    #[test]
-    fn the_shipped_units_are_good() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rootfs/units");
-        let Loaded { units, refused } = load_dir(&dir).unwrap();
-        assert!(refused.is_empty(), "{refused:?}");
-        assert_eq!(crate::graph::check(&units), BTreeMap::new());
-        assert_eq!(units.iter().filter(|unit| unit.gate.is_some()).count(), 1);
-        // A gate that waits for a unit could not say that this unit is missing.
-        assert!(units.iter().all(|unit| unit.gate.is_none() || unit.requires.is_empty()));
+        let stems: Vec<_> = refused.iter().map(|(stem, _)| stem.as_str()).collect();
+        assert_eq!(stems, ["bad", "gone"]);
     }
 
     proptest! {
