@@ -142,7 +142,7 @@ pub fn build_uki(spec: &ReleaseSpec, folder: &Path) -> Result<BuiltUki> {
         name: "linux-source-6.12".into(),
         version: version.clone(),
         architecture: "all".into(),
-        suite: "source".into(),
+        suite: "trixie".into(),
     }));
     packages.sort();
     host::say(format!("assembling release {version}"));

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// Where Debian's package leaves the source.
-const SOURCE: &str = "/usr/src/linux-source-6.12.tar.xz";
-/// The package's name, for hosts whose own release has none.
+/// Where the package leaves the source.
+const SOURCE: &str = "usr/src/linux-source-6.12.tar.xz";
+/// Debian's package of the source, from one release whatever the host's is: every host builds the same
+/// kernel.
 const SOURCE_PACKAGE: &str = "linux-source-6.12";
 /// Names a bzImage to take instead of building one.
 const OVERRIDE: &str = "GOBLIN_KERNEL";
@@ -110,12 +111,13 @@ fn find(missing: Missing) -> Result<Option<Kernel>> {
         host::say(format!("kernel {release} from {OVERRIDE}"));
         return Ok(Some(Kernel { bzimage: path, release, source_version: None }));
     }
-    if missing == Missing::Tell && !Path::new(SOURCE).exists() {
+    let folder = host::cache("kernel")?;
+    // Where no kernel was ever built, the source is not fetched just to say so.
+    if missing == Missing::Tell && !holds_a_kernel(&folder) {
         return Ok(None);
     }
     let (tarball, source_version) = source()?;
     let key = cache_key(&tarball)?;
-    let folder = host::cache("kernel")?;
     let bzimage = folder.join(format!("bzImage-{key}"));
     let _lock = host::lock(&folder)?;
     if !bzimage.exists() {
@@ -136,18 +138,18 @@ pub fn bzimage() -> Result<PathBuf> {
     Ok(ensure()?.bzimage)
 }
 
-/// The source's tarball and its package's version: the host's, else fetched.
+fn holds_a_kernel(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"bzImage-"))
+    })
+}
+
+/// The source's tarball and its package's version.
 fn source() -> Result<(PathBuf, Option<String>)> {
-    let host_file = PathBuf::from(SOURCE);
-    if host_file.exists() {
-        let mut query = Command::new("dpkg-query");
-        query.args(["--show", "--showformat", "${Version}", SOURCE_PACKAGE]);
-        return Ok((host_file, host::output(&mut query, "asking for the source's version").ok()));
-    }
     let (tree, packages) = crate::apt::fetch_tree(&[SOURCE_PACKAGE], Suite::Trixie, Closure::Named)
-        .context("the kernel's source is neither installed nor to be had")?;
+        .context("the kernel's source is not to be had")?;
     let version = packages.first().map(|package| package.version.clone());
-    Ok((tree.join(SOURCE.trim_start_matches('/')), version))
+    Ok((tree.join(SOURCE), version))
 }
 
 fn cache_key(tarball: &Path) -> Result<String> {

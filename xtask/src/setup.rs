@@ -32,7 +32,6 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("cpio", Purpose::Build, "kernel build"),
     ("xz-utils", Purpose::Build, "unpacks the kernel's source"),
     ("zstd", Purpose::Build, "compresses the kernel"),
-    ("linux-source-6.12", Purpose::Build, "the kernel's source"),
     ("debian-archive-keyring", Purpose::Build, "keys that check what is fetched from Debian"),
     ("ca-certificates", Purpose::Build, "fetching from mirrors that speak https"),
     ("qemu-system-x86", Purpose::Run, "runs boards"),
@@ -43,9 +42,6 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("mtools", Purpose::Test, "reads the ESP without mounting it"),
     ("btrfs-progs", Purpose::Test, "reads a board's disks on the host"),
 ];
-
-/// Packages that `apt` may not know on this host: the work goes on without them, another way.
-const OPTIONAL: &[&str] = &["linux-source-6.12"];
 
 /// `cargo xtask setup`
 #[derive(Debug, clap::Args)]
@@ -86,7 +82,7 @@ pub fn command(args: &SetupArgs) -> Result<()> {
 /// # Errors
 /// When they are missing and cannot be installed: not root, refused by the person, or apt failed.
 pub fn ensure(purpose: Purpose, yes: bool) -> Result<()> {
-    let mut wanted = missing(purpose)?;
+    let wanted = missing(purpose)?;
     if wanted.is_empty() {
         return Ok(());
     }
@@ -108,15 +104,13 @@ pub fn ensure(purpose: Purpose, yes: bool) -> Result<()> {
     if wanted.iter().any(|name| !known_to_apt(name)) {
         update_lists()?;
     }
-    wanted.retain(|name| known_to_apt(name) || !OPTIONAL.contains(name));
     if install(&wanted).is_err() {
         // Lists older than the mirror name packages that it no longer has.
         host::warn("apt-get install failed; once more after apt-get update");
         update_lists()?;
         install(&wanted)?;
     }
-    let left: Vec<_> =
-        missing(purpose)?.into_iter().filter(|name| !OPTIONAL.contains(name)).collect();
+    let left = missing(purpose)?;
     if !left.is_empty() {
         bail!("apt-get succeeded, yet these packages are still missing: {}", left.join(" "));
     }
