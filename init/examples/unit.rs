@@ -39,6 +39,22 @@ fn main() {
         }
         // Asks PID 1 and copies its answer to the kernel's log.
         ["ask", "units"] => ask(&InitRequest::Units),
+        ["ask", "graph"] => ask(&InitRequest::Graph),
+        ["ask", "restart", unit] => ask(&InitRequest::Restart { unit: (*unit).to_owned() }),
+        ["ask", "stop", unit] => ask(&InitRequest::Stop { unit: (*unit).to_owned() }),
+        // Says how it was started with sockets, and answers nobody.
+        ["held"] => {
+            kmsg(&format!("sockets {}", std::env::var("GOBLIN_SOCKETS").unwrap_or_default()));
+            goblin_sys::notify::ready();
+            sleep("1000000000");
+        }
+        // A listener of its own, a while after its start; PID 1 asks for it.
+        ["open", path, after_ms] => {
+            sleep(after_ms);
+            let listener = std::os::unix::net::UnixListener::bind(path);
+            sleep("1000000000");
+            drop(listener);
+        }
         ["ask", "logs", unit] => ask(&InitRequest::Logs(LogFilter {
             unit: Some((*unit).to_owned()),
             follow: false,

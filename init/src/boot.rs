@@ -6,6 +6,7 @@
 use crate::{cgroup, preinit};
 use goblin_sys::mount::MountFlags;
 use goblin_sys::{efivar, reboot};
+use rustix::mount::MountPropagationFlags;
 use rustix::process::{Resource, Rlimit};
 use std::fs;
 
@@ -58,11 +59,17 @@ pub fn prepare(mounted: bool) -> Vec<String> {
         note(&mut problems, "mount efivarfs", efivar::mount_efivarfs());
     }
     mount_all(MOUNTS, &mut problems);
+    // What a unit mounts for the board shows up in the trees of the others, which are made from this one.
+    let shared = MountPropagationFlags::REC | MountPropagationFlags::SHARED;
+    note(&mut problems, "shared mounts", rustix::mount::mount_change(c"/", shared));
     for (name, value) in SYSCTLS {
         note(&mut problems, name, fs::write(format!("/proc/sys/{name}"), value));
     }
     note(&mut problems, "cgroups", cgroup::prepare());
-    for directory in [goblin_core_types::paths::RUN, goblin_core_types::paths::RUN_STATE] {
+    // The `devices` unit may write there and nowhere else below /dev.
+    let directories =
+        [goblin_core_types::paths::RUN, goblin_core_types::paths::RUN_STATE, "/dev/disk"];
+    for directory in directories {
         note(&mut problems, directory, fs::create_dir_all(directory));
     }
     let limit = Rlimit { current: Some(FILES_MAX), maximum: Some(FILES_MAX) };

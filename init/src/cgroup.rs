@@ -2,6 +2,7 @@
 //!
 //! Source: `Documentation/admin-guide/cgroup-v2.rst` of the kernel.
 
+use goblin_init_core::limits::Limits;
 use goblin_init_core::unit::Unit;
 use std::fs;
 use std::io;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub const CGROUP: &str = "/sys/fs/cgroup";
 /// Parent of the units' groups. PID 1 itself stays in the root group, which has no limits.
 const UNITS: &str = "/sys/fs/cgroup/units";
+/// Period in which a unit's processor time is counted; the kernel's own.
+const CPU_PERIOD_US: u64 = 100_000;
 /// Controllers handed down to the units.
 const CONTROLLERS: [&str; 4] = ["+memory", "+pids", "+cpu", "+io"];
 
@@ -43,19 +46,73 @@ pub fn make(unit: &Unit) -> io::Result<PathBuf> {
         Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
         _ => {}
     }
-    if let Some(mib) = unit.memory_max_mib {
-        let bytes = u64::from(mib).saturating_mul(1 << 20);
-        fs::write(group.join("memory.max"), bytes.to_string())?;
-        // One process of a unit that is out of memory is no use without the others.
-        fs::write(group.join("memory.oom.group"), "1")?;
-    }
-    if let Some(count) = unit.pids_max {
-        fs::write(group.join("pids.max"), count.to_string())?;
+    for (file, value) in settings(&unit.limits) {
+        match fs::write(group.join(file), value) {
+            // There is no such file where no scheduler of disks knows weights: a wish, no limit.
+            Err(_) if file == "io.weight" => {}
+            other => other?,
+        }
     }
     Ok(group.join("cgroup.procs"))
+}
+
+/// Files of a group and what is written to them.
+fn settings(limits: &Limits) -> Vec<(&'static str, String)> {
+    let bytes = |mib: u32| u64::from(mib).saturating_mul(1 << 20).to_string();
+    let mut settings = Vec::new();
+    let mut set = |file, value: Option<String>| settings.extend(value.map(|value| (file, value)));
+    set("memory.high", limits.memory_high_mib.map(bytes));
+    set("memory.max", limits.memory_max_mib.map(bytes));
+    // One process of a unit that is out of memory is no use without the others.
+    let whole = limits.oom_group.unwrap_or(true);
+    let limited = limits.memory_max_mib.is_some() || limits.oom_group.is_some();
+    set("memory.oom.group", limited.then(|| u8::from(whole).to_string()));
+    set("cpu.weight", limits.cpu_weight.map(|weight| weight.to_string()));
+    set("cpu.max", limits.cpu_max_percent.map(cpu_max));
+    set("pids.max", limits.pids_max.map(|count| count.to_string()));
+    set("io.weight", limits.io_weight.map(|weight| format!("default {weight}")));
+    settings
+}
+
+/// `QUOTA PERIOD` in microseconds.
+fn cpu_max(percent: u32) -> String {
+    let quota_us = u64::from(percent).saturating_mul(CPU_PERIOD_US / 100);
+    format!("{quota_us} {CPU_PERIOD_US}")
+}
+
+/// Kills every process of every unit.
+pub fn kill_all() {
+    let _ = fs::write(Path::new(UNITS).join("cgroup.kill"), "1");
 }
 
 /// Kills every process of a unit's group. Without a group there is nothing to kill.
 pub fn kill(name: &str) {
     let _ = fs::write(group(name).join("cgroup.kill"), "1");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_become_the_kernels_words() {
+        let limits = Limits {
+            memory_max_mib: Some(2),
+            cpu_max_percent: Some(150),
+            io_weight: Some(7),
+            ..Limits::default()
+        };
+        let settings = settings(&limits);
+        let words: Vec<_> = settings.iter().map(|(file, value)| (*file, value.as_str())).collect();
+        assert_eq!(
+            words,
+            [
+                ("memory.max", "2097152"),
+                ("memory.oom.group", "1"),
+                ("cpu.max", "150000 100000"),
+                ("io.weight", "default 7"),
+            ]
+        );
+        assert!(super::settings(&Limits::default()).is_empty());
+    }
 }

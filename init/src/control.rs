@@ -1,12 +1,12 @@
 //! PID 1's control socket: one request line in, reply lines out. Every buffer has a limit, and nobody
 //! who reads slowly makes PID 1 wait.
 //!
-//! Log lines are copied from the ring only when there is room in the connection's buffer, so that a slow
+//! Log lines and units are copied only when there is room in the connection's buffer, so that a slow
 //! reader costs no memory: what the ring drops before the reader takes it is a gap in the numbers.
 
 use crate::log_ring::LogRing;
 use goblin_core_types::{InitReply, InitRequest, LogFilter};
-use goblin_init_core::supervise::Supervisor;
+use goblin_init_core::supervise::{Order, Supervisor, UnitIndex};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +16,8 @@ use std::path::Path;
 pub const CONNECTIONS_MAX: usize = 16;
 /// Longest request in bytes.
 const REQUEST_BYTES_MAX: usize = 4096;
+/// Most characters of a wrong name that are repeated.
+const NAME_CHARS_MAX: usize = 40;
 /// Replies waiting for a slow reader, in bytes; log lines wait in the ring instead.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
@@ -78,6 +80,8 @@ pub enum Wish {
     Reboot(String),
     /// A power-off, and why.
     PowerOff(String),
+    /// Something of a unit.
+    Order(UnitIndex, Order),
 }
 
 #[derive(Debug)]
@@ -86,6 +90,8 @@ enum Talk {
     Reading(Vec<u8>),
     /// Log lines from this number on.
     Logs { next_seq: u64, until_seq: Option<u64>, unit: Option<String> },
+    /// Units, by these places in the supervisor.
+    Units(std::vec::IntoIter<usize>),
     /// Everything was said; the rest of the buffer goes out.
     Ending,
 }
@@ -182,6 +188,22 @@ impl Connection {
                 };
                 Wish::None
             }
+            InitRequest::Graph => {
+                let mut places: Vec<usize> = (0..answers.supervisor.count()).collect();
+                let name = |place: &usize| answers.supervisor.name(*place).unwrap_or_default();
+                places.sort_by(|a, b| name(a).cmp(name(b)));
+                self.talk = Talk::Units(places.into_iter());
+                Wish::None
+            }
+            InitRequest::Show { unit } => {
+                if let Some(place) = self.find(&unit, answers) {
+                    self.talk = Talk::Units(vec![place].into_iter());
+                }
+                Wish::None
+            }
+            InitRequest::Start { unit } => self.order(&unit, Order::Start, answers),
+            InitRequest::Stop { unit } => self.order(&unit, Order::Stop, answers),
+            InitRequest::Restart { unit } => self.order(&unit, Order::Restart, answers),
             InitRequest::Reboot { reason } => {
                 self.reply(&InitReply::Done);
                 Wish::Reboot(reason)
@@ -191,6 +213,25 @@ impl Connection {
                 Wish::PowerOff(reason)
             }
         }
+    }
+
+    fn find(&mut self, name: &str, answers: &Answers<'_>) -> Option<usize> {
+        let place = answers.supervisor.find(name);
+        if place.is_none() {
+            let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+            self.refuse(format!("there is no unit `{name}`; `goblin units` lists them"));
+        }
+        place
+    }
+
+    fn order(&mut self, name: &str, order: Order, answers: &Answers<'_>) -> Wish {
+        let Some(place) = self.find(name, answers) else { return Wish::None };
+        if let Some(message) = answers.supervisor.refusal(place, order) {
+            self.refuse(message);
+            return Wish::None;
+        }
+        self.reply(&InitReply::Done);
+        Wish::Order(place, order)
     }
 
     fn refuse(&mut self, message: String) {
@@ -206,9 +247,9 @@ impl Connection {
     }
 
     /// Fills the buffer from the ring and sends what the reader takes.
-    pub fn pump(&mut self, ring: &LogRing) {
+    pub fn pump(&mut self, answers: &Answers<'_>) {
         loop {
-            self.fill(ring);
+            self.fill(answers);
             if self.out.is_empty() || self.broken {
                 return;
             }
@@ -221,8 +262,18 @@ impl Connection {
         }
     }
 
-    fn fill(&mut self, ring: &LogRing) {
+    fn fill(&mut self, answers: &Answers<'_>) {
+        let ring = answers.ring;
         while self.out.len() < OUT_BYTES_MAX {
+            if let Talk::Units(places) = &mut self.talk {
+                let unit = places.next().map(|place| answers.supervisor.detail(place));
+                if unit.is_none() {
+                    self.talk = Talk::Ending;
+                }
+                let unit = unit.map(|unit| unit.map(|unit| InitReply::Unit(Box::new(unit))));
+                unit.unwrap_or(Some(InitReply::Done)).iter().for_each(|reply| self.reply(reply));
+                continue;
+            }
             let Talk::Logs { next_seq, until_seq, unit } = &mut self.talk else { return };
             let line = ring.at_or_after(*next_seq, unit.as_deref());
             match line.filter(|line| until_seq.is_none_or(|until| line.seq < until)) {
@@ -267,11 +318,25 @@ mod tests {
 
     fn ask(connection: &mut Connection, peer: &mut UnixStream, text: &str, ring: &LogRing) -> Wish {
         peer.write_all(text.as_bytes()).unwrap();
-        let supervisor =
-            Supervisor::new(vec![], vec![], Boot { trial: true, last_resort: false, start_ms: 5 });
-        let wish = connection.readable(&Answers { ring, supervisor: &supervisor, start_ms: 5 });
-        connection.pump(ring);
+        let supervisor = supervisor(3);
+        let answers = Answers { ring, supervisor: &supervisor, start_ms: 5 };
+        let wish = connection.readable(&answers);
+        connection.pump(&answers);
         wish
+    }
+
+    fn pump(connection: &mut Connection, ring: &LogRing) {
+        let supervisor = supervisor(0);
+        connection.pump(&Answers { ring, supervisor: &supervisor, start_ms: 5 });
+    }
+
+    fn supervisor(count: usize) -> Supervisor {
+        let units = (0..count).rev().map(|number| {
+            let text = "description = 'd'\nkind = 'service'\nexec = ['/x']\nrefuse_stop = true\n";
+            goblin_init_core::unit::parse(&format!("u{number:04}"), text).unwrap()
+        });
+        let boot = Boot { trial: true, last_resort: false, start_ms: 5 };
+        Supervisor::new(units.collect(), vec![("odd".into(), "odd.toml: why".into())], boot)
     }
 
     fn arrived(peer: &mut UnixStream) -> Vec<u8> {
@@ -342,7 +407,7 @@ mod tests {
             got.extend(arrived(&mut peer));
             // Lines that come after the request are not part of the listing.
             ring.push(0, "a", LogLevel::Info, "late");
-            connection.pump(&ring);
+            pump(&mut connection, &ring);
             if connection.is_over() {
                 break;
             }
@@ -365,13 +430,77 @@ mod tests {
         );
         assert_eq!(replies(&mut peer).len(), 2);
         ring.push(0, "c", LogLevel::Warn, "new");
-        connection.pump(&ring);
+        pump(&mut connection, &ring);
         assert!(
             matches!(replies(&mut peer).as_slice(), [InitReply::Line(line)] if line.text == "new")
         );
         drop(peer);
         ring.push(0, "c", LogLevel::Warn, "new");
-        connection.pump(&ring);
+        pump(&mut connection, &ring);
         assert!(connection.is_over());
+    }
+
+    #[test]
+    fn units_come_by_name_and_one_can_be_asked_for() {
+        let (mut connection, mut peer) = pair();
+        ask(&mut connection, &mut peer, "{\"op\":\"graph\"}\n", &ring(0));
+        assert!(connection.is_over());
+        let names: Vec<_> = replies(&mut peer)
+            .into_iter()
+            .filter_map(|reply| match reply {
+                InitReply::Unit(unit) => Some(unit.status.name),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(names, ["odd", "u0000", "u0001", "u0002"]);
+        let (mut connection, mut peer) = pair();
+        ask(&mut connection, &mut peer, "{\"op\":\"show\",\"unit\":\"u0001\"}\n", &ring(0));
+        let replies = replies(&mut peer);
+        assert!(
+            matches!(replies.as_slice(), [InitReply::Unit(unit), InitReply::Done] if unit.status.name == "u0001")
+        );
+    }
+
+    #[test]
+    fn orders_are_handed_over_or_refused_with_the_reason() {
+        let order = |op: &str, unit: &str| {
+            let (mut connection, mut peer) = pair();
+            let text = format!("{{\"op\":\"{op}\",\"unit\":\"{unit}\"}}\n");
+            let wish = ask(&mut connection, &mut peer, &text, &ring(0));
+            (wish, replies(&mut peer))
+        };
+        assert_eq!(
+            order("restart", "u0000"),
+            (Wish::Order(2, Order::Restart), vec![InitReply::Done])
+        );
+        for (op, unit, why) in [
+            ("start", "nobody", "no unit"),
+            ("stop", "u0000", "restart it"),
+            ("start", "odd", "why"),
+        ] {
+            let (wish, replies) = order(op, unit);
+            assert_eq!(wish, Wish::None);
+            assert!(
+                matches!(replies.as_slice(), [InitReply::Refused { message }] if message.contains(why)),
+                "{replies:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_thousand_units_go_through_a_small_buffer() {
+        let (mut connection, mut peer) = pair();
+        let (ring, supervisor) = (ring(0), supervisor(1000));
+        let answers = Answers { ring: &ring, supervisor: &supervisor, start_ms: 5 };
+        peer.write_all(b"{\"op\":\"graph\"}\n").unwrap();
+        assert_eq!(connection.readable(&answers), Wish::None);
+        let mut got = Vec::new();
+        while !connection.is_over() {
+            connection.pump(&answers);
+            assert!(connection.out.len() < OUT_BYTES_MAX + 4096);
+            got.extend(arrived(&mut peer));
+        }
+        got.extend(arrived(&mut peer));
+        assert_eq!(parsed(&got).len(), 1002);
     }
 }

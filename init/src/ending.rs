@@ -4,6 +4,7 @@
 //! PID 1 may wait here, each time with a limit. The watchdog is fed once at the beginning and left armed:
 //! it ends what these limits do not.
 
+use crate::cgroup;
 use crate::runtime::{Runtime, now_ms};
 use goblin_core_types::LogLevel;
 use goblin_init_core::shutdown::How;
@@ -28,6 +29,8 @@ pub fn end(mut runtime: Runtime, how: How) -> ! {
     wait(&mut runtime, RECORD_MS, |runtime| !runtime.record_is_busy());
     runtime.signal_all(Signal::TERM);
     wait(&mut runtime, TERMINATE_MS, |_| no_children());
+    // By the group first: a process that forks faster than it is found cannot get away from that.
+    cgroup::kill_all();
     runtime.signal_all(Signal::KILL);
     wait(&mut runtime, KILL_MS, |_| no_children());
     feed(&runtime);

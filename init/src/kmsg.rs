@@ -1,10 +1,12 @@
 //! PID 1's own words in the kernel's log, so that they reach the serial console and survive a panic; and
-//! the kernel's warnings on their way into the log ring.
+//! the kernel's own on their way into the log ring.
 //!
 //! Source: `Documentation/ABI/testing/dev-kmsg` of the kernel.
 
 use goblin_core_types::LogLevel;
 use rustix::fs::{Mode, OFlags};
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Facility `daemon` and severity `err`: the console shows what is below `loglevel=4`.
@@ -68,14 +70,25 @@ impl Kmsg {
 #[derive(Debug)]
 pub struct KernelLog {
     device: OwnedFd,
+    /// Number of the next record, if none is lost.
+    next_number: u64,
+    missed: u64,
 }
 
 /// What came of one reading.
 #[derive(Debug, PartialEq, Eq)]
 pub enum KernelRecord {
-    /// A line worth keeping.
-    Line(LogLevel, String),
-    /// A record that is not: too harmless, not of the kernel, or not understood.
+    /// A line of the kernel.
+    Line {
+        /// Milliseconds since the kernel started, by its own stamp.
+        at_ms: u64,
+        /// Severity: what the kernel calls a notice is information here, what it calls information a
+        /// detail.
+        level: LogLevel,
+        /// The text.
+        text: String,
+    },
+    /// A record that is not of the kernel, or not understood.
     Skipped,
     /// Nothing more for now.
     Empty,
@@ -85,20 +98,41 @@ impl KernelLog {
     /// Opens the log at its oldest record.
     pub fn open() -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        rustix::fs::open("/dev/kmsg", flags, Mode::empty()).ok().map(|device| Self { device })
+        let device = rustix::fs::open("/dev/kmsg", flags, Mode::empty()).ok()?;
+        Some(Self { device, next_number: 0, missed: 0 })
+    }
+
+    /// Records that were overwritten before they were read, since the last time this was asked.
+    pub fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
     }
 
     /// The next record.
-    pub fn read_next(&self) -> KernelRecord {
-        let mut room = [0u8; RECORD_BYTES_MAX];
+    pub fn read_next(&mut self) -> KernelRecord {
+        // Hundreds of records at the start: clearing the room for each would cost more than reading it.
+        let mut room = [MaybeUninit::uninit(); RECORD_BYTES_MAX];
         match rustix::io::read(&self.device, &mut room) {
-            Ok(count) => parse(&String::from_utf8_lossy(room.get(..count).unwrap_or_default())),
+            Ok((record, _)) => {
+                // What is text already, which is nearly all, need not be looked at by character.
+                let text = std::str::from_utf8(record)
+                    .map_or_else(|_| String::from_utf8_lossy(record), Cow::Borrowed);
+                let (number, record) = parse(&text);
+                self.passed(number);
+                record
+            }
             // EPIPE: records were overwritten before they were read; the next read goes on after them.
             Err(rustix::io::Errno::PIPE | rustix::io::Errno::INVAL | rustix::io::Errno::INTR) => {
                 KernelRecord::Skipped
             }
             Err(_) => KernelRecord::Empty,
         }
+    }
+
+    fn passed(&mut self, number: Option<u64>) {
+        let Some(number) = number else { return };
+        let skipped = number.saturating_sub(self.next_number);
+        self.missed = self.missed.saturating_add(skipped);
+        self.next_number = number.saturating_add(1);
     }
 }
 
@@ -108,17 +142,23 @@ impl AsFd for KernelLog {
     }
 }
 
-/// `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS[,..];TEXT\n[ KEY=VALUE\n..]`
-fn parse(record: &str) -> KernelRecord {
-    let Some((head, text)) = record.split_once(';') else { return KernelRecord::Skipped };
-    let priority = head.split(',').next().and_then(|priority| priority.parse::<u32>().ok());
+/// `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS[,..];TEXT\n[ KEY=VALUE\n..]`: the number, and what it says.
+fn parse(record: &str) -> (Option<u64>, KernelRecord) {
+    let Some((head, text)) = record.split_once(';') else { return (None, KernelRecord::Skipped) };
+    let mut numbers = head.split(',').map(|number| number.parse::<u64>().ok());
+    let mut number = || numbers.next().flatten();
+    let (priority, sequence, micros) = (number(), number(), number());
     let level = match priority {
         Some(0..=3) => LogLevel::Error,
         Some(4) => LogLevel::Warn,
-        // Harmless, or of another facility: that is what `Kmsg` itself wrote.
-        _ => return KernelRecord::Skipped,
+        Some(5) => LogLevel::Info,
+        Some(6 | 7) => LogLevel::Debug,
+        // Of another facility: that is what `Kmsg` itself wrote.
+        _ => return (sequence, KernelRecord::Skipped),
     };
-    KernelRecord::Line(level, text.lines().next().unwrap_or_default().to_owned())
+    let at_ms = micros.unwrap_or(0).checked_div(1000).unwrap_or(0);
+    let text = text.lines().next().unwrap_or_default().to_owned();
+    (sequence, KernelRecord::Line { at_ms, level, text })
 }
 
 #[cfg(test)]
@@ -126,13 +166,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_kernels_warnings_are_kept() {
-        let line = |level, text: &str| KernelRecord::Line(level, text.into());
-        assert_eq!(parse("4,9,100,-;slow\n KEY=x\n"), line(LogLevel::Warn, "slow"));
-        assert_eq!(parse("2,9,100,-;bad;x\n"), line(LogLevel::Error, "bad;x"));
-        assert_eq!(parse("6,9,100,-;fine\n"), KernelRecord::Skipped);
-        assert_eq!(parse(&format!("{PRIORITY},9,100,-;own\n")), KernelRecord::Skipped);
-        assert_eq!(parse("nonsense"), KernelRecord::Skipped);
+    fn the_kernels_own_words_are_kept_with_its_stamp() {
+        let line = |level, text: &str| KernelRecord::Line { at_ms: 7, level, text: text.into() };
+        let said = |record: &str| parse(record).1;
+        assert_eq!(said("4,9,7100,-;slow\n KEY=x\n"), line(LogLevel::Warn, "slow"));
+        assert_eq!(said("2,9,7100,-;bad;x\n"), line(LogLevel::Error, "bad;x"));
+        assert_eq!(said("6,9,7100,-;fine\n"), line(LogLevel::Debug, "fine"));
+        assert_eq!(parse("6,9,7100,-;fine\n").0, Some(9));
+        assert_eq!(parse(&format!("{PRIORITY},9,100,-;own\n")), (Some(9), KernelRecord::Skipped));
+        assert_eq!(parse("nonsense"), (None, KernelRecord::Skipped));
+    }
+
+    #[test]
+    fn records_that_were_overwritten_are_counted() {
+        let device = rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
+        let mut log = KernelLog { device, next_number: 0, missed: 0 };
+        for number in [Some(0), Some(1), None, Some(5), Some(6)] {
+            log.passed(number);
+        }
+        assert_eq!((log.take_missed(), log.take_missed()), (3, 0));
     }
 
     #[test]

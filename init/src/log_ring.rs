@@ -1,11 +1,13 @@
 //! The log of the running board: the newest lines of every unit, in bounded memory.
 //!
 //! Lines that no longer fit are dropped, oldest first, and counted; their numbers are the gaps that a
-//! reader sees. Nothing here waits for anybody.
+//! reader sees. A unit that writes more than its `log_rate` loses the rest before it comes here; how much
+//! is told in a line of its own. Nothing here waits for anybody.
 
 use goblin_core_types::{LogLevel, LogLine};
+use goblin_init_core::log_rate::{Bucket, LogRate};
 use serde_json::{Map, Value};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Memory for all lines, in bytes.
 pub const RING_BYTES_MAX: usize = 512 * 1024;
@@ -22,12 +24,75 @@ pub struct LogRing {
     bytes_max: usize,
     next_seq: u64,
     dropped: u64,
+    /// What each unit may still write.
+    buckets: BTreeMap<String, Bucket>,
 }
 
 impl LogRing {
     /// A ring of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { lines: VecDeque::new(), bytes: 0, bytes_max, next_seq: 1, dropped: 0 }
+        Self {
+            lines: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+            next_seq: 1,
+            dropped: 0,
+            buckets: BTreeMap::new(),
+        }
+    }
+
+    /// A unit's limit, from now on; the default one where none was given.
+    pub fn limit(&mut self, now_ms: u64, unit: &str, rate: LogRate) {
+        match self.buckets.get_mut(unit) {
+            Some(bucket) => bucket.set_rate(rate),
+            None => drop(self.buckets.insert(unit.to_owned(), Bucket::new(rate, now_ms))),
+        }
+    }
+
+    /// Takes a line as a unit wrote it, if the unit's limit has room for it. Those that have none are not
+    /// even looked at.
+    pub fn take(&mut self, now_ms: u64, unit: &str, line: &str) {
+        if self.fits(now_ms, unit) {
+            let (level, text) = understand(line);
+            self.push(now_ms, unit, level, &text);
+        }
+    }
+
+    /// Counts a line of a unit; true when it fits. What was dropped before it is told first.
+    pub fn fits(&mut self, now_ms: u64, unit: &str) -> bool {
+        if !self.buckets.contains_key(unit) {
+            self.limit(now_ms, unit, LogRate::default());
+        }
+        let Some(bucket) = self.buckets.get_mut(unit) else { return true };
+        let fits = bucket.take(now_ms);
+        let told = if fits { bucket.report() } else { 0 };
+        self.tell_dropped(now_ms, unit, told);
+        fits
+    }
+
+    /// Lines of a unit were lost before they came here.
+    pub fn missed(&mut self, now_ms: u64, unit: &str, count: u64) {
+        self.tell_dropped(now_ms, unit, count);
+    }
+
+    /// Tells of dropped lines whose units have nothing more to say.
+    pub fn settle(&mut self, now_ms: u64) {
+        let due = |bucket: &Bucket| bucket.report_due_ms().is_some_and(|due_ms| due_ms <= now_ms);
+        while let Some((unit, bucket)) = self.buckets.iter_mut().find(|(_, bucket)| due(bucket)) {
+            let (unit, count) = (unit.clone(), bucket.report());
+            self.tell_dropped(now_ms, &unit, count);
+        }
+    }
+
+    /// When [`settle`](Self::settle) has something to do.
+    pub fn settle_due_ms(&self) -> Option<u64> {
+        self.buckets.values().filter_map(Bucket::report_due_ms).min()
+    }
+
+    fn tell_dropped(&mut self, now_ms: u64, unit: &str, count: u64) {
+        if count > 0 {
+            self.push(now_ms, unit, LogLevel::Warn, &format!("{count} lines dropped"));
+        }
     }
 
     /// Adds a line; control characters are replaced by blanks, so that no unit can draw on a terminal.
@@ -73,6 +138,14 @@ impl LogRing {
             count => self.lines.iter().rev().filter(wanted).take(count).last(),
         };
         oldest.map_or(self.next_seq, |line| line.seq)
+    }
+
+    /// The `count_max` newest lines of every unit that say more than details, oldest first.
+    pub fn last_words(&self, count_max: usize) -> impl Iterator<Item = &LogLine> {
+        let telling = |line: &&LogLine| line.level > LogLevel::Debug;
+        let oldest = self.lines.iter().rev().filter(telling).take(count_max).last();
+        let seq = oldest.map_or(self.next_seq, |line| line.seq);
+        self.lines.iter().filter(move |line| line.seq >= seq && telling(line))
     }
 
     /// The `count_max` newest lines, oldest first.
@@ -181,6 +254,41 @@ mod tests {
         assert_eq!(even, [96, 98]);
         assert_eq!(ring.newest(3, Some("nobody")).count(), 0);
         assert_eq!(ring.seq_of_newest(0, None), first.seq);
+    }
+
+    #[test]
+    fn a_flood_is_cut_counted_and_told() {
+        let mut ring = LogRing::new(1 << 20);
+        ring.limit(0, "loud", LogRate { per_s: 1, burst: 2 });
+        for number in 0..10 {
+            ring.take(0, "loud", &format!("line {number}"));
+        }
+        ring.take(0, "other", "still heard");
+        assert_eq!((ring.next_seq(), ring.settle_due_ms()), (4, Some(Bucket::REPORT_MS)));
+        ring.settle(10);
+        assert_eq!(ring.next_seq(), 4, "not yet");
+        ring.settle(Bucket::REPORT_MS);
+        assert_eq!(ring.settle_due_ms(), None);
+        ring.take(2000, "loud", "later");
+        let texts: Vec<_> = ring.newest(9, Some("loud")).map(|line| line.text.as_str()).collect();
+        assert_eq!(texts, ["line 0", "line 1", "8 lines dropped", "later"]);
+    }
+
+    #[test]
+    fn last_words_leave_details_out() {
+        let mut ring = LogRing::new(1 << 20);
+        for (level, text) in [
+            (LogLevel::Info, "a"),
+            (LogLevel::Warn, "b"),
+            (LogLevel::Debug, "detail"),
+            (LogLevel::Error, "c"),
+        ] {
+            ring.push(0, "u", level, text);
+        }
+        let words =
+            |count| ring.last_words(count).map(|line| line.text.as_str()).collect::<Vec<_>>();
+        assert_eq!((words(2), words(9)), (vec!["b", "c"], vec!["a", "b", "c"]));
+        assert!(words(0).is_empty());
     }
 
     #[test]

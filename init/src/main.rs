@@ -6,7 +6,7 @@
 //!   ([`goblin_init_core`]), starts them again when they end, keeps their logs, judges a trial boot, and ends the
 //!   board in order. Without a base image beside it, as in benchmarks, it is PID 1 at once.
 //! - As a child of PID 1 it writes the boot record (`record JOB`) and takes file systems away at the end
-//!   (`finish`), so that PID 1 never waits for a disk.
+//!   (`finish`), so that PID 1 never waits for a disk; and mounts what mount units name (`mount`, `unmount`).
 //!
 //! What it does **not** do: it configures no network, mounts no disk, loads no module, knows no role by
 //! heart, and has no shell. It is called by the kernel, and by nobody else.
@@ -33,11 +33,13 @@ mod ending;
 mod finish;
 mod kmsg;
 mod log_ring;
+mod mounting;
 mod power;
 mod preinit;
 mod record;
 mod runtime;
 mod spawn;
+mod uevents;
 mod units;
 
 use goblin_core_types::{LogLevel, paths};
@@ -67,11 +69,25 @@ fn main() -> ExitCode {
             finish::run();
             ExitCode::SUCCESS
         }
+        (_, ["mount", what, target, fs_type, options]) => {
+            told(mounting::mount(what, target, fs_type, options))
+        }
+        (_, ["unmount", target]) => told(mounting::unmount(target)),
         _ => {
             eprintln!(
                 "goblin-init is started by the kernel as process 1; ask a running board with `goblin`"
             );
             ExitCode::from(2)
+        }
+    }
+}
+
+fn told(done: std::io::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("{err}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -5,9 +5,8 @@
 
 use goblin_core_types::{
     ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootRecord, FailReason, LAST_LINES_MAX, Version,
-    paths,
 };
-use goblin_sys::{efivar, files, record};
+use goblin_sys::{board, efivar, files, record};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
@@ -18,8 +17,6 @@ pub const PSTORE: &str = "/sys/fs/pstore";
 const PSTORE_BYTES_MAX: usize = 64 * 1024;
 /// Most files of earlier panics looked at.
 const PSTORE_FILES_MAX: usize = 256;
-/// Longest description of the release.
-const RELEASE_BYTES_MAX: usize = 64 * 1024;
 /// Tries that an armed release gets.
 const TRIES_MAX: u32 = 3;
 /// Longest message of a failure, in bytes.
@@ -125,12 +122,7 @@ pub const UNKNOWN: Version = Version::new(0, 0, 0);
 
 /// The release of the base image.
 pub fn running_version() -> Option<Version> {
-    #[derive(Deserialize)]
-    struct Release {
-        version: Version,
-    }
-    let bytes = files::read_bounded(Path::new(paths::RELEASE), RELEASE_BYTES_MAX).ok()?;
-    serde_json::from_slice::<Release>(&bytes).ok().map(|release| release.version)
+    board::release().version
 }
 
 /// The version in the name of a UKI: `goblinux_VERSION[+COUNTER].efi`.

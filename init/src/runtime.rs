@@ -3,18 +3,22 @@
 //! reader or a disk; only the very end ([`crate::ending`]) does, with limits.
 
 mod act;
+mod sockets;
 
+use self::sockets::Question;
 use crate::control::{Answers, CONNECTIONS_MAX, Connection, Listener, Wish};
 use crate::ending;
 use crate::finish::signal_all;
 use crate::kmsg::{KernelLog, KernelRecord, Kmsg};
-use crate::log_ring::{Lines, LogRing, RING_BYTES_MAX, understand};
+use crate::log_ring::{Lines, LogRing, RING_BYTES_MAX};
 use crate::power::PowerButton;
 use crate::record::Job;
 use crate::spawn::{self, Started};
+use crate::uevents::Uevents;
 use goblin_core_types::{LogLevel, Notify, paths};
+use goblin_init_core::log_rate::LogRate;
 use goblin_init_core::shutdown::How;
-use goblin_init_core::supervise::{Event, Exit, Supervisor, UnitIndex};
+use goblin_init_core::supervise::{Action, Event, Exit, Supervisor, UnitIndex};
 use goblin_sys::watchdog::Watchdog;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -22,6 +26,7 @@ use rustix::event::epoll;
 use rustix::process::{Signal, WaitOptions};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -37,6 +42,10 @@ const KERNEL_TURN_RECORDS: usize = 64;
 const START_PATIENCE_MS: u64 = 5_000;
 /// Name under which PID 1 writes to the log.
 const INIT: &str = "init";
+/// Name of the kernel in the log.
+const KERNEL: &str = "kernel";
+/// What the kernel may write: its words of a boot are there at once.
+const KERNEL_RATE: LogRate = LogRate { per_s: 200, burst: 4000 };
 
 /// Something that can become ready.
 #[derive(Debug)]
@@ -62,6 +71,8 @@ enum Source {
     },
     Power(PowerButton),
     Kernel(KernelLog),
+    Devices(Uevents),
+    Question(Question),
 }
 
 impl AsFd for Source {
@@ -75,6 +86,8 @@ impl AsFd for Source {
             }
             Self::Power(fd) => fd.as_fd(),
             Self::Kernel(fd) => fd.as_fd(),
+            Self::Devices(fd) => fd.as_fd(),
+            Self::Question(fd) => fd.as_fd(),
         }
     }
 }
@@ -104,6 +117,15 @@ pub struct Runtime {
     finish: Option<How>,
     /// First line of each unit that was not shown with a failure yet.
     shown_seq: BTreeMap<UnitIndex, u64>,
+    /// Listening sockets of socket units.
+    sockets: BTreeMap<UnitIndex, OwnedFd>,
+    /// Control connections among the sources.
+    connections: usize,
+    /// The hardware watchdog is not fed, and that was said.
+    starved: bool,
+    /// Room for events and actions, kept so that a turn needs no memory.
+    events: VecDeque<Event>,
+    actions: Vec<Action>,
 }
 
 /// Milliseconds since the kernel started.
@@ -137,6 +159,11 @@ impl Runtime {
             start_at_ms: None,
             finish: None,
             shown_seq: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            connections: 0,
+            starved: false,
+            events: VecDeque::new(),
+            actions: Vec::new(),
         };
         let signals: SigSet =
             [NixSignal::SIGCHLD, NixSignal::SIGINT, NixSignal::SIGTERM, NixSignal::SIGPWR]
@@ -150,6 +177,7 @@ impl Runtime {
             runtime.add(Source::Power(button))?;
         }
         if let Some(log) = KernelLog::open() {
+            runtime.ring.limit(start_ms, KERNEL, KERNEL_RATE);
             runtime.add(Source::Kernel(log))?;
         }
         match Listener::bind(Path::new(paths::INIT_SOCKET)) {
@@ -171,8 +199,28 @@ impl Runtime {
         self.kmsg.say(now_ms, &format!("goblin-init: {text}"));
     }
 
+    /// Listens to the kernel's devices, if a unit waits for one, and tells which are there.
+    fn watch_devices(&mut self) {
+        let units = (0..self.supervisor.count()).filter_map(|index| self.supervisor.unit(index));
+        let wanted = units.filter_map(|unit| unit.device.clone()).collect();
+        match Uevents::open(wanted) {
+            Ok(Some(uevents)) => {
+                let there = uevents.look();
+                if let Err(err) = self.add(Source::Devices(uevents)) {
+                    self.log(LogLevel::Error, &format!("device events: {err}"));
+                }
+                for (name, present) in there {
+                    self.event(Event::Device { name, present });
+                }
+            }
+            Ok(None) => {}
+            Err(err) => self.say(LogLevel::Error, &format!("device events: {err}")),
+        }
+    }
+
     /// Runs the board until its end.
     pub fn run(mut self, attempt: Option<u64>) -> ! {
+        self.watch_devices();
         if self.has_record {
             self.start_at_ms = Some(now_ms().saturating_add(START_PATIENCE_MS));
             self.queue_job(Job::Start { boot: attempt });
@@ -191,7 +239,8 @@ impl Runtime {
     fn turn(&mut self) {
         let now = now_ms();
         let feed_ms = self.watchdog.as_ref().map(|_| self.fed_ms.saturating_add(FEED_MS));
-        let deadlines = [self.supervisor.next_deadline_ms(), feed_ms, self.start_at_ms];
+        let settle_ms = self.ring.settle_due_ms();
+        let deadlines = [self.supervisor.next_deadline_ms(), feed_ms, self.start_at_ms, settle_ms];
         let timeout = deadlines.into_iter().flatten().min().map(|deadline_ms| {
             // A millisecond more than asked is late by nothing; a millisecond less is one turn too many.
             let wait_ms = deadline_ms.saturating_sub(now).saturating_add(1);
@@ -214,15 +263,37 @@ impl Runtime {
         }
         self.event(Event::Tick);
         self.feed(now);
-        for source in self.sources.values_mut() {
-            if let Source::Connection(connection) = source {
-                connection.pump(&self.ring);
-            }
+        self.ring.settle(now);
+        self.serve_connections();
+    }
+
+    fn serve_connections(&mut self) {
+        if self.connections == 0 {
+            return;
         }
-        self.sources.retain(|_, source| !matches!(source, Source::Connection(c) if c.is_over()));
+        let answers =
+            Answers { ring: &self.ring, supervisor: &self.supervisor, start_ms: self.start_ms };
+        let mut count = 0usize;
+        self.sources.retain(|_, source| {
+            let Source::Connection(connection) = source else { return true };
+            connection.pump(&answers);
+            let stays = !connection.is_over();
+            count = count.saturating_add(usize::from(stays));
+            stays
+        });
+        self.connections = count;
     }
 
     fn feed(&mut self, now: u64) {
+        if !self.supervisor.may_feed(now) {
+            if !std::mem::replace(&mut self.starved, true) && self.watchdog.is_some() {
+                let text =
+                    "a critical unit is silent and cannot be killed: the watchdog is not fed";
+                self.say(LogLevel::Error, text);
+            }
+            return;
+        }
+        self.starved = false;
         if let Some(watchdog) = &self.watchdog
             && now.saturating_sub(self.fed_ms) >= FEED_MS
         {
@@ -238,12 +309,7 @@ impl Runtime {
         self.next_token = token.saturating_add(1);
         let flags = match source {
             // Edge-triggered: told once when the reader takes more, instead of always.
-            Source::Connection(_) => {
-                epoll::EventFlags::IN
-                    | epoll::EventFlags::OUT
-                    | epoll::EventFlags::RDHUP
-                    | epoll::EventFlags::ET
-            }
+            Source::Connection(_) | Source::Question(_) => Question::flags(),
             _ => epoll::EventFlags::IN,
         };
         epoll::add(&self.epoll, &source, epoll::EventData::new_u64(token), flags)?;
@@ -279,6 +345,13 @@ impl Runtime {
                 self.talk(connection);
                 !connection.is_over()
             }
+            Source::Question(question) => {
+                let answer = question.turn();
+                if let Some(answered) = answer {
+                    self.event(Event::Probed(question.index, answered));
+                }
+                answer.is_none()
+            }
             Source::Log { unit, pipe, lines, .. } => self.read_log(unit, pipe, lines),
             Source::Notify { index, pipe, lines } => self.read_notify(*index, pipe, lines),
             Source::Status { index, pipe } => self.read_status(*index, pipe),
@@ -288,16 +361,14 @@ impl Runtime {
                 }
                 true
             }
-            Source::Kernel(log) => {
-                for _ in 0..KERNEL_TURN_RECORDS {
-                    match log.read_next() {
-                        KernelRecord::Line(level, text) => {
-                            self.ring.push(now_ms(), "kernel", level, &text)
-                        }
-                        KernelRecord::Skipped => {}
-                        KernelRecord::Empty => break,
-                    }
+            Source::Devices(uevents) => {
+                for (name, present) in uevents.read() {
+                    self.event(Event::Device { name, present });
                 }
+                true
+            }
+            Source::Kernel(log) => {
+                self.read_kernel(log);
                 true
             }
         }
@@ -339,6 +410,7 @@ impl Runtime {
     /// A unit's process is dead: its last words are read before its end is told, and pipes that only the
     /// process itself used are closed.
     fn drain(&mut self, of: UnitIndex) {
+        self.forget_question(of);
         let tokens: Vec<u64> = self
             .sources
             .iter()
@@ -362,10 +434,7 @@ impl Runtime {
 
     fn read_log(&mut self, unit: &str, pipe: &OwnedFd, lines: &mut Lines) -> bool {
         let ring = &mut self.ring;
-        let mut take = |line: &str| {
-            let (level, text) = understand(line);
-            ring.push(now_ms(), unit, level, &text);
-        };
+        let mut take = |line: &str| ring.take(now_ms(), unit, line);
         match read_pipe(pipe, |bytes| lines.take(bytes, &mut take)) {
             PipeState::Open => true,
             PipeState::Closed => {
@@ -373,6 +442,21 @@ impl Runtime {
                 false
             }
         }
+    }
+
+    fn read_kernel(&mut self, log: &mut KernelLog) {
+        for _ in 0..KERNEL_TURN_RECORDS {
+            match log.read_next() {
+                KernelRecord::Line { at_ms, level, text } => {
+                    if self.ring.fits(now_ms(), KERNEL) {
+                        self.ring.push(at_ms, KERNEL, level, &text);
+                    }
+                }
+                KernelRecord::Skipped => {}
+                KernelRecord::Empty => break,
+            }
+        }
+        self.ring.missed(now_ms(), KERNEL, log.take_missed());
     }
 
     fn read_notify(&mut self, index: UnitIndex, pipe: &OwnedFd, lines: &mut Lines) -> bool {
@@ -384,7 +468,7 @@ impl Runtime {
             match word {
                 Ok(Notify::Ready) => self.event(Event::Ready(index)),
                 Ok(Notify::Status { text }) => self.event(Event::Said(index, text)),
-                Ok(Notify::Ping) => {}
+                Ok(Notify::Ping) => self.event(Event::Ping(index)),
                 Ok(Notify::TrialFailed { reason }) => self.event(Event::TrialFailed(reason)),
                 Err(err) => {
                     let name = self.name(index);
@@ -406,24 +490,27 @@ impl Runtime {
     }
 
     fn connected(&mut self, socket: OwnedFd) {
-        let count =
-            self.sources.values().filter(|source| matches!(source, Source::Connection(_))).count();
         // Dropping the socket closes it: the peer sees the end before an answer.
-        if count < CONNECTIONS_MAX
-            && let Err(err) = self.add(Source::Connection(Connection::new(socket)))
-        {
-            self.log(LogLevel::Warn, &format!("control connection: {err}"));
+        if self.connections >= CONNECTIONS_MAX {
+            return;
+        }
+        match self.add(Source::Connection(Connection::new(socket))) {
+            Ok(_) => self.connections = self.connections.saturating_add(1),
+            Err(err) => self.log(LogLevel::Warn, &format!("control connection: {err}")),
         }
     }
 
     fn talk(&mut self, connection: &mut Connection) {
-        let wish = connection.readable(&Answers {
-            ring: &self.ring,
-            supervisor: &self.supervisor,
-            start_ms: self.start_ms,
-        });
-        connection.pump(&self.ring);
+        let answers =
+            Answers { ring: &self.ring, supervisor: &self.supervisor, start_ms: self.start_ms };
+        let wish = connection.readable(&answers);
+        connection.pump(&answers);
         match wish {
+            Wish::Order(index, order) => {
+                let name = self.name(index);
+                self.log(LogLevel::Info, &format!("{name}: a person says {order}"));
+                self.event(Event::Order(index, order));
+            }
             Wish::None => {}
             Wish::Reboot(why) => self.event(Event::Shutdown(How::Reboot, why)),
             Wish::PowerOff(why) => self.event(Event::Shutdown(How::PowerOff, why)),
@@ -438,16 +525,24 @@ impl Runtime {
 
     /// Hands an event to the supervisor and carries out what it wants, and what follows from that.
     fn event(&mut self, event: Event) {
-        let mut events = VecDeque::from([event]);
+        let mut events = std::mem::take(&mut self.events);
+        let mut actions = std::mem::take(&mut self.actions);
+        events.push_back(event);
         while let Some(event) = events.pop_front() {
-            if let Event::Shutdown(how, why) = &event {
+            // Said once: a storm of signals must not flood the log.
+            if let Event::Shutdown(how, why) = &event
+                && !self.supervisor.ends()
+            {
                 let word = if *how == How::Reboot { "reboot" } else { "power off" };
                 self.say(LogLevel::Info, &format!("{word}: {why}"));
             }
-            for action in self.supervisor.step(now_ms(), event) {
+            self.supervisor.step_into(now_ms(), event, &mut actions);
+            for action in actions.drain(..) {
                 events.extend(self.apply(action));
             }
         }
+        self.events = events;
+        self.actions = actions;
     }
 
     /// Reads everything that lies in the pipes; for the end, when the loop does not turn any more.
@@ -477,14 +572,15 @@ enum PipeState {
 
 /// Reads a pipe's content, not more than one turn's worth.
 fn read_pipe(pipe: &OwnedFd, mut on_bytes: impl FnMut(&[u8])) -> PipeState {
-    let mut room = [0u8; 4096];
+    // Not cleared: most turns bring a few bytes.
+    let mut room = [MaybeUninit::uninit(); 4096];
     let mut total = 0usize;
     while total < PIPE_TURN_BYTES {
         match rustix::io::read(pipe, &mut room) {
-            Ok(0) => return PipeState::Closed,
-            Ok(count) => {
-                on_bytes(room.get(..count).unwrap_or_default());
-                total = total.saturating_add(count);
+            Ok(([], _)) => return PipeState::Closed,
+            Ok((bytes, _)) => {
+                on_bytes(bytes);
+                total = total.saturating_add(bytes.len());
             }
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return PipeState::Open,

@@ -4,6 +4,9 @@
 //! Each scenario boots once and asks many questions; boots are what costs time here.
 
 mod bench;
+mod full_state;
+mod init;
 mod main_job;
 mod pair;
+mod plugs;
 mod provisioning;

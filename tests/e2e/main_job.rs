@@ -2,12 +2,14 @@
 
 use crate::bench::{folder, turn};
 use anyhow::Result;
+use rustix::fs::{CWD, FileType, Mode};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 fn hard_tree(root: &Path) -> Result<()> {
+    std::fs::create_dir(root)?;
     std::fs::create_dir_all(root.join("deep/er/still"))?;
     std::fs::write(root.join("deep/er/still/file.txt"), "down here\n")?;
     std::fs::write(root.join(OsStr::from_bytes(b"not \xff utf-8")), b"bytes are names too")?;
@@ -25,13 +27,18 @@ fn hard_tree(root: &Path) -> Result<()> {
     symlink("deep/er", root.join("link"))?;
     symlink("nowhere at all", root.join("dangling"))?;
     symlink("/etc/passwd", root.join("absolute"))?;
+    symlink(".", root.join("itself"))?;
+    symlink("one another", root.join("each other"))?;
+    symlink("each other", root.join("one another"))?;
+    // Left out of the copy, and never opened: that would wait for ever.
+    rustix::fs::mknodat(CWD, root.join("pipe"), FileType::Fifo, Mode::RWXU, 0)?;
     Ok(())
 }
 
 #[test]
 fn the_main_job_holds_on_hard_files() -> Result<()> {
     let _turn = turn();
-    let dir = folder("demo-input")?;
+    let dir = folder("demo-input")?.join(OsStr::from_bytes(b"a folder, by \xff name"));
     hard_tree(&dir)?;
     let out = xtask::host::target("demo")?;
     xtask::demo::run(&xtask::demo::Args { input: dir, out: out.clone(), yes: true })?;

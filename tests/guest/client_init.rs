@@ -4,8 +4,8 @@
 use goblin_core_types::escape_bytes;
 use goblin_sys::listing::{self, Digests};
 use goblin_tests::client::{
-    CLIENT_PORT, ClientReply, ClientRequest, HOST_ADDRESS, ReadingReport, SOURCE_DIR, SOURCE_TAG,
-    Target,
+    CLIENT_PORT, ClientReply, ClientRequest, GOBLIN, HOST_ADDRESS, ReadingReport, SOURCE_DIR,
+    SOURCE_TAG, Target,
 };
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -17,6 +17,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -185,6 +186,9 @@ fn carry_out(request: ClientRequest, port: &Port) -> io::Result<ClientReply> {
     let mut bytes = 0;
     let heartbeat = Heartbeat::start(port);
     match request {
+        ClientRequest::Login { port, code } => {
+            goblin(&["login".into(), format!("{HOST_ADDRESS}:{port}"), code])?;
+        }
         ClientRequest::Mount { target, dir } => mount(&target, &dir)?,
         ClientRequest::Umount { dir } => rustix::mount::unmount(&dir, UnmountFlags::empty())?,
         ClientRequest::Copy { from, to } => {
@@ -207,7 +211,33 @@ fn carry_out(request: ClientRequest, port: &Port) -> io::Result<ClientReply> {
     Ok(ClientReply::Done { files, bytes })
 }
 
+/// Runs the program that a person would run, and says what it said where it failed.
+fn goblin(arguments: &[String]) -> io::Result<()> {
+    let output = Command::new(GOBLIN).args(arguments).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// Whether a box is known: `goblin` keeps it there for root.
+fn logged_in() -> bool {
+    Path::new("/etc/goblin/boxes.json").exists()
+}
+
+/// The mount of a person who is enrolled: it outlives the connection.
+fn mount_by_goblin(target: &Target, dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let host = if target.host.is_empty() { HOST_ADDRESS } else { &target.host };
+    let place = format!("{host}:{}:{}", target.port, target.share);
+    let cache = format!("--cache={}", target.cache);
+    goblin(&["mount".into(), place, dir.display().to_string(), cache])
+}
+
 fn mount(target: &Target, dir: &Path) -> io::Result<()> {
+    if logged_in() {
+        return mount_by_goblin(target, dir);
+    }
     std::fs::create_dir_all(dir)?;
     let options = format!(
         "trans=tcp,port={},version=9p2000.L,aname={},uname=root,access=any,msize=524312,cache={}",
@@ -400,37 +430,91 @@ fn read_files(
 }
 
 fn read_until(stop: &Arc<AtomicBool>, report: &Mutex<ReadingReport>, target: &Target, dir: &Path) {
-    let mut known: HashMap<PathBuf, blake3::Hash> = HashMap::new();
-    let mut last_good = Instant::now();
-    let mut first = true;
-    while !stop.load(Ordering::SeqCst) {
-        let Ok(guard) = mount_guarded(target, dir, stop) else {
+    let mut reader = Reader { stop, report, known: HashMap::new(), last_good: Instant::now() };
+    if logged_in() {
+        reader.on_one_mount(target, dir);
+    } else {
+        reader.on_many_mounts(target, dir);
+    }
+    if let Err(err) = rustix::mount::unmount(dir, UnmountFlags::DETACH) {
+        eprintln!("client-init: umount: {err}");
+    }
+}
+
+/// What is remembered while the same files are read over and over.
+struct Reader<'a> {
+    stop: &'a Arc<AtomicBool>,
+    report: &'a Mutex<ReadingReport>,
+    known: HashMap<PathBuf, blake3::Hash>,
+    last_good: Instant,
+}
+
+impl Reader<'_> {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut ReadingReport)) {
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Reads everything once.
+    fn once(&mut self, dir: &Path, ticks: &AtomicU64) -> io::Result<()> {
+        let (stop, report) = (self.stop, self.report);
+        let (known, last_good) = (&mut self.known, &mut self.last_good);
+        read_files(dir, ticks, &mut |path, size, digest| {
+            if stop.load(Ordering::SeqCst) {
+                return Err(io::Error::other("told to stop"));
+            }
+            let gap = u64::try_from(last_good.elapsed().as_millis()).unwrap_or(u64::MAX);
+            *last_good = Instant::now();
+            let wrong = known.insert(path, digest).is_some_and(|before| before != digest);
+            let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+            report.files += 1;
+            report.bytes += size;
+            report.wrong += u64::from(wrong);
+            report.longest_gap_ms = report.longest_gap_ms.max(gap);
+            Ok(())
+        })
+    }
+
+    /// The mount has to outlive whatever happens to the box.
+    fn on_one_mount(&mut self, target: &Target, dir: &Path) {
+        while let Err(err) = mount_by_goblin(target, dir) {
+            eprintln!("client-init: {err}");
+            if self.stopped() {
+                return;
+            }
             std::thread::sleep(Duration::from_millis(200));
-            continue;
-        };
-        if !std::mem::take(&mut first) {
-            report.lock().unwrap_or_else(PoisonError::into_inner).remounts += 1;
         }
-        let mut lost = Ok(());
-        while lost.is_ok() && !stop.load(Ordering::SeqCst) {
-            lost = read_files(dir, &guard.ticks, &mut |path, size, digest| {
-                if stop.load(Ordering::SeqCst) {
-                    return Err(io::Error::other("told to stop"));
-                }
-                let gap = u64::try_from(last_good.elapsed().as_millis()).unwrap_or(u64::MAX);
-                last_good = Instant::now();
-                let wrong = known.insert(path, digest).is_some_and(|before| before != digest);
-                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                report.files += 1;
-                report.bytes += size;
-                report.wrong += u64::from(wrong);
-                report.longest_gap_ms = report.longest_gap_ms.max(gap);
-                Ok(())
-            });
+        let ticks = AtomicU64::new(0);
+        while !self.stopped() {
+            if let Err(err) = self.once(dir, &ticks)
+                && !self.stopped()
+            {
+                eprintln!("client-init: reading failed: {err}");
+                self.note(|report| report.failures += 1);
+                std::thread::sleep(Duration::from_millis(200));
+            }
         }
-        drop(guard);
-        if let Err(err) = rustix::mount::unmount(dir, UnmountFlags::DETACH) {
-            eprintln!("client-init: umount: {err}");
+    }
+
+    /// Without the program every loss of the box is the end of the mount.
+    fn on_many_mounts(&mut self, target: &Target, dir: &Path) {
+        let mut first = true;
+        while !self.stopped() {
+            let Ok(guard) = mount_guarded(target, dir, self.stop) else {
+                std::thread::sleep(Duration::from_millis(200));
+                continue;
+            };
+            if !std::mem::take(&mut first) {
+                self.note(|report| report.remounts += 1);
+            }
+            while self.once(dir, &guard.ticks).is_ok() && !self.stopped() {}
+            drop(guard);
+            if let Err(err) = rustix::mount::unmount(dir, UnmountFlags::DETACH) {
+                eprintln!("client-init: umount: {err}");
+            }
         }
     }
 }

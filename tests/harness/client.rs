@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Name of the virtio-serial port.
 pub const CLIENT_PORT: &str = "goblin.client";
+/// The `goblin` program inside the guest.
+pub const GOBLIN: &str = "/bin/goblin";
 /// Where the guest sees the host's folder.
 pub const SOURCE_DIR: &str = "/src";
 /// Tag of the virtio-9p device behind [`SOURCE_DIR`].
@@ -43,7 +45,14 @@ pub struct Target {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum ClientRequest {
-    /// Mounts a share at a directory.
+    /// Enrols the guest with a box; its mounts then go over TLS, by the `goblin` program.
+    Login {
+        /// TCP port of the shares on the host's loopback.
+        port: u16,
+        /// Code of `goblin client add`.
+        code: String,
+    },
+    /// Mounts a share at a directory: by `goblin mount` once logged in, by the kernel alone before.
     Mount {
         /// Share.
         target: Target,
@@ -67,7 +76,8 @@ pub enum ClientRequest {
         /// Its root.
         root: PathBuf,
     },
-    /// Starts reading a share again and again, mounting it anew whenever it is lost.
+    /// Starts reading a share again and again. Once logged in the mount has to last; before, it is made
+    /// anew whenever it is lost.
     StartReading {
         /// Share.
         target: Target,
@@ -123,6 +133,9 @@ pub struct ReadingReport {
     pub bytes: u64,
     /// Times the share was lost and mounted anew.
     pub remounts: u64,
+    /// Reads that failed on a mount that has to last.
+    #[serde(default)]
+    pub failures: u64,
     /// Files whose content differed from the first reading.
     pub wrong: u64,
     /// Longest time without a successful read, milliseconds.

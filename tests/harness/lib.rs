@@ -8,6 +8,7 @@ pub mod channel;
 pub mod client;
 pub mod fuzz;
 pub mod http;
+pub mod ninep;
 pub mod qemu;
 pub mod qmp;
 pub mod serial;

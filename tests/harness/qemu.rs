@@ -78,6 +78,15 @@ pub struct Board {
     spec: BoardSpec,
 }
 
+/// Name of the USB controller that every board has.
+const USB_CONTROLLER: &str = "usb";
+/// Name of the one USB stick.
+const STICK: &str = "stick";
+/// Pause between two tries to take a pulled stick's file away from QEMU.
+const STICK_PAUSE: Duration = Duration::from_millis(100);
+/// Most such tries.
+const STICK_TRIES_MAX: u32 = 100;
+
 /// Names another accelerator than the one found out, in QEMU's words: `kvm`, `tcg,thread=multi`.
 pub const ACCEL_OVERRIDE: &str = "GOBLIN_QEMU_ACCEL";
 /// Software emulation: works everywhere.
@@ -136,6 +145,7 @@ impl BoardSpec {
         add("-nodefaults -no-user-config -display none -M q35 -smp 2 -serial stdio");
         add(&format!("-name goblinux-{0} -m {1}", self.name, self.memory_mib));
         add("-device i6300esb -watchdog-action reset -device virtio-rng-pci");
+        add(&format!("-device qemu-xhci,id={USB_CONTROLLER}"));
         add("-rtc base=utc");
         args.extend(self.disk_arguments());
         args.extend(self.network_arguments());
@@ -303,6 +313,39 @@ impl Board {
     /// QEMU's control connection.
     pub fn qmp(&mut self) -> &mut Qmp {
         &mut self.qmp
+    }
+
+    /// Plugs a USB stick in, whose content is a file.
+    ///
+    /// # Errors
+    /// When one is plugged in already, or the file cannot be opened.
+    pub fn plug_stick(&mut self, image: &Path, serial: &str) -> Result<()> {
+        let file = serde_json::json!({"driver": "file", "node-name": STICK, "filename": image});
+        self.qmp.execute("blockdev-add", file)?;
+        let device = serde_json::json!({
+            "driver": "usb-storage", "id": STICK, "drive": STICK, "serial": serial, "removable": true,
+            "bus": format!("{USB_CONTROLLER}.0"),
+        });
+        self.qmp.execute("device_add", device)?;
+        Ok(())
+    }
+
+    /// Pulls the USB stick out, whether the board is done with it or not.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pull_stick(&mut self) -> Result<()> {
+        self.qmp.execute("device_del", serde_json::json!({"id": STICK}))?;
+        // The file is free once the device is gone, which QEMU tells by an event that nobody waits for here.
+        let free = serde_json::json!({"node-name": STICK});
+        for _ in 1..STICK_TRIES_MAX {
+            if self.qmp.execute("blockdev-del", free.clone()).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(STICK_PAUSE);
+        }
+        self.qmp.execute("blockdev-del", free)?;
+        Ok(())
     }
 
     /// Opens the host channel.

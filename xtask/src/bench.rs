@@ -1,13 +1,19 @@
 //! `cargo xtask bench NAME`: measures, side by side with peers, into target/bench/NAME.json.
 
 mod boot;
+mod init;
+mod machine;
+mod ninep;
+mod root;
 mod table;
 
 use anyhow::Result;
 
 /// Measures ours beside peers, in one run; results go to target/bench/NAME.json.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  cargo xtask bench boot")]
+#[command(
+    after_help = "Example:\n  cargo xtask bench boot\n  cargo xtask bench init\n  cargo xtask bench 9p"
+)]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -17,6 +23,11 @@ pub struct Args {
 enum What {
     /// Guest instructions from kernel start to preinit, PID 1 and all services ready.
     Boot,
+    /// PID 1 beside systemd, runit and s6: instructions to all services ready, memory, restarts.
+    Init,
+    /// The 9P server beside diod: processor time and time of metadata, small files, bulk data, listings.
+    #[command(name = "9p")]
+    Ninep,
 }
 
 /// Runs a benchmark.
@@ -26,5 +37,7 @@ enum What {
 pub fn run(args: &Args) -> Result<()> {
     match args.what {
         What::Boot => boot::run(),
+        What::Init => init::run(),
+        What::Ninep => ninep::run(),
     }
 }

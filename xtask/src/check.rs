@@ -4,7 +4,7 @@ mod crates;
 mod expression;
 mod lengths;
 
-use crate::host;
+use crate::{host, units};
 use anyhow::{Result, bail};
 use std::process::Command;
 
@@ -19,6 +19,9 @@ pub struct CheckArgs {
     /// Leave clippy out
     #[arg(long)]
     quick: bool,
+    /// Write what is generated from the source anew: the table of what units may do
+    #[arg(long)]
+    renew: bool,
 }
 
 /// How many checks or tests held.
@@ -57,6 +60,9 @@ impl Tally {
 /// # Errors
 /// When a check fails; all are run and each says what is wrong.
 pub fn command(args: &CheckArgs) -> Result<()> {
+    if args.renew {
+        units::check(units::Table::Write)?;
+    }
     let mut tally = quick();
     if !args.quick {
         tally.add(lints());
@@ -88,6 +94,7 @@ pub fn quick() -> Tally {
         Err(err) => tally.note("crates: the graph", Err(err)),
     }
     tally.note("source: length of files", lengths::check());
+    tally.note("units: a board can start them all", units::check(units::Table::Compare));
     tally
 }
 

@@ -1,9 +1,10 @@
 //! The client PC of the demonstration: Debian's stock kernel, its 9p modules, and one static program.
 
+use crate::compile::{self, Lto};
 use crate::initramfs::Initramfs;
-use crate::{compile, debian, host};
+use crate::{debian, host};
 use anyhow::{Context, Result};
-use goblin_tests::client::ClientSpec;
+use goblin_tests::client::{ClientSpec, GOBLIN};
 use std::path::Path;
 
 /// Memory of the client guest in MiB.
@@ -22,7 +23,8 @@ pub fn spec(source: &Path, dir: &Path) -> Result<ClientSpec> {
     std::os::unix::fs::symlink(source, &shown)
         .with_context(|| format!("cannot make {}", shown.display()))?;
     let initramfs = dir.join("client.cpio");
-    host::write_whole(&initramfs, &archive(&programs.client_init, &kernel)?)?;
+    let goblin = compile::binaries(Lto::Off)?.goblin;
+    host::write_whole(&initramfs, &archive(&programs.client_init, &goblin, &kernel)?)?;
     Ok(ClientSpec {
         kernel: kernel.vmlinuz,
         initramfs,
@@ -33,12 +35,13 @@ pub fn spec(source: &Path, dir: &Path) -> Result<ClientSpec> {
     })
 }
 
-fn archive(init: &Path, kernel: &debian::ClientKernel) -> Result<Vec<u8>> {
+fn archive(init: &Path, goblin: &Path, kernel: &debian::ClientKernel) -> Result<Vec<u8>> {
     let mut initramfs = Initramfs::default();
-    for dir in ["dev", "proc", "sys", "modules"] {
+    for dir in ["bin", "dev", "etc", "proc", "run", "sys", "modules"] {
         initramfs.dir(dir);
     }
     initramfs.file("init", 0o755, host::read(init)?);
+    initramfs.file(GOBLIN.trim_start_matches('/'), 0o755, host::read(goblin)?);
     let mut order = String::new();
     for module in &kernel.modules {
         let name = module.file_name().context("a module has no name")?.to_string_lossy();

@@ -52,6 +52,10 @@ pub struct TestBinaries {
     pub broken_init: PathBuf,
     /// An init that only prints: the floor of the boot benchmark.
     pub print_only_init: PathBuf,
+    /// Start, services and driver of guests in which inits are measured.
+    pub bench_guest: PathBuf,
+    /// Units that do PID 1 harm, and their judge.
+    pub evil_unit: PathBuf,
 }
 
 /// `cargo xtask build`
@@ -79,6 +83,7 @@ pub fn command(args: &BuildArgs) -> Result<()> {
     if args.tests {
         let tests = test_binaries()?;
         paths.extend([tests.client_init, tests.broken_init, tests.print_only_init]);
+        paths.extend([tests.bench_guest, tests.evil_unit]);
     }
     for path in paths {
         let bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
@@ -104,6 +109,34 @@ pub fn binaries(lto: Lto) -> Result<Binaries> {
     })
 }
 
+/// Compiles preinit and PID 1 alone.
+///
+/// # Errors
+/// As [`binaries`].
+pub fn init(lto: Lto) -> Result<PathBuf> {
+    let folder = match std::env::var_os(OVERRIDE) {
+        Some(folder) => PathBuf::from(folder),
+        None => cargo_build(lto, &["--package", "goblin-init"])?,
+    };
+    existing(&folder, "goblin-init")
+}
+
+/// Compiles the share server that tests and benchmarks talk to, and their client.
+///
+/// # Errors
+/// As [`binaries`].
+pub fn share_server() -> Result<(PathBuf, PathBuf)> {
+    let folder = match std::env::var_os(OVERRIDE) {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let what =
+                ["--package", "goblin-tests", "--bin", "share-server", "--bin", "ninep-client"];
+            cargo_build(Lto::Off, &what)?
+        }
+    };
+    Ok((existing(&folder, "share-server")?, existing(&folder, "ninep-client")?))
+}
+
 /// Compiles the programs that only guests of tests run.
 ///
 /// # Errors
@@ -117,6 +150,8 @@ pub fn test_binaries() -> Result<TestBinaries> {
         client_init: existing(&folder, "client-init")?,
         broken_init: existing(&folder, "broken-init")?,
         print_only_init: existing(&folder, "print-only-init")?,
+        bench_guest: existing(&folder, "bench-guest")?,
+        evil_unit: existing(&folder, "evil-unit")?,
     })
 }
 

@@ -5,6 +5,7 @@ use crate::apt::{self, Closure, Package, Suite};
 use crate::host;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -145,6 +146,22 @@ fn owners(packages: Vec<Package>, libraries: &BTreeSet<String>) -> Vec<Package> 
                 })
         })
         .collect()
+}
+
+/// Fetches diod, the 9P server that ours is measured against; its command line up to the options, and its version.
+/// It runs from the cache with its own libraries and is not installed.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub fn diod() -> Result<(Vec<OsString>, String)> {
+    let name = "diod";
+    let (tree, packages) = apt::fetch_tree(&[name], Suite::Trixie, Closure::WithDependencies)?;
+    let version = packages.iter().find(|package| package.name == name);
+    let version = version.context("apt fetched no diod")?.version.clone();
+    let libraries = tree.join(LIBRARIES);
+    let words =
+        [libraries.join(LINKER), "--library-path".into(), libraries, tree.join("usr/sbin/diod")];
+    Ok((words.into_iter().map(PathBuf::into_os_string).collect(), version))
 }
 
 /// A stock Debian kernel with the modules that a client guest loads.

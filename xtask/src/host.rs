@@ -219,7 +219,7 @@ pub fn claim(path: &Path, taken: &str) -> Result<std::fs::File> {
         .read(true)
         .write(true)
         .open(path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+        .with_context(|| cannot_write(path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {
@@ -234,6 +234,22 @@ pub fn claim(path: &Path, taken: &str) -> Result<std::fs::File> {
         .and_then(|()| file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(file)
+}
+
+/// What to say when a file of ours cannot be opened for writing: nearly always it is another user's.
+fn cannot_write(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let owner = path.parent().and_then(|folder| std::fs::metadata(folder).ok());
+    let me = rustix::process::geteuid();
+    match owner.map(|folder| folder.uid()) {
+        Some(owner) if !me.is_root() && owner != me.as_raw() => format!(
+            "cannot write {}: the folder belongs to another user (number {owner}), and you are number \
+             {}; run the command as that user, or in a clone of your own",
+            path.display(),
+            me.as_raw()
+        ),
+        _ => format!("cannot write {}", path.display()),
+    }
 }
 
 /// Holds a lock on a folder of the cache until dropped: two builds at once wait for each other.

@@ -4,7 +4,7 @@ use crate::apt::Package;
 use crate::compile::{self, Lto};
 pub use crate::rootfs::Addition;
 use crate::rootfs::{self, About, HostContents};
-use crate::{debian, host, kernel};
+use crate::{debian, host, kernel, modules};
 use anyhow::{Context, Result, bail};
 pub use goblin_board::COMMAND_LINE as CMDLINE;
 use goblin_core_types::Version;
@@ -146,7 +146,8 @@ pub fn build_uki(spec: &ReleaseSpec, folder: &Path) -> Result<BuiltUki> {
     }));
     packages.sort();
     host::say(format!("assembling release {version}"));
-    let mut base = rootfs::stage(&spec.about, &binaries, init, &tools, &packages)?;
+    let modules = modules::files(&kernel)?;
+    let mut base = rootfs::stage(&spec.about, &binaries, init, &tools, &modules, &packages)?;
     base.add(&spec.additions)?;
     let mut contents = base.contents;
     let mut recipe = UkiRecipe {

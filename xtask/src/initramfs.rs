@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use goblin_image::BuildError;
 use goblin_image::cpio::Archive;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -71,11 +72,25 @@ impl Initramfs {
         Ok(())
     }
 
-    /// The archive's bytes.
+    /// The directories that files and links lie in, where nobody added them.
+    fn add_parents(&mut self) {
+        let known: BTreeSet<String> = self.dirs.iter().map(|(name, _)| name.clone()).collect();
+        let names = self.dirs.iter().map(|(name, _)| name);
+        let names = names.chain(self.links.iter().map(|(name, _)| name));
+        let names = names.chain(self.files.iter().map(|(name, ..)| name));
+        let parents: BTreeSet<String> = names
+            .flat_map(|name| name.match_indices('/').map(|(at, _)| name[..at].to_owned()))
+            .filter(|parent| !known.contains(parent))
+            .collect();
+        self.dirs.extend(parents.into_iter().map(|parent| (parent, 0o755)));
+    }
+
+    /// The archive's bytes; directories that something lies in need not have been added.
     ///
     /// # Errors
     /// When a name cannot be expressed.
     pub fn pack(&mut self) -> Result<Vec<u8>> {
+        self.add_parents();
         self.dirs.sort();
         self.files.sort_by(|a, b| a.0.cmp(&b.0));
         self.links.sort();

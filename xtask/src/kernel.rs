@@ -16,8 +16,10 @@ const SOURCE: &str = "usr/src/linux-source-6.12.tar.xz";
 const SOURCE_PACKAGE: &str = "linux-source-6.12";
 /// Names a bzImage to take instead of building one.
 const OVERRIDE: &str = "GOBLIN_KERNEL";
+/// What boards read of depmod's indexes.
+pub const MODULE_INDEXES: [&str; 2] = ["modules.alias", "modules.dep"];
 /// Changes with everything below that has a say in the bytes made.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 /// What the kernel calls its build; fixed, so that the same input makes the same bytes.
 const BUILD_ENV: &[(&str, &str)] = &[
     ("KBUILD_BUILD_USER", "goblin"),
@@ -28,7 +30,7 @@ const BUILD_ENV: &[(&str, &str)] = &[
     ("TZ", "UTC"),
 ];
 /// Objects of a build with the shipped fragment, about: what progress is shown against.
-const OBJECTS_EXPECTED: usize = 2980;
+const OBJECTS_EXPECTED: usize = 3080;
 /// Room that unpacking and building take, in bytes.
 const BUILD_ROOM_BYTES: u64 = 5 << 30;
 
@@ -37,6 +39,9 @@ const BUILD_ROOM_BYTES: u64 = 5 << 30;
 pub struct Kernel {
     /// The bootable file.
     pub bzimage: PathBuf,
+    /// Folder with its modules and their indexes, as `/lib/modules/RELEASE` has them; absent for a kernel given
+    /// by hand.
+    pub modules: Option<PathBuf>,
     /// What `uname -r` will say.
     pub release: String,
     /// Version of Debian's source package; absent for a kernel given by hand.
@@ -109,7 +114,7 @@ fn find(missing: Missing) -> Result<Option<Kernel>> {
     if let Some(path) = std::env::var_os(OVERRIDE).map(PathBuf::from) {
         let release = release_of(&path).with_context(|| format!("the kernel of {OVERRIDE}"))?;
         host::say(format!("kernel {release} from {OVERRIDE}"));
-        return Ok(Some(Kernel { bzimage: path, release, source_version: None }));
+        return Ok(Some(Kernel { bzimage: path, modules: None, release, source_version: None }));
     }
     let folder = host::cache("kernel")?;
     // Where no kernel was ever built, the source is not fetched just to say so.
@@ -119,15 +124,17 @@ fn find(missing: Missing) -> Result<Option<Kernel>> {
     let (tarball, source_version) = source()?;
     let key = cache_key(&tarball)?;
     let bzimage = folder.join(format!("bzImage-{key}"));
+    let modules =
+        KernelConfig::parse(FRAGMENT).has_modules().then(|| folder.join(format!("modules-{key}")));
     let _lock = host::lock(&folder)?;
     if !bzimage.exists() {
         if missing == Missing::Tell {
             return Ok(None);
         }
-        build(&tarball, &bzimage)?;
+        build(&tarball, &bzimage, modules.as_deref())?;
     }
     let release = release_of(&bzimage)?;
-    Ok(Some(Kernel { bzimage, release, source_version }))
+    Ok(Some(Kernel { bzimage, modules, release, source_version }))
 }
 
 /// The bootable file of [`ensure`].
@@ -195,7 +202,7 @@ pub fn release_of(bzimage: &Path) -> Result<String> {
     Ok(release)
 }
 
-fn build(tarball: &Path, bzimage: &Path) -> Result<()> {
+fn build(tarball: &Path, bzimage: &Path, modules: Option<&Path>) -> Result<()> {
     let work = host::target("kernel")?;
     let room = rustix::fs::statvfs(&work).map(|s| s.f_bavail.saturating_mul(s.f_frsize));
     if room.is_ok_and(|bytes| bytes < BUILD_ROOM_BYTES) {
@@ -208,11 +215,51 @@ fn build(tarball: &Path, bzimage: &Path) -> Result<()> {
     ));
     let map = format!("-ffile-prefix-map={}=.", tree.display());
     let jobs = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    make(&tree, &[&format!("-j{jobs}"), &format!("KCFLAGS={map}"), "bzImage"])?;
+    let (jobs, map) = (format!("-j{jobs}"), format!("KCFLAGS={map}"));
+    let targets: &[&str] = if modules.is_some() { &["bzImage", "modules"] } else { &["bzImage"] };
+    make(&tree, &[&[jobs.as_str(), map.as_str()], targets].concat())?;
+    if let Some(modules) = modules {
+        install_modules(&tree, modules)?;
+    }
+    // Last: where the kernel is, its modules are.
     let made = tree.join("arch/x86/boot/bzImage");
     host::write_whole(bzimage, &host::read(&made)?)?;
     // Two gigabytes that nothing needs any more; the cache answers from now on.
     std::fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))
+}
+
+/// Puts the modules, without what only debuggers read, and depmod's indexes into a folder.
+fn install_modules(tree: &Path, folder: &Path) -> Result<()> {
+    let staged = tree.join("installed");
+    let target = format!("INSTALL_MOD_PATH={}", staged.display());
+    let mut install = make_command(tree);
+    install.args([target.as_str(), "INSTALL_MOD_STRIP=1", "modules_install"]);
+    host::output(&mut install, "installing the kernel's modules")?;
+    let all = staged.join("lib/modules");
+    let release = std::fs::read_dir(&all)
+        .ok()
+        .and_then(|mut entries| entries.next()?.ok())
+        .with_context(|| format!("the kernel's build left nothing in {}", all.display()))?
+        .path();
+    for index in MODULE_INDEXES {
+        let path = release.join(index);
+        let written = std::fs::metadata(&path).is_ok_and(|found| found.len() > 0);
+        anyhow::ensure!(
+            written,
+            "no {index}: is depmod installed? `cargo xtask setup` installs kmod"
+        );
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    // Both below the same home usually; where not, a copy does.
+    if std::fs::rename(&release, folder).is_err() {
+        let mut copy = Command::new("cp");
+        copy.arg("--recursive").arg(&release).arg(folder);
+        host::output(&mut copy, "keeping the kernel's modules")?;
+    }
+    Ok(())
 }
 
 /// Unpacks afresh: a tree left by an interrupted build has files of another configuration.

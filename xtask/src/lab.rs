@@ -148,7 +148,6 @@ impl LabSpec {
             data_serials: (0..self.data_disks).map(|n| self.data_disk(n).serial).collect(),
             update_url: Some(self.update_url.clone()),
             update_root: Some(self.trust_root.clone()),
-            allow_plain_9p: true,
             host_channel: true,
             ..PairSpec::default()
         }

@@ -152,9 +152,18 @@ fn renew(repository: &Path, keys: &Path) -> Result<()> {
     if !repository.join(FIRST_ROOT).exists() {
         bail!("{} is no repository of releases", repository.display());
     }
+    renew_as_of(repository, keys, now())
+}
+
+/// Signs the metadata of a repository anew as if `at` were now: with a time long ago, what boards say
+/// to metadata that has expired can be seen.
+///
+/// # Errors
+/// When the repository or its keys cannot be read, or the metadata cannot be written.
+pub fn renew_as_of(repository: &Path, keys: &Path, at: Instant) -> Result<()> {
     let _lock = lock(repository)?;
     let keys = keys::open(keys, repository)?;
-    write_metadata(&resume(repository)?, &keys, repository)
+    write_metadata(&resume(repository)?, &keys, repository, at)
 }
 
 /// Holds the repository's folder itself, so that no file of ours lies among those that are served: two
@@ -219,7 +228,7 @@ pub fn publish_with(spec: &ReleaseSpec, repository: &Path, keys: &Path) -> Resul
     };
     let path = publisher.add_release(&custom, &manifest).context("cannot add the release")?;
     host::write_whole(&repository.join(path), &manifest)?;
-    write_metadata(&publisher, &keys, repository)?;
+    write_metadata(&publisher, &keys, repository, now())?;
     Ok(BuiltRelease {
         version,
         image: disk.image,
@@ -351,18 +360,22 @@ fn add_target(publisher: &mut Publisher, repository: &Path, file: &Path) -> Resu
     Ok(())
 }
 
-fn write_metadata(publisher: &Publisher, keys: &keys::Keys, repository: &Path) -> Result<()> {
+fn write_metadata(
+    publisher: &Publisher,
+    keys: &keys::Keys,
+    repository: &Path,
+    at: Instant,
+) -> Result<()> {
     let lifetimes = Lifetimes::default();
     let first = repository.join(FIRST_ROOT);
     if !first.exists() {
-        let root = keys.repository.root(1, now().plus_days(lifetimes.root_days));
+        let root = keys.repository.root(1, at.plus_days(lifetimes.root_days));
         let bytes = sign(&root, &keys.repository.root).context("cannot sign the root")?;
         host::write_whole(&first, &bytes)?;
         host::write_whole(&repository.join("metadata/root.json"), &bytes)?;
     }
-    let files = publisher
-        .publish(&keys.repository, now(), lifetimes)
-        .context("cannot sign the metadata")?;
+    let files =
+        publisher.publish(&keys.repository, at, lifetimes).context("cannot sign the metadata")?;
     for file in files {
         host::write_whole(&repository.join(&file.path), &file.bytes)?;
     }

@@ -5,9 +5,12 @@ use crate::apt::Package;
 use crate::compile::Binaries;
 use crate::debian::Tools;
 use crate::host;
+use crate::modules;
+use crate::units;
 use anyhow::{Context, Result, bail};
 use goblin_core_types::{Digest, Version};
 use goblin_image::{BlobRef, Contents, Entry, Kind, Tree};
+use goblin_init_core::seccomp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -15,6 +18,9 @@ use std::path::{Path, PathBuf};
 
 /// Most programs that a base may carry.
 const EXECUTABLES_MAX: usize = 12;
+/// Programs of goblinux in every base.
+pub const PROGRAMS: [&str; 3] =
+    ["/usr/bin/goblin", "/usr/bin/goblin-console", "/usr/lib/goblin/init"];
 /// What a release says about itself, inside its base and to the loader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct About {
@@ -134,7 +140,8 @@ impl Staging {
             let name = name.to_str().with_context(|| {
                 format!("{} has a name that is not UTF-8: rename it", entry.path().display())
             })?;
-            if name.starts_with('.') || name.ends_with('~') {
+            // Hidden files, editors' copies, and words for people who read the source.
+            if name.starts_with('.') || name.ends_with('~') || name.ends_with(".md") {
                 continue;
             }
             let (path, kind) = (format!("{at}/{name}"), entry.file_type().with_context(list)?);
@@ -197,7 +204,7 @@ impl Base {
     }
 }
 
-/// Puts a base tree together. `init` is the program that becomes PID 1.
+/// Puts a base tree together. `init` is the program that becomes PID 1, `modules` are files by their path.
 ///
 /// # Errors
 /// When a source file cannot be read or two of them claim the same path.
@@ -206,6 +213,7 @@ pub fn stage(
     binaries: &Binaries,
     init: &Path,
     tools: &Tools,
+    modules: &[(String, PathBuf)],
     packages: &[Package],
 ) -> Result<Base> {
     let shipped = host::root().join("rootfs");
@@ -223,6 +231,13 @@ pub fn stage(
         let program = path.starts_with("/usr/bin/") || path.starts_with("/usr/lib64/");
         staging.file(path.as_str(), if program { 0o755 } else { 0o644 }, source)?;
     }
+    for folder in modules::folders(modules) {
+        staging.push(folder, 0o755, Kind::Dir);
+    }
+    for (path, source) in modules {
+        staging.file(path.as_str(), 0o644, source)?;
+    }
+    add_filters(&mut staging, &shipped)?;
     staging.text("/etc/os-release", about.os_release());
     staging.text("/usr/lib/goblin/release.json", json(about)?);
     staging.text("/usr/lib/goblin/packages.json", json(&packages)?);
@@ -251,6 +266,22 @@ fn add_shipped(staging: &mut Staging, shipped: &Path) -> Result<()> {
     }
     for (path, target) in links {
         staging.push(path, 0o777, Kind::Symlink { target });
+    }
+    Ok(())
+}
+
+/// The units' lists of system calls, compiled; refuses units that no board could start.
+fn add_filters(staging: &mut Staging, shipped: &Path) -> Result<()> {
+    let programs: Vec<String> = staging
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.kind, Kind::File { .. }) && entry.mode & 0o111 != 0)
+        .map(|entry| entry.path.clone())
+        .collect();
+    let units = units::load(&shipped.join("units"), |path| programs.iter().any(|p| p == path))?;
+    staging.push(seccomp::FOLDER.to_owned(), 0o755, Kind::Dir);
+    for (path, bytes) in units::filters(&units) {
+        staging.text(&path, bytes);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: installs what is missing, then every test there is. The last line counts them.
 
+mod conformance;
 mod reproducible;
 
 use crate::check::{self, Tally};
@@ -14,7 +15,11 @@ use std::process::{Command, Stdio};
     cargo xtask test --lints  with clippy\n  cargo xtask test --fast   without virtual \
     machines\n\nThe whole output of the tests is in target/test. Exit status 1 when anything failed; the last line is `N passed, N failed`. \
     On a CI machine (the variable CI) a skipped test counts as failed.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct TestArgs {
+    /// One part alone
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Install missing host packages without asking
     #[arg(long)]
     yes: bool,
@@ -24,6 +29,13 @@ pub struct TestArgs {
     /// Leave out the tests that boot whole boards under QEMU
     #[arg(long)]
     fast: bool,
+}
+
+/// Parts of the tests that write a report of their own.
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    /// What a 9P server must do, each line against the share server; report in target/conformance
+    Conformance(conformance::Args),
 }
 
 /// One run of `cargo test`.
@@ -59,6 +71,9 @@ const WHOLE_BOARDS: Suite = Suite {
 /// # Errors
 /// When anything fails; the count is printed in any case.
 pub fn command(args: &TestArgs) -> Result<()> {
+    if let Some(Part::Conformance(args)) = &args.part {
+        return conformance::run(args);
+    }
     setup::ensure(setup::Purpose::Test, args.yes)?;
     let mut tally = check::quick();
     if args.lints {

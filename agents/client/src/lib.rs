@@ -1,14 +1,16 @@
-//! The compute board as a client of the storage board: keeps its shares mounted under
-//! [`goblin_core_types::paths::SHARES`] while the inter-board link is up.
+//! What uses a box's shares: client PCs, and the compute board as a client of the storage board.
 //!
-//! The kernel's 9P client does the work, on a TCP connection that this agent made and keeps a
-//! duplicate of. The kernel's client neither times out nor reconnects, so the agent does: shutting the
-//! duplicate down makes every call that hangs in the mount fail at once, whatever state the other end
-//! is in. That is also why one thread per share is enough: nothing it waits for lasts longer than a
-//! constant of this crate.
+//! ```text
+//!   boxes   the PC's key and the boxes it is enrolled with      login   enrolment by a one-time code
+//!   dial    connections, and their errors in plain words        relay   outlives connections
+//!   kernel  a mount of the kernel's 9P client over a relay      mounts  who holds which mount
+//!   remote  listing, reading, writing without a mount           worker  the compute board's mounts
+//! ```
 //!
-//! It does **not** cache and does not write offline: without the storage board a share is an empty,
-//! read-only directory.
+//! The kernel's client neither times out nor reconnects; the [`relay`] below every mount does. Its process's
+//! end ends every call in the mount, whatever state the other end is in.
+//!
+//! It does **not** cache, and does not write offline: while a box is away, calls wait and then fail.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,9 +27,17 @@
     )
 )]
 
-mod connection;
+pub mod boxes;
+mod dial;
+pub mod kernel;
+pub mod login;
+pub mod mounts;
 mod place;
+pub mod relay;
+pub mod remote;
 mod worker;
+
+pub use dial::DialError;
 
 use goblin_core_config::Provision;
 use goblin_core_types::{MountStatus, Role, paths};
@@ -49,6 +59,13 @@ pub enum MountError {
     #[error("cannot write the status part mount: {source}")]
     Publish {
         /// The kernel's word.
+        #[source]
+        source: io::Error,
+    },
+    /// The keys of the provisioning file cannot be used.
+    #[error("keys of the provisioning file: {source}")]
+    Keys {
+        /// What is wrong.
         #[source]
         source: io::Error,
     },
@@ -79,8 +96,7 @@ pub fn run_mount() -> Result<(), MountError> {
     let provision = goblin_sys::provision::load().ok();
     let mut statuses = first_statuses(provision.as_ref());
     publish(&statuses)?;
-    let wanted =
-        provision.filter(|found| found.role == Role::Compute && found.network.allow_plain_9p);
+    let wanted = provision.filter(|found| found.role == Role::Compute);
     let Some(provision) = wanted.filter(|found| !found.shares.is_empty()) else {
         goblin_sys::notify::ready();
         tracing::info!("no share to mount");
@@ -88,16 +104,17 @@ pub fn run_mount() -> Result<(), MountError> {
             thread::park();
         }
     };
+    let keys = worker::Keys::of(&provision).map_err(|source| MountError::Keys { source })?;
     let names: Vec<&str> = provision.shares.iter().map(|share| share.name.as_str()).collect();
     place::prepare(Path::new(paths::SHARES), &names)
         .map_err(|source| MountError::Place { source })?;
     let (reports, inbox) = mpsc::sync_channel::<MountStatus>(REPORTS_MAX);
     for share in &provision.shares {
-        let (share, reports) = (share.clone(), reports.clone());
+        let (share, keys, reports) = (share.clone(), keys.clone(), reports.clone());
         let name = share.name.clone();
         thread::Builder::new()
             .name(format!("share-{name}"))
-            .spawn(move || worker::run(&share, &reports))
+            .spawn(move || worker::run(&share, &keys, &reports))
             .map_err(|source| MountError::Worker { share: name, source })?;
     }
     drop(reports);
@@ -126,11 +143,7 @@ fn first_statuses(provision: Option<&Provision>) -> Vec<MountStatus> {
     let Some(provision) = provision.filter(|found| found.role == Role::Compute) else {
         return Vec::new();
     };
-    let problem = if provision.network.allow_plain_9p {
-        "waiting for the storage board"
-    } else {
-        "not mounted: network.allow_plain_9p is off in the provisioning file"
-    };
+    let problem = "waiting for the storage board";
     provision.shares.iter().map(|share| status(&share.name, Some(problem.into()))).collect()
 }
 

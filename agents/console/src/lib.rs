@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! source (threads) --Event--> model --Screen--> view --pixels--> screen (KMS)
-//! input (evdev) ----Event-->   |  \--lines--> text --> /run/goblin/state/console.json
+//! input (evdev) ----Event-->   |  \--lines--> text --> /run/goblin/state/console/console.json
 //!                              +---Action--> source (threads)
 //! ```
 //!

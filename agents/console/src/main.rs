@@ -5,7 +5,7 @@
 
 use goblin_console::model::Key;
 use goblin_console::png_file::{self, Order};
-use goblin_console::release::{RELEASE_BYTES_MAX, Release};
+use goblin_console::release::Release;
 use goblin_console::shell;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
     if arguments.is_empty() {
+        goblin_sys::sandbox::report_refusals();
         let release = release(goblin_core_types::paths::RELEASE);
         return shell::run(release);
     }
@@ -44,9 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn release(path: &str) -> Release {
-    let bytes =
-        goblin_sys::files::read_bounded(path.as_ref(), RELEASE_BYTES_MAX).unwrap_or_default();
-    Release::parse(&bytes)
+    Release::with_accent(goblin_sys::board::release_at(path.as_ref()).accent.as_deref())
 }
 
 fn parse(arguments: &[String]) -> Option<Order> {

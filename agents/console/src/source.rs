@@ -282,7 +282,7 @@ fn read_log(stream: impl Read, lines_max: u32) -> Result<Vec<LogLine>, SourceErr
         match serde_json::from_slice(&bytes).map_err(|source| SourceError::Shape { source })? {
             InitReply::Line(line) => lines.push(line),
             InitReply::Refused { message } => return Err(SourceError::Refused { message }),
-            InitReply::Units { .. } | InitReply::Done => break,
+            InitReply::Units { .. } | InitReply::Unit(_) | InitReply::Done => break,
         }
     }
     Ok(lines)

@@ -254,6 +254,12 @@ pub fn fail(reason: &FailReason) -> String {
             text if text.to_lowercase().starts_with("kernel panic") => text,
             text => format!("kernel panic: {text}"),
         },
+        FailReason::Unhealthy { .. } if reason.why_ended_early().is_some() => {
+            format!(
+                "ended before it was healthy: {}",
+                clean(reason.why_ended_early().unwrap_or_default())
+            )
+        }
         FailReason::Unhealthy { checks, deadline_s } => {
             let failed: Vec<String> = checks.iter().take(4).map(|c| clean(c)).collect();
             format!("not healthy within {deadline_s} s: {}", failed.join("; "))
@@ -283,6 +289,14 @@ mod tests {
         assert_eq!(clean("a\u{202e}b\n\n\tc\u{0}d"), "a b c d");
         assert_eq!(clean_to("äöüß", 2), "äö…");
         assert_eq!(clean("   "), "");
+    }
+
+    #[test]
+    fn a_trial_that_somebody_ended_says_who() {
+        let ended = FailReason::ended_early("reboot: asked", 180);
+        assert_eq!(fail(&ended), "ended before it was healthy: reboot: asked");
+        let unhealthy = FailReason::Unhealthy { checks: vec!["net: down".into()], deadline_s: 60 };
+        assert_eq!(fail(&unhealthy), "not healthy within 60 s: net: down");
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn a_healthy_box_is_shown_with_the_command_to_mount_it() {
             "1.2 TB of 4.0 TB used",
             "home, media  ·  3 clients",
             "15:12 Both boards Upgraded 1 → 2",
-            "sudo mount -t 9p -o trans=tcp,port=564,version=9p2000.L,aname=home,access=any,msize=524312 192.168.1.21 /mnt",
+            "sudo goblin mount 192.168.1.21:home /mnt",
             "1 more on page 2",
         ],
     );

@@ -6,11 +6,14 @@
 use goblin_core_ninep::client::{Client, ClientError, Fid, open};
 use goblin_core_ninep::synthetic::{CONTENT_BYTES_MAX, ReplyWriter, Talker};
 use goblin_core_ninep::{Cancel, Errno, Stream};
+use goblin_core_trust::PublicKey;
 use goblin_core_types::{LinkStatus, paths};
 use goblin_sys::socket::Socket;
+use goblin_tls::{Expect, Identity, Service, TlsError, TlsStream};
 use std::io::{self, Write};
 use std::net::{SocketAddrV6, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longest wait for another board's tree to be reached and a file in it to be opened or read.
@@ -18,21 +21,36 @@ pub const REMOTE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Message size of a session between boards, in bytes.
 const MSIZE_BYTES: u32 = 64 * 1024;
 
-/// Where the other board's tree is, as long as the link is up.
-///
-/// # Errors
-/// `EHOSTDOWN` while the other board is not in sight.
-pub fn peer_address() -> Result<SocketAddrV6, Errno> {
-    let link = goblin_sys::state::read::<LinkStatus>("link").unwrap_or_default();
-    goblin_sys::peer::address(&link, paths::PORT_CONTROL).ok_or(Errno::EHOSTDOWN)
+/// The other board: where it is, and the keys of both ends.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// Its control tree's address.
+    pub address: SocketAddrV6,
+    /// This board.
+    pub me: Identity,
+    /// The other board's key.
+    pub key: PublicKey,
 }
 
-/// Reads a whole file of the tree at `address`.
+/// The other board, as long as the link is up.
+///
+/// # Errors
+/// `EHOSTDOWN` while the other board is not in sight, `EACCES` without usable keys.
+pub fn peer() -> Result<Remote, Errno> {
+    let link = goblin_sys::state::read::<LinkStatus>("link").unwrap_or_default();
+    let address = goblin_sys::peer::address(&link, paths::PORT_CONTROL).ok_or(Errno::EHOSTDOWN)?;
+    let keys = goblin_sys::provision::load().map_err(|_| Errno::EACCES)?.keys;
+    let me = Identity::from_seed(&keys.board_private.0).map_err(|_| Errno::EACCES)?;
+    let key = PublicKey::from_bytes(keys.peer_public.0).map_err(|_| Errno::EACCES)?;
+    Ok(Remote { address, me, key })
+}
+
+/// Reads a whole file of the tree of `remote`.
 ///
 /// # Errors
 /// `ETIMEDOUT` after [`REMOTE_TIMEOUT`]; what the other board says.
-pub fn read_file(address: SocketAddrV6, path: &str, cancel: &Cancel) -> Result<Vec<u8>, Errno> {
-    let mut session = Session::open(address, cancel)?;
+pub fn read_file(remote: &Remote, path: &str, cancel: &Cancel) -> Result<Vec<u8>, Errno> {
+    let mut session = Session::open(remote, cancel)?;
     let fid = session.open_file(path, open::READ)?;
     let mut content = Vec::new();
     loop {
@@ -49,37 +67,40 @@ pub fn read_file(address: SocketAddrV6, path: &str, cancel: &Cancel) -> Result<V
     }
 }
 
-/// Opens a conversation of the tree at `address`. What is answered sends the client's line on and
+/// Opens a conversation of the tree of `remote`. What is answered sends the client's line on and
 /// brings the reply back until its end, however long that takes.
 ///
 /// # Errors
 /// `ETIMEDOUT` after [`REMOTE_TIMEOUT`]; what the other board says.
-pub fn converse(address: SocketAddrV6, path: &str, cancel: &Cancel) -> Result<Talker, Errno> {
-    let mut session = Session::open(address, cancel)?;
+pub fn converse(remote: &Remote, path: &str, cancel: &Cancel) -> Result<Talker, Errno> {
+    let mut session = Session::open(remote, cancel)?;
     let fid = session.open_file(path, open::READ_WRITE)?;
     Ok(Box::new(move |line, reply| session.bring(&fid, line, reply)))
 }
 
 struct Session {
-    client: Client<Socket>,
+    client: Client<TlsStream>,
     /// Duplicate of the client's socket, to end what waits on it.
-    handle: Socket,
+    handle: Arc<Socket>,
     root: Fid,
     deadline: Instant,
 }
 
 impl Session {
-    fn open(address: SocketAddrV6, cancel: &Cancel) -> Result<Self, Errno> {
+    fn open(remote: &Remote, cancel: &Cancel) -> Result<Self, Errno> {
         let deadline = deadline();
         let stream: TcpStream =
-            goblin_sys::peer::connect(address, REMOTE_TIMEOUT).map_err(io_errno)?;
-        let socket = Socket::from(OwnedFd::from(stream));
-        let handle = socket.try_clone().map_err(io_errno)?;
-        let for_cancel = socket.try_clone().map_err(io_errno)?;
+            goblin_sys::peer::connect(remote.address, REMOTE_TIMEOUT).map_err(io_errno)?;
+        let handle = Arc::new(Socket::from(OwnedFd::from(stream)));
+        let for_cancel = handle.clone();
         cancel.on_cancel(move || for_cancel.shutdown());
+        let expect = Expect::Key(remote.key);
+        let (stream, _) =
+            goblin_tls::connect(&handle, &remote.me, expect, Service::Control, left(deadline)?)
+                .map_err(tls_errno)?;
         let limit = Some(left(deadline)?);
-        socket.set_limits(limit, limit).map_err(io_errno)?;
-        let mut client = Client::connect(socket, MSIZE_BYTES).map_err(errno)?;
+        handle.set_limits(limit, limit).map_err(io_errno)?;
+        let mut client = Client::connect(stream, MSIZE_BYTES).map_err(errno)?;
         let root = client.attach("control", "root").map_err(errno)?;
         Ok(Self { client, handle, root, deadline })
     }
@@ -99,7 +120,7 @@ impl Session {
     }
 
     fn bring(mut self, fid: &Fid, mut line: Vec<u8>, mut reply: ReplyWriter) -> Result<(), Errno> {
-        let for_close = self.handle.try_clone().map_err(io_errno)?;
+        let for_close = self.handle.clone();
         reply.on_closed(move || for_close.shutdown());
         self.deadline = deadline();
         self.limit()?;
@@ -133,6 +154,15 @@ fn errno(err: ClientError) -> Errno {
     match err {
         ClientError::Io(err) => io_errno(err),
         other => other.errno(),
+    }
+}
+
+/// A board with another key is not the one that was asked for.
+fn tls_errno(err: TlsError) -> Errno {
+    match err {
+        TlsError::Io(err) => io_errno(err),
+        TlsError::TimedOut => Errno::ETIMEDOUT,
+        _ => Errno::EACCES,
     }
 }
 

@@ -31,14 +31,14 @@ pub struct Evidence {
     pub role: Option<Role>,
     /// What became of the provisioning file; absent until the agent has written it.
     pub provision: Option<ProvisionStatus>,
-    /// `network.allow_plain_9p` of the provisioning file.
-    pub plain_9p: bool,
     /// Shares that the provisioning file names.
     pub shares_named: Vec<String>,
     /// This boot is a try that may still be taken back.
     pub trial: bool,
     /// The other board was in sight when the trial was armed.
     pub peer_expected: bool,
+    /// The storage board had no pool already when the trial was armed.
+    pub pool_missing: bool,
     /// Seconds since the kernel started.
     pub uptime_s: u64,
     /// Seconds since 1970 by the board's clock.
@@ -66,9 +66,16 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Verdict over something the role needs but that need not be there for the board to serve.
-    fn lacking(&self) -> CheckState {
-        if self.trial { CheckState::Fail } else { CheckState::Warn }
+    /// Verdict over a pool that cannot be had. A new release is blamed for it only where the old one had
+    /// it: a box with a lost disk can be upgraded too.
+    fn without_disks(&self) -> CheckState {
+        if self.trial && !self.pool_missing { CheckState::Fail } else { CheckState::Warn }
+    }
+
+    /// Verdict over a wrong board at the other end of the cable; where the right one was not in sight
+    /// before, the new release is not to blame.
+    fn wrong_peer(&self) -> CheckState {
+        if self.trial && self.peer_expected { CheckState::Fail } else { CheckState::Warn }
     }
 
     /// Verdict over a part that has not spoken: late at first, then lacking.
@@ -85,7 +92,7 @@ impl Evidence {
     fn without_pool(&self) -> CheckState {
         let late =
             |pool: &PoolStatus| matches!(pool.state, PoolState::Searching | PoolState::Formatting);
-        if self.pool.as_ref().is_none_or(late) { self.silent() } else { self.lacking() }
+        if self.pool.as_ref().is_none_or(late) { self.silent() } else { self.without_disks() }
     }
 }
 
@@ -217,13 +224,13 @@ fn link_verdict(evidence: &Evidence, link: &LinkStatus, peer: Role) -> (CheckSta
             problem(&format!("the {peer} board has fallen silent; check its power and the cable")),
         ),
         LinkState::Conflict => (
-            evidence.lacking(),
+            evidence.wrong_peer(),
             problem(
                 "both boards claim the same role; flash one of them with the other provisioning file",
             ),
         ),
         LinkState::Foreign => (
-            evidence.lacking(),
+            evidence.wrong_peer(),
             problem(
                 "the other board belongs to another box; flash both with one pair of provisioning files",
             ),
@@ -244,11 +251,14 @@ fn pool(evidence: &Evidence) -> Check {
             (CheckState::Ok, format!("mounted, {} disk(s), {}", pool.disks.len(), pool.profile))
         }
         PoolState::Degraded => (CheckState::Warn, problem("a disk of the pool is missing")),
-        PoolState::Absent => (evidence.lacking(), problem("a named data disk is not there")),
+        PoolState::Absent => (evidence.without_disks(), problem("a named data disk is not there")),
         PoolState::Foreign => (
-            evidence.lacking(),
+            evidence.without_disks(),
             problem("a named data disk holds something else; it was not touched"),
         ),
+        PoolState::Failed if evidence.trial && evidence.pool_missing => {
+            (CheckState::Warn, problem("the pool cannot be used, nor could it be before this try"))
+        }
         PoolState::Failed => (CheckState::Fail, problem("the pool cannot be used")),
     };
     check("pool", state, detail)
@@ -258,9 +268,6 @@ fn shares(evidence: &Evidence) -> Check {
     const NAME: &str = "shares";
     if evidence.shares_named.is_empty() {
         return check(NAME, CheckState::Ok, "no shares named");
-    }
-    if !evidence.plain_9p {
-        return check(NAME, CheckState::Warn, NOT_SHARED);
     }
     let usable = |pool: &PoolStatus| matches!(pool.state, PoolState::Mounted | PoolState::Degraded);
     if !evidence.pool.as_ref().is_some_and(usable) {
@@ -287,16 +294,10 @@ fn shares(evidence: &Evidence) -> Check {
     check(NAME, CheckState::Ok, format!("{} answer over 9P", evidence.shares_named.join(", ")))
 }
 
-/// Said by both boards while the only way to share is switched off.
-const NOT_SHARED: &str = "not shared: network.allow_plain_9p is off in the provisioning file";
-
 fn mounts(evidence: &Evidence) -> Check {
     const NAME: &str = "mounts";
     if evidence.shares_named.is_empty() {
         return check(NAME, CheckState::Ok, "no shares named");
-    }
-    if !evidence.plain_9p {
-        return check(NAME, CheckState::Warn, NOT_SHARED);
     }
     let Some(mounts) = &evidence.mounts else {
         return check(NAME, evidence.silent(), "the mount agent has not started yet");
@@ -314,11 +315,12 @@ fn mounts(evidence: &Evidence) -> Check {
         .find(|mount| &mount.name == name)
         .and_then(|mount| mount.problem.clone())
         .unwrap_or_else(|| "it is not mounted".into());
-    let state = match (evidence.trial, evidence.peer_expected) {
-        (true, true) => CheckState::Waiting,
-        (false, _) if evidence.uptime_s < GRACE_S => CheckState::Waiting,
-        _ => CheckState::Warn,
+    let waits = if evidence.trial {
+        evidence.peer_expected && !evidence.pool_missing
+    } else {
+        evidence.uptime_s < GRACE_S
     };
+    let state = if waits { CheckState::Waiting } else { CheckState::Warn };
     check(NAME, state, format!("share {name}: {problem}"))
 }
 

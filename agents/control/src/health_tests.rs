@@ -7,7 +7,6 @@ fn storage() -> Evidence {
             outcome: ProvisionOutcome::Applied,
             ..ProvisionStatus::default()
         }),
-        plain_9p: true,
         shares_named: vec!["main".into()],
         uptime_s: 300,
         clock_unix_s: CLOCK_FLOOR_UNIX_S + 1,
@@ -102,6 +101,38 @@ fn a_lost_disk_fails_a_trial_and_degrades_a_board_that_runs() {
 }
 
 #[test]
+fn a_disk_that_was_lost_before_the_trial_is_not_held_against_it() {
+    for lost in [PoolState::Absent, PoolState::Foreign, PoolState::Failed] {
+        let mut evidence = storage();
+        evidence.pool = Some(PoolStatus { state: lost, ..PoolStatus::default() });
+        evidence.probes.clear();
+        evidence.trial = true;
+        evidence.pool_missing = true;
+        let health = judge(&evidence);
+        assert_eq!(health.state, HealthState::Degraded, "{health:?}");
+        assert!(open_checks(&health).is_empty());
+    }
+    // Nor are the shares that the other board cannot serve; but a pool that is there has to work.
+    let mut evidence = Evidence { trial: true, peer_expected: true, ..compute() };
+    evidence.mounts = Some(Vec::new());
+    evidence.pool_missing = true;
+    assert!(open_checks(&judge(&evidence)).is_empty());
+    let mut evidence = Evidence { trial: true, pool_missing: true, ..storage() };
+    evidence.probes.clear();
+    assert!(open_checks(&judge(&evidence)).iter().any(|line| line.starts_with("shares: ")));
+}
+
+#[test]
+fn two_boards_of_one_role_before_the_trial_are_not_held_against_it() {
+    let mut evidence = storage();
+    evidence.link = Some(LinkStatus { state: LinkState::Conflict, ..LinkStatus::default() });
+    evidence.trial = true;
+    assert!(open_checks(&judge(&evidence)).is_empty());
+    evidence.peer_expected = true;
+    assert!(!open_checks(&judge(&evidence)).is_empty());
+}
+
+#[test]
 fn a_share_that_is_listed_but_does_not_answer_is_not_healthy() {
     let mut evidence = storage();
     evidence.probes = vec![ShareProbe { name: "main".into(), problem: Some("timed out".into()) }];
@@ -110,18 +141,6 @@ fn a_share_that_is_listed_but_does_not_answer_is_not_healthy() {
     assert!(open_checks(&health)[0].contains("timed out"));
     evidence.probes.clear();
     assert_eq!(state_of(&judge(&evidence), "shares"), CheckState::Fail);
-}
-
-#[test]
-fn switched_off_sharing_is_said_and_not_probed() {
-    for mut evidence in [storage(), compute()] {
-        evidence.plain_9p = false;
-        evidence.probes.clear();
-        evidence.mounts = None;
-        let health = judge(&evidence);
-        assert_eq!(health.state, HealthState::Degraded);
-        assert!(open_checks(&health).is_empty());
-    }
 }
 
 #[test]

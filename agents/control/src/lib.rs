@@ -30,6 +30,7 @@ mod error;
 mod forward;
 mod health;
 mod lines;
+mod logs;
 mod probe;
 mod proc;
 mod server;

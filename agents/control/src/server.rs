@@ -3,10 +3,12 @@
 
 use crate::AgentError;
 use crate::tree::{self, Places};
-use goblin_core_ninep::{Limits, serve};
+use goblin_core_ninep::{Limits, Stream, serve};
+use goblin_core_trust::PublicKey;
 use goblin_core_types::{LinkStatus, Role, paths};
 use goblin_sys::board::role;
-use goblin_sys::socket::{Listener, Peer, Socket};
+use goblin_sys::socket::{Listener, Peer};
+use goblin_tls::{Acceptor, Identity, Service};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,6 +22,10 @@ const LOCAL_CONNECTIONS_MAX: usize = 48;
 const LINK_CONNECTIONS_MAX: usize = 32;
 /// Interfaces listened on at most; more than any board has.
 const INTERFACES_MAX: usize = 16;
+/// Longest time from a connection's first byte to the end of its handshake.
+const SHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// Pause before the keys of a provisioning file that cannot be used are read again.
+const KEY_PAUSE: Duration = Duration::from_secs(30);
 /// Pause between looks at the link.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -58,29 +64,38 @@ pub fn run_control() -> Result<(), AgentError> {
 }
 
 /// The role is asked at each connection, because this agent starts before it is known.
-fn talk(socket: Arc<Socket>) {
+fn talk<S: Stream>(stream: Arc<S>) {
     let tree = tree::build(&Places::of_this_board(role()));
-    let end = serve(socket, Arc::new(tree), limits());
+    let end = serve(stream, Arc::new(tree), limits());
     tracing::debug!(%end, "connection to the control tree ended");
 }
 
-/// On the storage board, where plain 9P is allowed: listens on the interface of the link. An interface
-/// that was the link before keeps its socket, which refuses everyone until it is the link again.
+/// On the storage board: listens on the interface of the link, for the other board's key alone. An
+/// interface that was the link before keeps its socket, which refuses everyone until it is the link again.
 fn watch_link() {
     while role().is_none() {
         thread::sleep(LOOK);
     }
-    let allowed = || goblin_sys::provision::load().is_ok_and(|found| found.network.allow_plain_9p);
-    if role() != Some(Role::Storage) || !allowed() {
+    if role() != Some(Role::Storage) {
         return;
     }
+    let acceptor = loop {
+        match acceptor() {
+            Ok(acceptor) => break acceptor,
+            // The file is read once the provisioning agent is done; until then nothing is refused by it.
+            Err(err) => {
+                tracing::warn!(%err, "the control tree is not served on the link");
+                thread::sleep(KEY_PAUSE);
+            }
+        }
+    };
     let mut listening = BTreeSet::new();
     loop {
         if let Some((name, index)) = link_interface()
             && listening.len() < INTERFACES_MAX
             && !listening.contains(&index)
         {
-            match listen_on(name.clone()) {
+            match listen_on(name.clone(), acceptor.clone()) {
                 Ok(()) => {
                     tracing::info!(interface = name, "serving the control tree on the link");
                     listening.insert(index);
@@ -94,15 +109,27 @@ fn watch_link() {
     }
 }
 
-fn listen_on(interface: String) -> std::io::Result<()> {
+/// Shakes hands with the other board of the box, and with nobody else.
+fn acceptor() -> Result<Acceptor, Box<dyn std::error::Error>> {
+    let keys = goblin_sys::provision::load()?.keys;
+    let me = Identity::from_seed(&keys.board_private.0)?;
+    let other = PublicKey::from_bytes(keys.peer_public.0)?;
+    let admit: goblin_tls::Admit = Arc::new(move |key: &PublicKey| *key == other);
+    Ok(Acceptor::new(&me, vec![(Service::Control, admit)])?)
+}
+
+fn listen_on(interface: String, acceptor: Acceptor) -> std::io::Result<()> {
     let listener = Listener::tcp(paths::PORT_CONTROL, Some(&interface))?;
     thread::Builder::new().name("control-tcp".into()).spawn(move || {
         let full = |peer| tracing::warn!(?peer, "too many connections over the link");
-        let end = listener.serve(LINK_CONNECTIONS_MAX, full, |socket, peer| {
-            if may_enter(&peer, link_interface().map(|(_, index)| index)) {
-                talk(socket);
-            } else {
+        let end = listener.serve(LINK_CONNECTIONS_MAX, full, move |socket, peer| {
+            if !may_enter(&peer, link_interface().map(|(_, index)| index)) {
                 tracing::warn!(?peer, "refused a connection that did not come over the link");
+                return;
+            }
+            match acceptor.accept(&socket, SHAKE_LIMIT) {
+                Ok(accepted) => talk(Arc::new(accepted.stream)),
+                Err(err) => tracing::warn!(?peer, %err, "refused a connection over the link"),
             }
         });
         let Err(err) = end;

@@ -5,18 +5,21 @@
 //! /boards/<role>/screen       what the console shows, a JSON list of lines
 //! /boards/<role>/update/ctl   one UpdateCommand line in, UpdateReply lines out
 //! /boards/<role>/init/ctl     one InitRequest line in, InitReply lines out
+//! /boards/<role>/logs/ctl     one LogsRequest line in, LogsReply lines out
+//! /boards/storage/share/ctl   one ShareCommand line in, one ShareReply line out
 //! ```
 //!
 //! `<role>` is this board's, or `local` while it has none. The compute board also has
 //! `/boards/storage`, which is the storage board's own.
 
-use crate::forward;
+use crate::forward::{self, Remote};
+use crate::logs::{self, LogPlaces};
 use crate::status::{self, Sources};
 use goblin_core_ninep::Errno;
 use goblin_core_ninep::synthetic::{Dir, ReplyWriter, Talker, Tree};
 use goblin_core_types::{Role, paths};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddrV6};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,10 +44,14 @@ pub struct Places {
     pub init: PathBuf,
     /// The updater's socket.
     pub update: PathBuf,
+    /// The journal's directory.
+    pub journal: PathBuf,
+    /// The file server's socket.
+    pub share: PathBuf,
     /// Gathers what the status is joined from.
     pub sources: Arc<dyn Fn() -> Sources + Send + Sync>,
     /// Finds the other board's tree.
-    pub peer: Arc<dyn Fn() -> Result<SocketAddrV6, Errno> + Send + Sync>,
+    pub peer: Arc<dyn Fn() -> Result<Remote, Errno> + Send + Sync>,
 }
 
 impl Places {
@@ -54,8 +61,10 @@ impl Places {
             role,
             init: paths::INIT_SOCKET.into(),
             update: paths::UPDATE_SOCKET.into(),
+            journal: paths::JOURNAL.into(),
+            share: paths::SHARE_SOCKET.into(),
             sources: Arc::new(Sources::read),
-            peer: Arc::new(forward::peer_address),
+            peer: Arc::new(forward::peer),
         }
     }
 }
@@ -79,6 +88,21 @@ fn own_board(places: &Places) -> Dir {
         })
         .dir("update", local_ctl(&places.update))
         .dir("init", local_ctl(&places.init))
+        .dir("logs", local_logs(places))
+        .dir("share", local_ctl(&places.share))
+}
+
+fn local_logs(places: &Places) -> Dir {
+    let places = LogPlaces {
+        journal: places.journal.clone(),
+        init: places.init.clone(),
+        boot: goblin_sys::board::boot_id().parse().unwrap_or_default(),
+    };
+    Dir::new().conversation("ctl", move |_| {
+        let places = places.clone();
+        let talker: Talker = Box::new(move |line, reply| logs::answer(&places, &line, reply));
+        Ok(talker)
+    })
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Errno> {
@@ -128,12 +152,12 @@ fn bring(mut stream: UnixStream, mut line: Vec<u8>, mut reply: ReplyWriter) -> R
 fn other_board(places: &Places, role: Role) -> Dir {
     let file = |name: &'static str| {
         let peer = places.peer.clone();
-        move |cancel: &_| forward::read_file(peer()?, &format!("boards/{role}/{name}"), cancel)
+        move |cancel: &_| forward::read_file(&peer()?, &format!("boards/{role}/{name}"), cancel)
     };
     let ctl = |name: &'static str| {
         let peer = places.peer.clone();
         Dir::new().conversation("ctl", move |cancel| {
-            forward::converse(peer()?, &format!("boards/{role}/{name}/ctl"), cancel)
+            forward::converse(&peer()?, &format!("boards/{role}/{name}/ctl"), cancel)
         })
     };
     Dir::new()
@@ -141,6 +165,8 @@ fn other_board(places: &Places, role: Role) -> Dir {
         .file("screen", file("screen"))
         .dir("update", ctl("update"))
         .dir("init", ctl("init"))
+        .dir("logs", ctl("logs"))
+        .dir("share", ctl("share"))
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 use super::*;
 use goblin_core_ninep::client::{Client, ClientError};
 use goblin_core_ninep::{Limits, serve};
+use goblin_core_trust::PublicKey;
 use goblin_core_types::{BoardStatus, InitReply, InitRequest, LogFilter};
 use goblin_sys::socket::{Listener, Socket};
+use goblin_tls::{Identity, Service};
 use std::io::BufReader;
+use std::net::SocketAddrV6;
 use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -13,6 +16,8 @@ fn places(dir: &Path, role: Option<Role>) -> Places {
         role,
         init: dir.join("init.sock"),
         update: dir.join("update.sock"),
+        journal: dir.join("journal"),
+        share: dir.join("share.sock"),
         sources: Arc::new(move || Sources { role, ..Sources::default() }),
         peer: Arc::new(|| Err(Errno::EHOSTDOWN)),
     }
@@ -97,21 +102,53 @@ fn a_storage_board_out_of_sight_is_down_not_missing() {
     }
 }
 
+/// The boards' private keys.
+const COMPUTE: [u8; 32] = [1; 32];
+const STORAGE: [u8; 32] = [2; 32];
+
+fn at(port: u16, seed: &[u8; 32], key: &[u8; 32]) -> Remote {
+    Remote {
+        address: SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, port, 0, 0),
+        me: Identity::from_seed(seed).unwrap(),
+        key: PublicKey::of_seed(key),
+    }
+}
+
 /// A storage board's tree on a TCP port of this machine.
-fn remote(dir: &Path) -> SocketAddrV6 {
+fn remote(dir: &Path) -> u16 {
     let listener = Listener::tcp_at("[::1]:0".parse().unwrap()).unwrap();
     let port = listener.local_port().unwrap();
     let places = places(dir, Some(Role::Storage));
+    let admit: goblin_tls::Admit = Arc::new(|key| *key == PublicKey::of_seed(&COMPUTE));
+    let me = Identity::from_seed(&STORAGE).unwrap();
+    let acceptor = goblin_tls::Acceptor::new(&me, vec![(Service::Control, admit)]).unwrap();
     thread::spawn(move || {
         listener.serve(
             8,
             |_| {},
             move |socket, _| {
-                serve(socket, Arc::new(build(&places)), Limits::default());
+                let Ok(accepted) = acceptor.accept(&socket, Duration::from_secs(5)) else { return };
+                serve(Arc::new(accepted.stream), Arc::new(build(&places)), Limits::default());
             },
         )
     });
-    SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, port, 0, 0)
+    port
+}
+
+#[test]
+fn only_the_two_boards_of_a_pair_speak_with_each_other() {
+    let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let port = remote(far.path());
+    let stranger = [9; 32];
+    for (seed, key) in [(&stranger, &STORAGE), (&COMPUTE, &stranger)] {
+        let mut compute = places(near.path(), Some(Role::Compute));
+        let remote = at(port, seed, key);
+        compute.peer = Arc::new(move || Ok(remote.clone()));
+        let mut client = serve_tree(near.path(), compute);
+        let root = client.attach(ANAME, "root").unwrap();
+        let err = client.read_file(&root, "boards/storage/status", 100).unwrap_err();
+        assert!(matches!(err, ClientError::Refused(Errno::EACCES)), "{err}");
+    }
 }
 
 #[test]
@@ -119,9 +156,9 @@ fn the_storage_boards_files_and_conversations_are_forwarded() {
     let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let done = serde_json::to_string(&InitReply::Done).unwrap() + "\n";
     let (asked, closed) = fake_init(&far.path().join("init.sock"), vec![done.clone()]);
-    let address = remote(far.path());
+    let remote = at(remote(far.path()), &COMPUTE, &STORAGE);
     let mut compute = places(near.path(), Some(Role::Compute));
-    compute.peer = Arc::new(move || Ok(address));
+    compute.peer = Arc::new(move || Ok(remote.clone()));
     let mut client = serve_tree(near.path(), compute);
     let root = client.attach(ANAME, "root").unwrap();
     let status = client.read_file(&root, "boards/storage/status", 1 << 20).unwrap();
@@ -141,8 +178,7 @@ fn a_storage_board_that_takes_the_connection_and_is_silent_times_out() {
     let listener = Listener::tcp_at("[::1]:0".parse().unwrap()).unwrap();
     let port = listener.local_port().unwrap();
     let mut compute = places(dir.path(), Some(Role::Compute));
-    compute.peer =
-        Arc::new(move || Ok(SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, port, 0, 0)));
+    compute.peer = Arc::new(move || Ok(at(port, &COMPUTE, &STORAGE)));
     let mut client = serve_tree(dir.path(), compute);
     let root = client.attach(ANAME, "root").unwrap();
     let started = std::time::Instant::now();

@@ -4,7 +4,9 @@ use crate::health::{self, Evidence, ShareProbe};
 use crate::status::Parts;
 use crate::{AgentError, lines, probe, proc};
 use goblin_core_config::Provision;
-use goblin_core_types::{Check, Health, InitReply, InitRequest, Notify, PoolState, Role, paths};
+use goblin_core_types::{
+    Check, Health, InitReply, InitRequest, Notify, Pending, PoolState, Role, paths,
+};
 use goblin_sys::mount;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -42,6 +44,7 @@ pub fn run_health() -> Result<(), AgentError> {
             }
             told = Some(found);
         }
+        goblin_sys::notify::ping();
         std::thread::sleep(PAUSE);
     }
 }
@@ -57,11 +60,18 @@ fn log_changes(before: Option<&Health>, after: &Health) {
     }
 }
 
+/// What the boot record says of the box at the moment a trial was armed.
+#[derive(Debug, Default, Clone, Copy)]
+struct Armed {
+    peer_expected: bool,
+    pool_missing: bool,
+}
+
 /// What is remembered between looks: answers that are not worth asking for every two seconds.
 #[derive(Debug, Default)]
 struct Watch {
     provision: Option<Provision>,
-    peer_expected: Option<bool>,
+    armed: Option<Armed>,
     shares_asked: Option<Instant>,
     probes: Vec<ShareProbe>,
     updater_asked: Option<Instant>,
@@ -80,13 +90,14 @@ impl Watch {
             _ => (Vec::new(), false),
         };
         let role = self.provision.as_ref().map(|provision| provision.role);
+        let armed = if trial { self.armed() } else { Armed::default() };
         let mut evidence = Evidence {
             role,
             provision: parts.provision,
-            plain_9p: self.provision.as_ref().is_some_and(|found| found.network.allow_plain_9p),
             shares_named: self.share_names(),
             trial,
-            peer_expected: trial && self.peer_expected(),
+            peer_expected: armed.peer_expected,
+            pool_missing: armed.pool_missing,
             uptime_s: proc::uptime_s(),
             clock_unix_s: goblin_sys::clock::now_unix().as_secs(),
             time: parts.time,
@@ -116,22 +127,28 @@ impl Watch {
         shares.iter().map(|share| share.name.clone()).collect()
     }
 
-    /// Whether the other board was in sight when this trial was armed. Asked until the record answers.
-    fn peer_expected(&mut self) -> bool {
-        if self.peer_expected.is_none() {
+    /// How the box was when this trial was armed. Asked until the record answers.
+    fn armed(&mut self) -> Armed {
+        if self.armed.is_none() {
             let record = goblin_sys::record::find().ok().flatten();
             let record = record.and_then(|partition| partition.read().ok());
-            self.peer_expected =
-                record.map(|record| record.pending.is_some_and(|pending| pending.peer_expected));
+            self.armed = record.map(|record| match record.pending {
+                Some(Pending { peer_expected, pool_missing, .. }) => {
+                    Armed { peer_expected, pool_missing }
+                }
+                None => Armed::default(),
+            });
         }
-        self.peer_expected.unwrap_or(false)
+        self.armed.unwrap_or_default()
     }
 
     fn ask_shares(&mut self, names: &[String]) -> Vec<ShareProbe> {
         let well =
             !self.probes.is_empty() && self.probes.iter().all(|probe| probe.problem.is_none());
         if !(well && recent(self.shares_asked)) {
-            self.probes = probe::shares(names);
+            let keys = self.provision.as_ref().map(|found| &found.keys);
+            self.probes =
+                keys.map_or(Vec::new(), |keys| probe::shares(&keys.board_private.0, names));
             self.shares_asked = Some(Instant::now());
         }
         self.probes.clone()
@@ -175,5 +192,5 @@ fn recent(asked: Option<Instant>) -> bool {
 
 fn shares_expected(evidence: &Evidence) -> bool {
     let mounted = |state| matches!(state, PoolState::Mounted | PoolState::Degraded);
-    evidence.plain_9p && evidence.pool.as_ref().is_some_and(|pool| mounted(pool.state))
+    evidence.pool.as_ref().is_some_and(|pool| mounted(pool.state))
 }

@@ -23,6 +23,8 @@ fn dispatch(agent: Agent) -> Outcome {
     match agent {
         Agent::State => goblin_agent_pool::run_state()?,
         Agent::Provision => goblin_agent_provision::run()?,
+        Agent::Devices => goblin_agent_devices::run_devices()?,
+        Agent::Dbus => goblin_agent_dbus::run()?,
         Agent::Net => goblin_agent_net::run_net()?,
         Agent::Time => goblin_agent_net::run_time()?,
         Agent::Control => goblin_agent_control::run_control()?,
@@ -33,6 +35,7 @@ fn dispatch(agent: Agent) -> Outcome {
         Agent::Bless => goblin_agent_update::run_bless()?,
         Agent::Health => goblin_agent_control::run_health()?,
         Agent::Channel => goblin_agent_control::run_channel()?,
+        Agent::Journal => goblin_agent_journal::run()?,
     }
     Ok(())
 }

@@ -1,7 +1,13 @@
 //! The command line's words.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use goblin_core_types::Version;
+use goblin_core_types::{BootChoice, LogLevel, Since, Version};
+use std::path::PathBuf;
+
+mod units;
+mod when;
+
+pub use units::{Units, UnitsCommand};
 
 /// Looks after a goblinux box: both boards, their releases, shares and logs.
 #[derive(Debug, Parser)]
@@ -23,6 +29,10 @@ Examples:
   goblin rollback                    go back to the release before, on both boards
   goblin logs --board storage -f     follow the storage board's log
   goblin shares tree main --json     list a share with a digest for every file
+  goblin client add                  a code with which a PC enrols itself
+On a PC:
+  sudo goblin login ADDRESS CODE     enrol this PC
+  sudo goblin mount attic:home /mnt  mount a share
 
 Exit status:
   0 done   1 failed   2 wrong usage   3 a board is out of reach   4 the board refused";
@@ -91,23 +101,22 @@ Examples:
     #[command(after_help = "\
 Examples:
   goblin logs -n 50                  the newest 50 lines of this board
-  goblin logs -b storage -u share -f follow one service of the storage board")]
-    Logs {
-        /// Board; this one when absent
-        #[arg(long, short, value_name = "BOARD")]
-        board: Option<Board>,
-        /// Only this service
-        #[arg(long, short)]
-        unit: Option<String>,
-        /// Keep printing new lines
-        #[arg(long, short)]
-        follow: bool,
-        /// At most this many of the newest lines; 0 for all that are kept
-        #[arg(short = 'n', long = "lines", default_value_t = 200)]
-        lines: u32,
-    },
-    /// List the services of a board
-    Units(Target),
+  goblin logs -b storage -u share -f follow one service of the storage board
+  goblin logs --boot -1 --level warn warnings and errors of the boot before this one
+  goblin logs --since 2h             the last two hours of this boot
+  goblin logs --list-boots           the boots that are kept
+
+Lines of earlier boots are kept on the board's own disk, the newest 32 MiB. Times in front are the board's
+clock in UTC, which may have been wrong, and seconds since the kernel started.")]
+    Logs(Logs),
+    /// Look at the units of a board, start and stop them, see what the boot waited for
+    #[command(after_help = "\
+Examples:
+  goblin units                       every unit of this board and where it stands
+  goblin units -b storage blame      what the storage board's boot waited for
+  goblin units restart share         stop a unit and start it anew
+  goblin units tree --svg boot.svg   the boot as a picture")]
+    Units(Units),
     /// Restart a board
     Reboot(Target),
     /// Switch a board off
@@ -121,9 +130,63 @@ Examples:
     },
     /// Print the text that the console shows
     Screen(Target),
-    /// Look into the shares mounted on this board
+    /// Show the shares of a board, or of the boxes this PC is enrolled with
+    #[command(args_conflicts_with_subcommands = true)]
+    Shares {
+        /// On a PC: only this box
+        #[arg(value_name = "BOX")]
+        the_box: Option<String>,
+        /// On a board: what to look at
+        #[command(subcommand)]
+        what: Option<Shares>,
+    },
+    /// At the box: enrol PCs, see them, take their rights away
     #[command(subcommand)]
-    Shares(Shares),
+    Client(Client),
+    /// On a PC: enrol this PC with a box, by a code of `goblin client add`
+    #[command(after_help = "Example:\n  sudo goblin login 192.168.1.21 7KQ2M-9XTDA")]
+    Login {
+        /// Address of the box, as `goblin client add` shows it
+        address: String,
+        /// The code
+        code: String,
+        /// What to call the box here; its own name when absent
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// On a PC: mount a share, and keep it mounted across losses of the box
+    #[command(after_help = "\
+Examples:
+  sudo goblin mount attic:home /mnt
+  goblin mount attic:home /srv/home --print-unit > /etc/systemd/system/attic-home.service")]
+    Mount(Mount),
+    /// On a PC: take a mount away
+    Umount {
+        /// Where it is mounted
+        dir: PathBuf,
+        /// Also while files in it are open: programs that use them get an error
+        #[arg(long)]
+        force: bool,
+    },
+    /// On a PC: list a folder of a share, without a mount
+    Ls {
+        /// BOX:SHARE or BOX:SHARE/PATH
+        place: String,
+    },
+    /// On a PC: copy a file out of a share, without a mount
+    Get {
+        /// BOX:SHARE/PATH
+        place: String,
+        /// Local file; the same name here when absent, `-` for standard output
+        to: Option<PathBuf>,
+    },
+    /// On a PC: copy a file into a share, without a mount
+    Put {
+        /// Local file, `-` for standard input
+        from: PathBuf,
+        /// BOX:SHARE/PATH
+        place: String,
+    },
     /// Look after the updater
     #[command(subcommand)]
     Update(Update),
@@ -141,6 +204,59 @@ Examples:
     },
 }
 
+/// Which log lines.
+#[derive(Debug, Clone, Args)]
+pub struct Logs {
+    /// Board; this one when absent
+    #[arg(long, short, value_name = "BOARD")]
+    pub board: Option<Board>,
+    /// Only this service; `init`, `kernel` and `journal` are names too
+    #[arg(long, short)]
+    pub unit: Option<String>,
+    /// Keep printing new lines
+    #[arg(long, short, conflicts_with = "boot")]
+    pub follow: bool,
+    /// Boot: 0 the running one, -1 the one before, a number or the first characters of an id
+    #[arg(long, value_name = "ID|-N", allow_hyphen_values = true, value_parser = when::boot)]
+    pub boot: Option<BootChoice>,
+    /// Only lines that are at least this severe
+    #[arg(long, default_value = "info")]
+    pub level: Level,
+    /// Only lines since then: 30s, 10m, 2h, 3d ago, or a time like 2026-05-01T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = when::since)]
+    pub since: Option<Since>,
+    /// At most this many of the newest lines; 0 for all that are kept
+    #[arg(short = 'n', long = "lines", default_value_t = 200)]
+    pub lines: u32,
+    /// List the boots that are kept instead
+    #[arg(long, conflicts_with_all = ["unit", "follow", "boot", "since"])]
+    pub list_boots: bool,
+}
+
+/// Severity of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Everything, the kernel's details too
+    Debug,
+    /// State changes and worse
+    Info,
+    /// Worse but working, and errors
+    Warn,
+    /// What a person must act on
+    Error,
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Debug => Self::Debug,
+            Level::Info => Self::Info,
+            Level::Warn => Self::Warn,
+            Level::Error => Self::Error,
+        }
+    }
+}
+
 /// A change of release.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Move {
@@ -150,6 +266,81 @@ pub struct Move {
     /// Only this board; both as one step when absent
     #[arg(long, short, value_name = "BOARD")]
     pub board: Option<Board>,
+}
+
+/// Looks after enrolled PCs.
+#[derive(Debug, Subcommand)]
+pub enum Client {
+    /// Make a one-time code for a PC; it is good for ten minutes
+    #[command(after_help = "\
+Examples:
+  goblin client add                     the PC brings its own name
+  goblin client add laptop --user anna  named by you, standing for the user anna")]
+    Add {
+        /// Name the PC gets; its own when absent
+        name: Option<String>,
+        /// User it stands for; the PC's name when absent
+        #[arg(long)]
+        user: Option<String>,
+    },
+    /// List enrolled PCs, their users and rights, and where they are connected from
+    List,
+    /// Forget a PC; its connections end at once
+    Revoke {
+        /// Its name
+        name: String,
+    },
+    /// Say what a user may do with a share; everyone may write where nothing is said
+    #[command(after_help = "\
+Examples:
+  goblin client allow anna films read
+  goblin client allow '*' private nothing    everyone without a rule of his own")]
+    Allow {
+        /// User, `*` for everyone without a rule of his own
+        user: String,
+        /// Share
+        share: String,
+        /// What he may do
+        may: Right,
+    },
+}
+
+/// What a user may do with a share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Right {
+    /// Not even see it
+    Nothing,
+    /// Read
+    Read,
+    /// Read and write
+    Write,
+}
+
+/// How a share is mounted.
+#[derive(Debug, Clone, Args)]
+pub struct Mount {
+    /// BOX:SHARE
+    pub place: String,
+    /// Folder to mount it on
+    pub dir: PathBuf,
+    /// Refuse every change
+    #[arg(long)]
+    pub read_only: bool,
+    /// Seconds that programs wait for a box that is away, before they get an error
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub wait: u64,
+    /// Cache mode of the kernel's 9P client; chosen by the kernel's release when absent
+    #[arg(long)]
+    pub cache: Option<String>,
+    /// Stay in the foreground, as a service manager wants it
+    #[arg(long)]
+    pub foreground: bool,
+    /// Print a systemd unit that does this mount, and do nothing
+    #[arg(long)]
+    pub print_unit: bool,
+    /// Say "mounted" on standard output, then nothing more (for `goblin mount` itself)
+    #[arg(long, hide = true, requires = "foreground")]
+    pub announce: bool,
 }
 
 /// Looks into shares.
@@ -206,6 +397,12 @@ pub enum Agent {
     Health,
     /// The host channel
     Channel,
+    /// The journal
+    Journal,
+    /// Drivers, names and hot-plug
+    Devices,
+    /// PID 1 over D-Bus
+    Dbus,
 }
 
 #[cfg(test)]
@@ -227,5 +424,14 @@ mod tests {
     #[test]
     fn a_bad_version_is_wrong_usage() {
         assert!(Cli::try_parse_from(["goblin", "upgrade", "--to", "two"]).is_err());
+    }
+
+    #[test]
+    fn an_earlier_boot_is_an_option_with_a_minus() {
+        let cli = Cli::parse_from(["goblin", "logs", "--boot", "-1", "-n", "5"]);
+        let Command::Logs(logs) = cli.command else { panic!() };
+        assert_eq!((logs.boot, logs.lines), (Some(BootChoice::Back(1)), 5));
+        assert!(Cli::try_parse_from(["goblin", "logs", "-f", "--boot", "-1"]).is_err());
+        assert!(Cli::try_parse_from(["goblin", "logs", "--since", "soon"]).is_err());
     }
 }

@@ -17,6 +17,10 @@ use std::time::Duration;
 pub const UPDATE: &str = "update/ctl";
 /// File of a board's PID 1, below the board's folder.
 pub const INIT: &str = "init/ctl";
+/// File of a board's log lines, below the board's folder.
+pub const LOGS: &str = "logs/ctl";
+/// File of a board's file server, below the board's folder.
+pub const SHARE: &str = "share/ctl";
 /// Name the tree is attached by.
 const ANAME: &str = "control";
 /// Message size asked for, in bytes.
@@ -133,7 +137,10 @@ fn unreachable(board: Board, err: ClientError) -> CliError {
             "the agent that is asked does not run there (yet)".into()
         }
         ClientError::Refused(Errno::ENOENT) => {
-            format!("there is no board `{}` to be seen from here", board.as_str())
+            format!(
+                "there is no board `{}` to be seen from here, or its release does not know this question",
+                board.as_str()
+            )
         }
         other => other.to_string(),
     };

@@ -39,6 +39,12 @@ pub enum CliError {
     /// A file or folder of a share cannot be read.
     #[error(transparent)]
     File(#[from] goblin_sys::listing::WalkError),
+    /// What a PC does with a box failed.
+    #[error("{source}")]
+    Pc {
+        /// What and why, with the remedy.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The result cannot be printed.
     #[error("cannot print: {source}")]
     Print {
@@ -63,10 +69,17 @@ impl CliError {
         match self {
             Self::Unreachable { .. } => 3,
             Self::Refused { .. } => 4,
-            Self::CutShort { .. } | Self::Shape { .. } | Self::File { .. } | Self::Print { .. } => {
-                1
-            }
+            Self::CutShort { .. }
+            | Self::Shape { .. }
+            | Self::File { .. }
+            | Self::Pc { .. }
+            | Self::Print { .. } => 1,
         }
+    }
+
+    /// From an error of the PC's side.
+    pub fn pc(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Pc { source: source.into() }
     }
 
     /// True when the reader of our output went away, which is no failure: `goblin logs | head`.
@@ -82,6 +95,7 @@ impl CliError {
             Self::CutShort { .. } => "cut-short",
             Self::Shape { .. } => "shape",
             Self::File { .. } => "file",
+            Self::Pc { .. } => "pc",
             Self::Print { .. } => "print",
         }
     }

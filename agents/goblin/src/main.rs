@@ -34,6 +34,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    goblin_sys::sandbox::report_refusals();
     let cli = cli::Cli::parse();
     match cli.command {
         cli::Command::Agent { name } => agent::run(name),

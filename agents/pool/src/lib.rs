@@ -30,6 +30,7 @@ mod decide;
 mod error;
 mod memory;
 mod mkfs;
+mod plugs;
 mod pool;
 mod sniff;
 mod state;

@@ -20,9 +20,11 @@ const DISK_WAIT: Duration = Duration::from_secs(30);
 const PARTITION_WAIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Room for STATE in memory, on a board that was not started from a disk.
-const TMPFS_DATA: &str = "mode=0700,size=256m";
+const TMPFS_DATA: &str = "mode=0755,size=256m";
+/// Partitions that others look for.
+const OWN_PARTITIONS: [&str; 3] = [paths::PART_ESP, paths::PART_RECORD, paths::PART_STATE];
 /// Directories of STATE that others rely on.
-const STATE_DIRS: [&str; 3] = ["config", "update", "logs"];
+const STATE_DIRS: [&str; 3] = ["config", "update", "journal"];
 
 /// Mounts STATE and the ESP of the disk this board was booted from, making STATE on first boot. On a
 /// board that was not started by the boot loader STATE is kept in memory.
@@ -37,12 +39,28 @@ pub fn run_state() -> Result<(), PoolError> {
         return make_dirs();
     };
     let disk = wait_for_disk(&esp)?;
+    link_partitions(&disk);
     // Both are tried: without the ESP a provisioned board works, without STATE the console says why.
     let state = mount_state_of(&disk);
     let esp = mount_esp(&disk);
     state.and(esp)?;
     notify::status(format!("on {}", disk.name));
     Ok(())
+}
+
+/// Says where the partitions are. Without it others look into the disks themselves, as far as they may.
+fn link_partitions(disk: &Disk) {
+    for partition in &disk.partitions {
+        let name = partition.part_name.as_deref().filter(|name| OWN_PARTITIONS.contains(name));
+        let Some(link) = name.map(|name| Path::new(paths::SYSTEM_DISK).join(name)) else {
+            continue;
+        };
+        // The task may have run before, and the disk may have had another name then.
+        let _ = std::fs::remove_file(&link);
+        if let Err(err) = std::os::unix::fs::symlink(&partition.dev_path, &link) {
+            tracing::warn!(%err, link = %link.display(), "partition not linked");
+        }
+    }
 }
 
 fn wait_for_disk(esp: &str) -> Result<Disk, PoolError> {

@@ -5,9 +5,9 @@ use goblin_core_config::PROVISION_BYTES_MAX;
 use goblin_core_types::{ProvisionStatus, paths};
 use goblin_sys::files;
 use goblin_sys::mount::{self, MountFlags};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Largest result file read.
@@ -77,6 +77,17 @@ impl Places {
         }
         files::replace(&self.applied, text.as_bytes(), 0o600)?;
         files::replace(&self.result, &serde_json::to_vec_pretty(status)?, 0o600)
+    }
+
+    /// Lets the units that are not root but need the keys read the applied file.
+    pub(crate) fn share_keys(&self) -> io::Result<()> {
+        let Some(dir) = self.applied.parent() else { return Ok(()) };
+        for (path, mode) in [(dir, 0o710), (self.applied.as_path(), 0o640)] {
+            // The group first: the mode must not give anything to the group before.
+            std::os::unix::fs::chown(path, None, Some(paths::KEYS_GROUP))?;
+            std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
+        Ok(())
     }
 
     /// Overwrites the flashed file in place: a new file would leave the private key in freed clusters.

@@ -50,6 +50,11 @@ pub fn run() -> Result<(), RunError> {
         }
         _ => tracing::warn!(detail = %status.detail, "the board has no role"),
     }
+    if role.is_some()
+        && let Err(err) = places.share_keys()
+    {
+        tracing::warn!(%err, "units that are not root cannot read their keys");
+    }
     if let Err(err) = effects::set_host_name(&host) {
         tracing::warn!(%err, host, "host name not set");
     }

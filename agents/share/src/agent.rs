@@ -1,12 +1,16 @@
 //! The agent's life: provisioning, pool, listener, status.
 
-use crate::{HostTree, Share};
+use crate::enter::{Entrance, Plain};
+use crate::gate::{BoardKeys, Gate, GateError};
+use crate::{Share, command};
 use goblin_core_config::{Provision, ShareSection};
-use goblin_core_ninep::{Limits, serve};
+use goblin_core_ninep::Limits;
+use goblin_core_trust::{KeyError, PublicKey};
 use goblin_core_types::{PoolState, PoolStatus, ShareStatus, paths};
 use goblin_sys::provision::LoadError;
-use goblin_sys::socket::{Listener, Peer, Socket};
+use goblin_sys::socket::Listener;
 use goblin_sys::{notify, provision, state};
+use goblin_tls::{Identity, TlsError};
 use rustix::process::{Resource, Rlimit};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,6 +41,15 @@ pub enum ShareError {
     /// There is no provisioning to work with.
     #[error(transparent)]
     Provision(#[from] LoadError),
+    /// Clients and rights cannot be read: nobody is admitted by guess.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// This board's key cannot be used.
+    #[error(transparent)]
+    Key(#[from] TlsError),
+    /// The other board's key in the provisioning file cannot be used.
+    #[error("keys.peer_public of the provisioning file: {0}")]
+    PeerKey(#[from] KeyError),
     /// A share's directory cannot be used.
     #[error("{}: {source}; it must be a directory on the pool", path.display())]
     Directory {
@@ -71,14 +84,23 @@ pub fn run() -> Result<(), ShareError> {
     raise_descriptor_limit();
     let provision = provision::load()?;
     let mut publisher = Publisher::default();
-    if provision.shares.is_empty() || !provision.network.allow_plain_9p {
-        publisher.publish(not_served(&provision, WHY_NOT_PLAIN))?;
+    let gate = open_gate(&provision)?;
+    if provision.shares.is_empty() {
+        publisher.publish(Vec::new())?;
         notify::ready();
-        info!(shares = provision.shares.len(), "no share is served");
+        info!("there is no share to serve");
         loop {
             std::thread::park();
         }
     }
+    let for_commands = gate.clone();
+    std::thread::Builder::new()
+        .name("commands".into())
+        .spawn(move || {
+            let Err(err) = command::listen(Path::new(paths::SHARE_SOCKET), for_commands);
+            warn!(%err, "clients cannot be added or revoked until the agent starts again");
+        })
+        .map_err(ShareError::Accept)?;
     // Ready means that the agent runs and its status is true; whether shares are served is the health
     // check's question, and a missing disk must not keep the board from starting.
     wait_for_pool(&provision, &mut publisher)?;
@@ -86,12 +108,50 @@ pub fn run() -> Result<(), ShareError> {
     let port = paths::PORT_SHARES;
     let listener =
         Listener::tcp(port, None).map_err(|source| ShareError::Listen { port, source })?;
+    let entrance = open_entrance(&provision, gate, &shares)?;
     info!(port, shares = shares.len(), "shares are served");
-    publish_while_serving(listener, &shares, &mut publisher)
+    publish_while_serving(listener, entrance, &shares, &mut publisher)
 }
 
-const WHY_NOT_PLAIN: &str = "encrypted access is not offered by this release: set \
-    network.allow_plain_9p in the provisioning file, on an isolated network only";
+fn open_gate(provision: &Provision) -> Result<Arc<Gate>, ShareError> {
+    let boards = BoardKeys {
+        own: PublicKey::of_seed(&provision.keys.board_private.0),
+        peer: PublicKey::from_bytes(provision.keys.peer_public.0)?,
+    };
+    let names = provision.shares.iter().map(|share| share.name.clone()).collect();
+    Ok(Arc::new(Gate::open(Path::new(paths::ACCESS), boards, names)?))
+}
+
+fn open_entrance(
+    provision: &Provision,
+    gate: Arc<Gate>,
+    shares: &Arc<[Arc<Share>]>,
+) -> Result<Entrance, ShareError> {
+    let me = Identity::from_seed(&provision.keys.board_private.0)?;
+    let plain = if provision.network.allow_plain_9p { Plain::Allowed } else { Plain::Refused };
+    if plain == Plain::Allowed {
+        warn!(
+            "shares are also served without keys: whoever reaches the port may change everything"
+        );
+    }
+    let names = (provision.the_box.name.clone(), boot_id());
+    Ok(Entrance::new(&me, gate, shares.clone(), plain, LIMITS_OF_ONE, names)?)
+}
+
+/// This run of the kernel; a name of its own where the kernel does not say, so that no client takes two
+/// runs for one.
+fn boot_id() -> String {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let bytes = goblin_sys::files::read_bounded(path, 64).unwrap_or_default();
+    match String::from_utf8_lossy(&bytes).trim() {
+        "" => crate::gate::random::<16>().map_or_else(|_| String::new(), hex_of),
+        id => id.to_owned(),
+    }
+}
+
+fn hex_of(bytes: [u8; 16]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 fn raise_descriptor_limit() {
     let most = Some(DESCRIPTORS_MAX);
@@ -192,16 +252,16 @@ pub(crate) fn open_shares(
 
 fn publish_while_serving(
     listener: Listener,
+    entrance: Entrance,
     shares: &Arc<[Arc<Share>]>,
     publisher: &mut Publisher,
 ) -> Result<(), ShareError> {
     let (ended, end) = mpsc::channel();
-    let served = shares.clone();
     let accept = move || {
         let result = listener.serve(
             CONNECTIONS_MAX,
             |peer| warn!(?peer, limit = CONNECTIONS_MAX, "connection refused: too many"),
-            move |socket, peer| serve_connection(socket, peer, &served),
+            move |socket, peer| entrance.serve(socket, peer),
         );
         // The receiver only goes away with the process.
         let _ = ended.send(result);
@@ -221,13 +281,6 @@ fn publish_while_serving(
             }
         }
     }
-}
-
-/// Serves one connection until it ends.
-pub(crate) fn serve_connection(socket: Arc<Socket>, peer: Peer, shares: &Arc<[Arc<Share>]>) {
-    info!(?peer, "client connected");
-    let end = serve(socket, Arc::new(HostTree::new(shares.clone())), LIMITS_OF_ONE);
-    info!(?peer, end = %end, "client left");
 }
 
 #[cfg(test)]

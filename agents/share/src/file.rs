@@ -3,17 +3,15 @@
 use crate::attributes::qid_path;
 use crate::node::Node;
 use crate::share::Share;
+use crate::waiters;
 use goblin_core_ninep::{
     Answer, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer, lock,
 };
 use goblin_sys::beneath::{self, Hold, Kind, OpenMode, Range, ReadNow, WriteNow};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
-/// Pause between two looks at a lock that somebody else holds.
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Entries are asked of the kernel in pieces of this many bytes.
 const LIST_BYTES: usize = 32 * 1024;
 
@@ -21,22 +19,28 @@ const LIST_BYTES: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct HostOpen {
     pub(crate) node: Arc<Node>,
-    pub(crate) fd: OwnedFd,
+    pub(crate) fd: Arc<OwnedFd>,
     pub(crate) mode: OpenMode,
     /// Set once the file system has said that it cannot tell whether a write would wait.
     always_waits: AtomicBool,
+    /// Set once it has said the same of reads.
+    reads_unknown: AtomicBool,
+    /// Whether the file system has no disk.
+    in_memory: OnceLock<bool>,
     /// Its own descriptor: a lock may need an access that the open does not have.
     lock_fd: OnceLock<OwnedFd>,
     closed: AtomicBool,
 }
 
 impl HostOpen {
-    pub(crate) fn new(node: Arc<Node>, fd: OwnedFd, mode: OpenMode) -> Self {
+    pub(crate) fn new(node: Arc<Node>, fd: impl Into<Arc<OwnedFd>>, mode: OpenMode) -> Self {
         Self {
             node,
-            fd,
+            fd: fd.into(),
             mode,
             always_waits: AtomicBool::new(false),
+            reads_unknown: AtomicBool::new(false),
+            in_memory: OnceLock::new(),
             lock_fd: OnceLock::new(),
             closed: AtomicBool::new(false),
         }
@@ -49,6 +53,14 @@ impl HostOpen {
     /// Whatever waits on this file is to end.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        if self.lock_fd.get().is_none() {
+            return;
+        }
+        // Here and not with the descriptor: a request on its way may keep that open for a while. A failure
+        // only means that the lock goes with the descriptor.
+        let all = Range { hold: Hold::Nothing, start: 0, length: 0 };
+        let _ = self.lock_fd.get().map(|fd| beneath::try_lock(fd, all));
+        waiters::let_go(self.node.id());
     }
 
     fn file(&self) -> Result<(), Errno> {
@@ -64,15 +76,32 @@ impl HostOpen {
         if !self.mode.read {
             return Err(Errno::EBADF);
         }
+        if self.reads_unknown.load(Ordering::Relaxed) {
+            return self.read_unknown(offset, into);
+        }
         let got = match beneath::read_now(&self.fd, offset, into)? {
             ReadNow::Got(got) => got,
             ReadNow::WouldWait => return Ok(self.read_later(offset, into.len())),
+            ReadNow::Unknown => {
+                self.reads_unknown.store(true, Ordering::Relaxed);
+                return self.read_unknown(offset, into);
+            }
         };
         let end = offset.saturating_add(u64::try_from(got).unwrap_or(u64::MAX));
         // Less than wanted is the end of the file, or the end of what is in memory.
         if got > 0 && got < into.len() && end < beneath::stat(&self.fd)?.size {
             return Ok(self.read_later(offset, into.len()));
         }
+        self.share().count_read(got);
+        Ok(ReadAnswer::Now(got))
+    }
+
+    /// On a file system that cannot tell whether a read would wait: in memory it never does.
+    fn read_unknown(self: &Arc<Self>, offset: u64, into: &mut [u8]) -> Result<ReadAnswer, Errno> {
+        if !*self.in_memory.get_or_init(|| beneath::is_in_memory(&self.fd)) {
+            return Ok(self.read_later(offset, into.len()));
+        }
+        let got = beneath::read_at(&self.fd, offset, into)?;
         self.share().count_read(got);
         Ok(ReadAnswer::Now(got))
     }
@@ -168,6 +197,10 @@ impl HostOpen {
         self.file()?;
         let range = to_range(range)?;
         if beneath::try_lock(self.lock_file()?, range)? {
+            // Also a lock that becomes a shared one lets others in.
+            if range.hold != Hold::Exclusive {
+                waiters::let_go(self.node.id());
+            }
             return Ok(Answer::Now(lock::SUCCESS));
         }
         if !block {
@@ -180,21 +213,25 @@ impl HostOpen {
     }
 
     fn lock_wait(&self, range: Range, cancel: &Cancel) -> Result<u8, Errno> {
-        let pause = Pause::new(cancel);
         let fd = self.lock_file()?;
-        loop {
+        waiters::wait(self.node.id(), cancel, || {
             if cancel.is_cancelled() || self.closed.load(Ordering::Acquire) {
-                return Err(Errno::EINTR);
+                return Some(Err(Errno::EINTR));
             }
-            if beneath::try_lock(fd, range)? {
-                if cancel.commit() {
-                    return Ok(lock::SUCCESS);
-                }
-                beneath::try_lock(fd, Range { hold: Hold::Nothing, ..range })?;
-                return Err(Errno::EINTR);
+            match beneath::try_lock(fd, range) {
+                Ok(false) => None,
+                Ok(true) if cancel.commit() => Some(Ok(lock::SUCCESS)),
+                Ok(true) => Some(self.unlock_again(fd, range)),
+                Err(err) => Some(Err(err.into())),
             }
-            pause.wait(LOCK_PAUSE);
-        }
+        })
+    }
+
+    /// The request was cancelled while its lock was granted: it must have no effect.
+    fn unlock_again(&self, fd: &OwnedFd, range: Range) -> Result<u8, Errno> {
+        beneath::try_lock(fd, Range { hold: Hold::Nothing, ..range })?;
+        waiters::let_go(self.node.id());
+        Err(Errno::EINTR)
     }
 
     pub(crate) fn lock_holder(&self, wanted: LockRange) -> Result<LockRange, Errno> {
@@ -218,27 +255,6 @@ fn to_range(range: LockRange) -> Result<Range, Errno> {
         _ => return Err(Errno::EINVAL),
     };
     Ok(Range { hold, start: range.start, length: range.length })
-}
-
-/// A pause that a cancelled request ends.
-struct Pause(Arc<(Mutex<bool>, Condvar)>);
-
-impl Pause {
-    fn new(cancel: &Cancel) -> Self {
-        let shared = Arc::new((Mutex::new(false), Condvar::new()));
-        let waker = shared.clone();
-        cancel.on_cancel(move || {
-            *waker.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            waker.1.notify_all();
-        });
-        Self(shared)
-    }
-
-    fn wait(&self, limit: Duration) {
-        let ended = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Woken or not, the caller looks for itself.
-        drop(self.0.1.wait_timeout_while(ended, limit, |ended| !*ended));
-    }
 }
 
 #[cfg(test)]

@@ -112,12 +112,16 @@ fn same_share<'a>(a: &'a Node, b: &Node) -> Result<&'a Arc<Share>, Errno> {
     a.writable()
 }
 
-/// Extended attributes that are kept: the user's own.
-fn is_user_xattr(name: &[u8]) -> bool {
-    name.len() > 5 && name.starts_with(b"user.")
+/// Access lists (`acl(5)`), as extended attributes that the kernel understands.
+const ACCESS_LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+
+/// Extended attributes that are kept: the user's own, and access lists. Lists decide nothing here, where one user
+/// owns everything; they are kept for programs that copy them, and for Linux's client, which looks at them itself.
+fn is_kept_xattr(name: &[u8]) -> bool {
+    (name.len() > 5 && name.starts_with(b"user.")) || ACCESS_LISTS.contains(&name)
 }
 
-/// Whether a file can carry the user's attributes (`xattr(7)`).
+/// Whether a file can carry such attributes (`xattr(7)`).
 fn carries_xattrs(node: &Node) -> bool {
     matches!(node.kind, Kind::RegularFile | Kind::Directory)
 }
@@ -225,8 +229,9 @@ impl Backend for HostTree {
         };
         share.changed();
         // Held by its descriptor: the name may lead elsewhere by now.
-        let held = beneath::hold(fd.as_fd())?;
-        let (node, qid) = Node::new(held, share.clone(), Some((dir.clone(), name.to_vec())))?;
+        let fd = Arc::new(fd);
+        let place = Some((dir.clone(), name.to_vec()));
+        let (node, qid) = Node::new(fd.clone(), share.clone(), place)?;
         let open = HostOpen::new(node.clone(), fd, mode);
         Ok((node, Opened { open, qid, iounit: 0 }))
     }
@@ -367,10 +372,12 @@ impl Backend for HostTree {
                 return Ok(Vec::new());
             }
             let names = beneath::xattr_names(node.as_fd(), XATTR_BYTES_MAX)?;
-            let users = names.split_inclusive(|byte| *byte == 0).filter(|n| is_user_xattr(n));
-            return Ok(users.flatten().copied().collect());
+            let kept = names
+                .split_inclusive(|byte| *byte == 0)
+                .filter(|name| is_kept_xattr(name.strip_suffix(&[0]).unwrap_or(name)));
+            return Ok(kept.flatten().copied().collect());
         }
-        if is_user_xattr(name) {
+        if is_kept_xattr(name) {
             if !carries_xattrs(node) {
                 return Err(Errno::ENODATA);
             }
@@ -388,7 +395,7 @@ impl Backend for HostTree {
         _flags: u32,
     ) -> Result<(), Errno> {
         node.writable()?;
-        match (is_user_xattr(name), carries_xattrs(node)) {
+        match (is_kept_xattr(name), carries_xattrs(node)) {
             (true, true) => Ok(()),
             (true, false) => Err(Errno::EPERM),
             (false, _) => Err(Errno::EOPNOTSUPP),

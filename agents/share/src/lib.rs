@@ -1,7 +1,7 @@
 //! The 9P server agent: serves directories of the pool to client PCs and to the compute board.
 //!
 //! ```text
-//!   provisioning -> wait for the pool -> /pool/shares/NAME -> TCP port 564 -> one thread for each client
+//!   provisioning -> wait for the pool -> /pool/shares/NAME -> TLS on TCP port 564 -> one thread for each client
 //! ```
 //!
 //! [`HostTree`] is the backend: it turns the requests of one connection into system calls of
@@ -14,27 +14,44 @@
 //!   devices are never made.
 //! - `qid.path` names one file among all shares; `qid.version` is never 0 and changes with the content.
 //! - What a walk saw answers the getattr that follows, unless any client changed anything in between.
+//! - A lock that a client lets go is granted to who waits for it at once; locks end with their fid or connection.
 //! - A read-only share answers every change with `EROFS`. Names do not move between shares (`EXDEV`).
 //! - A full disk is `ENOSPC` for the request; the session goes on.
+//! - A peer is who its key says (`goblin_tls`): the other board, an enrolled client, or this board looking at
+//!   itself. A key that is not admitted does not finish the handshake. What a user may not read he does not
+//!   see; what he may not write is read-only to him. A key that is revoked has no connection left.
 //! - `n_uname`, user names, lock owners and modes of access sent by the client prove nothing here and decide
-//!   nothing. **One user**: whoever reaches the port acts as the board's root inside the shares, new files
-//!   belong to root (0:0), and a change of owner is refused unless it changes nothing. That is why plain
-//!   TCP is off unless `network.allow_plain_9p` asks for it.
+//!   nothing. On the disk there is **one owner**: new files belong to root (0:0), and a change of owner is
+//!   refused unless it changes nothing. Rights are per share, not per file.
+//! - Without keys nobody is served, unless `network.allow_plain_9p` asks for it: then whoever reaches the port
+//!   may change everything.
 //!
-//! It does not encrypt, does not authenticate, does not know users, and formats or mounts nothing.
+//! ```text
+//!   enter    handshake -> greeting -> 9P, or enrolment by a code
+//!   gate     keys, rights, codes, live connections; kept in /state/config/access.json
+//!   command  /run/goblin/share.sock: add, list, revoke, rights
+//! ```
+//!
+//! It formats or mounts nothing.
 //!
 //! The agent publishes a `Vec<ShareStatus>` as `share`. It is ready as soon as that status is true, also
 //! while it still waits for the pool: then every share is `served: false` with the reason.
 
 mod agent;
 mod attributes;
+mod command;
+mod enter;
 mod file;
+mod gate;
 mod host;
 mod node;
 mod share;
+mod waiters;
 
 pub use agent::{ShareError, run};
+pub use enter::{Entrance, Plain};
 pub use file::HostOpen;
+pub use gate::{BoardKeys, Entry, Gate, GateError};
 pub use host::HostTree;
 pub use node::Node;
 pub use share::Share;

@@ -2,6 +2,7 @@
 
 use crate::attributes;
 use crate::share::Share;
+use crate::waiters::FileId;
 use goblin_core_ninep::{Attr, Errno, Qid};
 use goblin_sys::beneath::{self, Kind, Meta};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +25,8 @@ const DEPTH_MAX: u32 = 2048;
 
 /// A held file.
 pub struct Node {
-    fd: OwnedFd,
+    /// O_PATH, but for a file that was created by its fid: that one shares the descriptor it was created with.
+    fd: Arc<OwnedFd>,
     pub(crate) share: Arc<Share>,
     /// The directory it was walked from, and its name there; `None` at the root of the share. A later
     /// rename does not change it, so it is checked before it is used.
@@ -61,10 +63,11 @@ impl AsFd for Node {
 impl Node {
     /// Looks at a file and holds it.
     pub(crate) fn new(
-        fd: OwnedFd,
+        fd: impl Into<Arc<OwnedFd>>,
         share: Arc<Share>,
         place: Option<(Arc<Self>, Vec<u8>)>,
     ) -> Result<(Arc<Self>, Qid), Errno> {
+        let fd = fd.into();
         // Counted before looking: a change in between makes what was seen untrue.
         let changes = share.change_count();
         let meta = beneath::stat(&fd)?;
@@ -90,6 +93,11 @@ impl Node {
     /// Attributes as of now.
     pub(crate) fn meta(&self) -> Result<Meta, Errno> {
         Ok(beneath::stat(&self.fd)?)
+    }
+
+    /// Which file it is on this machine.
+    pub(crate) const fn id(&self) -> FileId {
+        (self.dev, self.ino)
     }
 
     /// One step to a name below.

@@ -5,6 +5,7 @@ use goblin_sys::beneath;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// One share that is served.
@@ -12,7 +13,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub struct Share {
     pub(crate) name: String,
     pub(crate) read_only: bool,
-    pub(crate) root: OwnedFd,
+    pub(crate) root: Arc<OwnedFd>,
+    counts: Arc<Counts>,
+}
+
+/// What all views of a share count together.
+#[derive(Debug, Default)]
+struct Counts {
     /// Counts changes by all clients. What was seen at one count is true while the count stays.
     changes: AtomicU64,
     clients: AtomicU32,
@@ -29,12 +36,25 @@ impl Share {
         Ok(Self {
             name: name.to_owned(),
             read_only,
-            root: beneath::root(path)?,
-            changes: AtomicU64::new(0),
-            clients: AtomicU32::new(0),
-            read_bytes: AtomicU64::new(0),
-            written_bytes: AtomicU64::new(0),
+            root: Arc::new(beneath::root(path)?),
+            counts: Arc::default(),
         })
+    }
+
+    /// The same share for a user who may only read it. Counts go to the same places.
+    #[must_use]
+    pub fn read_only_view(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            read_only: true,
+            root: self.root.clone(),
+            counts: self.counts.clone(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Clients and bytes up to now.
@@ -42,36 +62,36 @@ impl Share {
         ShareStatus {
             name: self.name.clone(),
             served: true,
-            clients: self.clients.load(Ordering::Relaxed),
-            read_bytes: self.read_bytes.load(Ordering::Relaxed),
-            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+            clients: self.counts.clients.load(Ordering::Relaxed),
+            read_bytes: self.counts.read_bytes.load(Ordering::Relaxed),
+            written_bytes: self.counts.written_bytes.load(Ordering::Relaxed),
             problem: None,
         }
     }
 
     /// The count to remember before looking at a file.
     pub(crate) fn change_count(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        self.counts.changes.load(Ordering::Acquire)
     }
 
     /// Call after every change and before its reply: what was seen before is not true any more.
     pub(crate) fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.counts.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn client_came(&self) {
-        self.clients.fetch_add(1, Ordering::Relaxed);
+        self.counts.clients.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn client_left(&self) {
-        self.clients.fetch_sub(1, Ordering::Relaxed);
+        self.counts.clients.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_read(&self, bytes: usize) {
-        self.read_bytes.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+        self.counts.read_bytes.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
     }
 
     pub(crate) fn count_written(&self, bytes: usize) {
-        self.written_bytes.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+        self.counts.written_bytes.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
     }
 }

@@ -27,6 +27,8 @@ pub use xattr::{remove_xattr, set_xattr, xattr, xattr_names};
 
 /// Longest target of a symbolic link in bytes (PATH_MAX of Linux without its NUL).
 pub const LINK_BYTES_MAX: usize = 4095;
+/// `f_type` of tmpfs (TMPFS_MAGIC of `linux/magic.h`).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// What `statx(2)` knows of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,15 +205,6 @@ pub fn open_file(held: BorrowedFd<'_>, mode: OpenMode) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(proc_path(held), mode.flags(), Mode::empty())?)
 }
 
-/// Holds the file of an open descriptor.
-///
-/// # Errors
-/// When the process has no descriptor left.
-pub fn hold(open: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(proc_path(open), flags, Mode::empty())?)
-}
-
 /// Opens a held directory for listing.
 ///
 /// # Errors
@@ -377,6 +370,11 @@ pub fn set_size(held: BorrowedFd<'_>, size: u64) -> io::Result<()> {
 /// Whatever the file system says.
 pub fn stat_fs(held: impl AsFd) -> io::Result<StatFs> {
     Ok(rustix::fs::fstatfs(held)?)
+}
+
+/// Whether a held file is on a file system without a disk (`tmpfs(5)`).
+pub fn is_in_memory(held: impl AsFd) -> bool {
+    stat_fs(held).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(TMPFS_MAGIC))
 }
 
 #[cfg(test)]

@@ -68,6 +68,14 @@ pub fn disks() -> io::Result<Vec<Disk>> {
     disks_below(Path::new("/sys/class/block"), Path::new("/dev"))
 }
 
+/// The disk of this kernel name, like `sda`, or `None` when there is no such disk.
+pub fn disk(name: &str) -> Option<Disk> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return None;
+    }
+    read_disk(&Path::new("/sys/class/block").join(name), name.to_owned(), Path::new("/dev"))
+}
+
 /// The disk that holds the ESP with this PARTUUID (upper or lower case), or `None`.
 ///
 /// # Errors

@@ -29,6 +29,8 @@ pub struct Release {
     pub notes: String,
     /// Seconds since 1970 when it was made, where it says so.
     pub built_unix_s: Option<u64>,
+    /// Colour that marks it on a screen, `#rrggbb`, where it says so.
+    pub accent: Option<String>,
 }
 
 /// The running release; empty where the image does not say.
@@ -36,7 +38,8 @@ pub fn release() -> Release {
     release_at(Path::new(paths::RELEASE))
 }
 
-fn release_at(path: &Path) -> Release {
+/// A release as another file describes it; empty where it does not.
+pub fn release_at(path: &Path) -> Release {
     let bytes = files::read_bounded(path, BYTES_MAX).ok();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
@@ -58,6 +61,7 @@ mod tests {
         let release = release_at(&path);
         assert_eq!(release.version, Some(Version::new(2, 0, 0)));
         assert_eq!((release.notes.as_str(), release.built_unix_s), ("new", None));
+        assert_eq!(release.accent.as_deref(), Some("x"));
     }
 
     #[test]

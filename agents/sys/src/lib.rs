@@ -4,14 +4,18 @@
 //! never raw integers or pointers. Nothing here decides anything: policy lives in core crates and
 //! agents.
 
+pub mod altname;
 pub mod beneath;
 pub mod block;
 pub mod board;
 pub mod clock;
+pub mod devices;
 pub mod efivar;
 pub mod files;
+pub mod journal;
 pub mod lines;
 pub mod listing;
+pub mod module;
 pub mod mount;
 pub mod netdev;
 pub mod notify;
@@ -19,7 +23,10 @@ pub mod peer;
 pub mod provision;
 pub mod reboot;
 pub mod record;
+pub mod sandbox;
 pub mod socket;
 pub mod state;
+pub mod terminate;
+pub mod uevent;
 pub mod vt;
 pub mod watchdog;

@@ -23,6 +23,11 @@ pub fn ready() {
     send(&Notify::Ready);
 }
 
+/// The unit's loop turns; for units with `watchdog_ms`, which are killed when they stay silent for longer.
+pub fn ping() {
+    send(&Notify::Ping);
+}
+
 /// A sentence for `goblin status`.
 pub fn status(text: impl Into<String>) {
     send(&Notify::Status { text: text.into() });

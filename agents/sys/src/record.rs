@@ -26,13 +26,19 @@ pub struct RecordPartition {
 }
 
 impl RecordPartition {
-    /// Opens the partition's device (in tests: a file of the same size).
+    /// Opens the partition's device (in tests: a file of the same size); to read only, where the caller
+    /// may do no more.
     ///
     /// # Errors
     /// The kernel's.
     pub fn open(dev_path: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::DSYNC;
-        Ok(Self { device: rustix::fs::open(dev_path, flags, Mode::empty())?.into() })
+        let flags = OFlags::CLOEXEC | OFlags::DSYNC;
+        let open = |access| rustix::fs::open(dev_path, flags | access, Mode::empty());
+        let device = match open(OFlags::RDWR) {
+            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS) => open(OFlags::RDONLY),
+            opened => opened,
+        };
+        Ok(Self { device: device?.into() })
     }
 
     /// The newest whole record; an empty one when neither copy is whole, which is how a new board
@@ -134,6 +140,9 @@ fn keep_newest<T>(list: &mut Vec<T>, count_max: usize) {
 /// `NotFound` when that disk or its record partition is not there (yet); otherwise the kernel's.
 pub fn find() -> io::Result<Option<RecordPartition>> {
     let Some(esp) = efivar::loader_device_part_uuid() else { return Ok(None) };
+    if let Ok(device) = std::fs::read_link(Path::new(paths::SYSTEM_DISK).join(paths::PART_RECORD)) {
+        return RecordPartition::open(&device).map(Some);
+    }
     let missing = |what: String| io::Error::new(io::ErrorKind::NotFound, what);
     let disk = block::system_disk(&esp)?
         .ok_or_else(|| missing(format!("no disk has the ESP {esp} the loader came from")))?;

@@ -135,6 +135,16 @@ impl Socket {
         Ok(())
     }
 
+    /// Looks at the first bytes without taking them; waits until all have come, within the read limit.
+    /// Fewer are there when the peer closed.
+    ///
+    /// # Errors
+    /// Whatever the kernel says; `WouldBlock` when the limit passed.
+    pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        let (got, _) = rustix::net::recv(&self.0, into, RecvFlags::PEEK | RecvFlags::WAITALL)?;
+        Ok(got)
+    }
+
     /// Another handle of the same socket.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Each agent's part of the board's status: one JSON file in [`paths::RUN_STATE`], replaced whole.
+//! Each agent's part of the board's status: one JSON file in the unit's own folder below
+//! [`paths::RUN_STATE`], replaced whole. Only the unit itself can write there.
 
 use crate::files;
 use goblin_core_types::paths;
@@ -9,9 +10,12 @@ use std::path::PathBuf;
 
 /// Largest part of a status in bytes.
 const PART_BYTES_MAX: usize = 1 << 20;
+/// Parts that bear another name than the unit that writes them.
+const OWNERS: [(&str, &str); 3] = [("link", "net"), ("ntp", "net"), ("slots", "update")];
 
-fn part_path(agent: &str) -> PathBuf {
-    PathBuf::from(paths::RUN_STATE).join(format!("{agent}.json"))
+fn part_path(part: &str) -> PathBuf {
+    let owner = OWNERS.iter().find(|(name, _)| *name == part).map_or(part, |(_, unit)| unit);
+    PathBuf::from(paths::RUN_STATE).join(owner).join(format!("{part}.json"))
 }
 
 /// Publishes an agent's part.
@@ -19,8 +23,12 @@ fn part_path(agent: &str) -> PathBuf {
 /// # Errors
 /// When `/run` is full or absent; the old part stays.
 pub fn write<T: Serialize>(agent: &str, part: &T) -> io::Result<()> {
-    std::fs::create_dir_all(paths::RUN_STATE)?;
-    files::replace_volatile(&part_path(agent), &serde_json::to_vec(part)?, 0o644)
+    let path = part_path(agent);
+    // PID 1 made the folder for a unit; a program started by hand makes its own.
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    files::replace_volatile(&path, &serde_json::to_vec(part)?, 0o644)
 }
 
 /// Reads an agent's part, or `None` while the agent has not written one (or wrote one that this
@@ -28,4 +36,17 @@ pub fn write<T: Serialize>(agent: &str, part: &T) -> io::Result<()> {
 pub fn read<T: DeserializeOwned>(agent: &str) -> Option<T> {
     let bytes = files::read_bounded(&part_path(agent), PART_BYTES_MAX).ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_lies_with_the_unit_that_writes_it() {
+        let path = |part: &str| part_path(part).to_string_lossy().into_owned();
+        assert_eq!(path("net"), "/run/goblin/state/net/net.json");
+        assert_eq!(path("link"), "/run/goblin/state/net/link.json");
+        assert_eq!(path("slots"), "/run/goblin/state/update/slots.json");
+    }
 }

@@ -1,9 +1,11 @@
 //! What the updater needs of the board around it, so that tests can stand in for it.
 
 use crate::esp::Guard;
+use crate::pair::Peer;
+use crate::peer::ControlTree;
 use goblin_core_types::{
-    InitReply, InitRequest, LinkState, LinkStatus, Role, SlotStatus, TimeStatus, UpdateStatus,
-    Version, paths,
+    InitReply, InitRequest, LinkState, LinkStatus, PoolStatus, Role, SlotStatus, TimeStatus,
+    UpdateStatus, Version, paths,
 };
 use goblin_sys::record::RecordPartition;
 use goblin_sys::{clock, state};
@@ -63,6 +65,9 @@ pub trait Hooks: Send + std::fmt::Debug {
     fn clock_is_sure(&self) -> bool;
     /// True while the other board answers.
     fn peer_in_sight(&self) -> bool;
+    /// True while the storage board, be it this one or the other, says that its pool cannot be had. False
+    /// also where it cannot be asked.
+    fn pool_missing(&self, role: Option<Role>) -> bool;
     /// Asks PID 1 to reboot.
     ///
     /// # Errors
@@ -87,6 +92,18 @@ impl Hooks for BoardHooks {
 
     fn peer_in_sight(&self) -> bool {
         state::read::<LinkStatus>("link").is_some_and(|link| link.state == LinkState::Up)
+    }
+
+    fn pool_missing(&self, role: Option<Role>) -> bool {
+        let pool = match role {
+            Some(Role::Storage) => state::read::<PoolStatus>("pool"),
+            // Its shares cannot be mounted here either.
+            Some(Role::Compute) if self.peer_in_sight() => {
+                ControlTree.status().ok().and_then(|storage| storage.pool)
+            }
+            Some(Role::Compute) | None => None,
+        };
+        pool.is_some_and(|pool| pool.state.cannot_be_had())
     }
 
     fn reboot(&self, reason: &str) -> Result<(), String> {

@@ -7,12 +7,11 @@ use crate::pair::Leader;
 use crate::peer::ControlTree;
 use crate::store::SPARE_BYTES;
 use crate::updater::{self, Updater};
-use goblin_core_types::{Role, UpdateCommand, UpdateReply, Version, paths};
+use goblin_core_types::{Role, UpdateCommand, UpdateReply, paths};
 use goblin_core_update::machine::Refused;
 use goblin_sys::provision::LoadError;
 use goblin_sys::socket::{Listener, Socket};
-use goblin_sys::{efivar, files, notify, provision, record};
-use serde::Deserialize;
+use goblin_sys::{board, efivar, notify, provision, record};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
@@ -28,20 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_secs(2);
 /// Pause before a failed fetch is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Largest release description in bytes.
-const RELEASE_BYTES_MAX: usize = 64 << 10;
 
-/// The part of [`paths::RELEASE`] that the updater needs.
-#[derive(Deserialize)]
-struct Release {
-    version: Version,
-}
-
-fn board() -> Result<Env, UpdateError> {
-    let path = Path::new(paths::RELEASE);
-    let unreadable = |source| UpdateError::Store { path: path.to_owned(), source };
-    let bytes = files::read_bounded(path, RELEASE_BYTES_MAX).map_err(unreadable)?;
-    let release: Release = serde_json::from_slice(&bytes).map_err(|err| unreadable(err.into()))?;
+fn environment() -> Result<Env, UpdateError> {
+    let running = board::release().version.ok_or_else(|| UpdateError::Store {
+        path: paths::RELEASE.into(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "it names no version"),
+    })?;
     let provision = match provision::load() {
         Ok(provision) => Some(provision),
         Err(LoadError::NotProvisioned) => None,
@@ -60,7 +51,7 @@ fn board() -> Result<Env, UpdateError> {
         esp: paths::ESP.into(),
         guard: Guard::ReadOnly,
         record,
-        running: release.version,
+        running,
         trial: efivar::loader_boot_count_path().is_some(),
         role: provision.as_ref().map(|provision| provision.role),
         source: provision.and_then(|provision| provision.update).map(|update| Source {
@@ -80,7 +71,7 @@ fn board() -> Result<Env, UpdateError> {
 /// Only when the socket cannot be served or the base image does not say its version; PID 1 starts it
 /// again.
 pub fn run() -> Result<(), UpdateError> {
-    let env = board()?;
+    let env = environment()?;
     let leads = env.role == Some(Role::Compute);
     let updater = Arc::new(Mutex::new(Updater::start(env)));
     let socket = Path::new(paths::UPDATE_SOCKET);
@@ -111,7 +102,7 @@ pub fn run() -> Result<(), UpdateError> {
 /// # Errors
 /// [`UpdateError`]; PID 1 starts it again, and without it the next boot is one more try.
 pub fn run_bless() -> Result<(), UpdateError> {
-    let env = board()?;
+    let env = environment()?;
     updater::bless(&env)?;
     tracing::info!(version = %env.running, "the running release is blessed");
     Ok(())

@@ -171,6 +171,7 @@ impl Updater {
             rollback,
             uki: to.uki,
             peer_expected: self.env.hooks.peer_in_sight(),
+            pool_missing: self.env.hooks.pool_missing(self.env.role),
             at_unix_s: self.env.hooks.now_unix_s(),
             boot: 0,
         };

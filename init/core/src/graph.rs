@@ -1,7 +1,10 @@
-//! Dependencies between units: what is missing, what is circular. Pure.
+//! Dependencies between units: who waits for whom, what is missing, what is circular. Pure.
 
 use crate::unit::Unit;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Most names of a circle that are told.
+const PATH_MAX: usize = 16;
 
 /// Why a unit can never be started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,7 +14,7 @@ pub enum GraphError {
         "`{key}` names `{missing}`, which is not a unit; add {missing}.toml or remove the word"
     )]
     Missing {
-        /// `requires` or `after`.
+        /// `requires`, `milestone` or `after`.
         key: &'static str,
         /// The name.
         missing: String,
@@ -19,73 +22,188 @@ pub enum GraphError {
     /// It waits for itself.
     #[error("waits for itself: {}; remove one of these dependencies", path.join(" -> "))]
     Cycle {
-        /// From the unit round to the unit.
+        /// From the unit round to the unit; of a long way the first names, `..` and the last one.
         path: Vec<String>,
     },
 }
 
-/// Everything a unit waits for, with the key that says so.
-pub fn dependencies(unit: &Unit) -> impl Iterator<Item = (&'static str, &str)> {
-    let requires = unit.requires.iter().map(|name| ("requires", name.as_str()));
-    requires.chain(unit.after.iter().map(|name| ("after", name.as_str())))
+/// How a unit depends on another one. All of them say that the other one comes first, and at the end of the
+/// board last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It must be ready, now and as long as this one runs.
+    Requires,
+    /// It must have been ready once.
+    Milestone,
+    /// It is started too; how that ends is no matter.
+    Wants,
+    /// Its start must have ended, if there is one; how is no matter.
+    After,
+}
+
+impl Need {
+    /// The key of a unit file.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Requires => "requires",
+            Self::Milestone => "milestone",
+            Self::Wants => "wants",
+            Self::After => "after",
+        }
+    }
+
+    /// True when the other unit is wanted because this one is.
+    pub const fn pulls(self) -> bool {
+        !matches!(self, Self::After)
+    }
+}
+
+/// Every dependency by the units' places, in both directions.
+#[derive(Debug, Default)]
+pub struct Graph {
+    needs: Vec<Vec<(Need, usize)>>,
+    users: Vec<Vec<(Need, usize)>>,
+}
+
+impl Graph {
+    /// The dependencies of units. Names that are no unit have no edge: [`check`] tells them.
+    pub fn new(units: &[Unit]) -> Self {
+        let by_name: BTreeMap<&str, usize> =
+            units.iter().enumerate().map(|(index, unit)| (unit.name.as_str(), index)).collect();
+        let mut users = vec![Vec::new(); units.len()];
+        let mut needs = Vec::with_capacity(units.len());
+        for (index, unit) in units.iter().enumerate() {
+            let mut row: Vec<(Need, usize)> = Vec::new();
+            for (need, name) in dependencies(unit) {
+                if let Some(to) = by_name.get(name)
+                    && !row.contains(&(need, *to))
+                {
+                    row.push((need, *to));
+                    if let Some(users) = users.get_mut(*to) {
+                        users.push((need, index));
+                    }
+                }
+            }
+            needs.push(row);
+        }
+        Self { needs, users }
+    }
+
+    /// What a unit depends on.
+    pub fn needs(&self, index: usize) -> &[(Need, usize)] {
+        self.needs.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    /// The units that depend on a unit.
+    pub fn users(&self, index: usize) -> &[(Need, usize)] {
+        self.users.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    /// True for the units that may lie on a circle: what is left when units that wait for nobody, and units
+    /// for which nobody waits, are taken away again and again.
+    fn suspects(&self) -> Vec<bool> {
+        let mut left = vec![true; self.needs.len()];
+        for (out, back) in [(&self.needs, &self.users), (&self.users, &self.needs)] {
+            let mut open: Vec<usize> = out.iter().map(Vec::len).collect();
+            let mut free: Vec<usize> =
+                (0..open.len()).filter(|index| open.get(*index) == Some(&0)).collect();
+            while let Some(index) = free.pop() {
+                if let Some(left) = left.get_mut(index) {
+                    *left = false;
+                }
+                for (_, other) in back.get(index).into_iter().flatten() {
+                    if let Some(count) = open.get_mut(*other) {
+                        *count = count.saturating_sub(1);
+                        if *count == 0 {
+                            free.push(*other);
+                        }
+                    }
+                }
+            }
+        }
+        left
+    }
+
+    /// The shortest way from a unit back to itself, along units that are suspects.
+    fn circle(&self, start: usize, suspects: &[bool]) -> Option<Vec<usize>> {
+        // Breadth first; `came_from` is also the set of units seen.
+        let mut came_from: Vec<Option<usize>> = vec![None; self.needs.len()];
+        let mut queue = VecDeque::from([start]);
+        while let Some(index) = queue.pop_front() {
+            for (_, next) in self.needs(index) {
+                if *next == start {
+                    return Some(walk_back(&came_from, start, index));
+                }
+                if suspects.get(*next) == Some(&true)
+                    && let Some(from @ None) = came_from.get_mut(*next)
+                {
+                    *from = Some(index);
+                    queue.push_back(*next);
+                }
+            }
+        }
+        None
+    }
+}
+
+fn walk_back(came_from: &[Option<usize>], start: usize, last: usize) -> Vec<usize> {
+    let mut path = vec![start];
+    let mut index = last;
+    // Bounded by the number of units, for each step goes to another one.
+    for _ in 0..came_from.len() {
+        if index == start {
+            break;
+        }
+        path.push(index);
+        index = came_from.get(index).copied().flatten().unwrap_or(start);
+    }
+    path.push(start);
+    path.reverse();
+    path
+}
+
+/// Everything a unit waits for, with the way it does.
+pub fn dependencies(unit: &Unit) -> impl Iterator<Item = (Need, &str)> {
+    let lists = [
+        (Need::Requires, &unit.requires),
+        (Need::Milestone, &unit.milestone),
+        (Need::Wants, &unit.wants),
+        (Need::After, &unit.after),
+    ];
+    lists.into_iter().flat_map(|(need, list)| list.iter().map(move |name| (need, name.as_str())))
 }
 
 /// The units that can never be started, by name, each with the first reason found. Units that only
-/// depend on such a unit are not listed: they wait.
+/// depend on such a unit are not listed: they wait. A unit that is only wanted may be missing.
 pub fn check(units: &[Unit]) -> BTreeMap<String, GraphError> {
-    let by_name: BTreeMap<&str, &Unit> =
-        units.iter().map(|unit| (unit.name.as_str(), unit)).collect();
+    let names: std::collections::BTreeSet<&str> =
+        units.iter().map(|unit| unit.name.as_str()).collect();
+    let graph = Graph::new(units);
+    let suspects = graph.suspects();
     let mut errors = BTreeMap::new();
-    for unit in units {
-        for (key, name) in dependencies(unit) {
-            if !by_name.contains_key(name) {
-                let error = GraphError::Missing { key, missing: name.to_owned() };
-                errors.entry(unit.name.clone()).or_insert(error);
-            }
-        }
-        if let Some(path) = cycle_through(&by_name, &unit.name) {
-            errors.entry(unit.name.clone()).or_insert(GraphError::Cycle { path });
+    for (index, unit) in units.iter().enumerate() {
+        let missing = dependencies(unit)
+            .find(|(need, name)| *need != Need::Wants && !names.contains(name))
+            .map(|(need, name)| GraphError::Missing { key: need.key(), missing: name.to_owned() });
+        let circular = || {
+            let path =
+                graph.circle(index, &suspects).filter(|_| suspects.get(index) == Some(&true));
+            path.map(|path| GraphError::Cycle { path: names_of(units, &path) })
+        };
+        if let Some(error) = missing.or_else(circular) {
+            errors.insert(unit.name.clone(), error);
         }
     }
     errors
 }
 
-/// The shortest way from a unit back to itself.
-fn cycle_through(by_name: &BTreeMap<&str, &Unit>, start: &str) -> Option<Vec<String>> {
-    // Breadth first; `came_from` is also the set of units seen.
-    let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut queue = std::collections::VecDeque::from([start]);
-    while let Some(name) = queue.pop_front() {
-        let Some(unit) = by_name.get(name) else { continue };
-        for (_, next) in dependencies(unit) {
-            if next == start {
-                return Some(walk_back(&came_from, start, unit.name.as_str()));
-            }
-            if let Some((known, _)) = by_name.get_key_value(next)
-                && !came_from.contains_key(known)
-            {
-                came_from.insert(known, &unit.name);
-                queue.push_back(known);
-            }
-        }
+fn names_of(units: &[Unit], path: &[usize]) -> Vec<String> {
+    let name = |index: &usize| units.get(*index).map_or_else(String::new, |unit| unit.name.clone());
+    if path.len() <= PATH_MAX {
+        return path.iter().map(name).collect();
     }
-    None
-}
-
-fn walk_back(came_from: &BTreeMap<&str, &str>, start: &str, last: &str) -> Vec<String> {
-    let mut path = vec![start.to_owned()];
-    let mut name = last;
-    // Bounded by the number of units seen, for each step goes to another one.
-    for _ in 0..=came_from.len() {
-        if name == start {
-            break;
-        }
-        path.push(name.to_owned());
-        name = came_from.get(name).copied().unwrap_or(start);
-    }
-    path.push(start.to_owned());
-    path.reverse();
-    path
+    let first = path.iter().take(PATH_MAX).map(name);
+    first.chain(["..".to_owned()]).chain(path.last().map(name)).collect()
 }
 
 #[cfg(test)]
@@ -103,6 +221,9 @@ mod tests {
     fn a_good_graph_has_no_errors() {
         let units = [unit("a", &[], &[]), unit("b", &["a"], &[]), unit("c", &["a"], &["b"])];
         assert!(check(&units).is_empty());
+        let graph = Graph::new(&units);
+        assert_eq!(graph.needs(2), [(Need::Requires, 0), (Need::After, 1)]);
+        assert_eq!(graph.users(0), [(Need::Requires, 1), (Need::Requires, 2)]);
     }
 
     #[test]
@@ -123,5 +244,33 @@ mod tests {
         );
         assert!(errors["e"].to_string().contains("nobody.toml"));
         assert!(errors["f"].to_string().contains("f -> f"));
+    }
+
+    #[test]
+    fn between_two_circles_is_no_circle() {
+        let units = [
+            unit("a", &["b"], &[]),
+            unit("b", &["a"], &[]),
+            unit("c", &["a"], &[]),
+            unit("d", &["e", "c"], &[]),
+            unit("e", &["d"], &[]),
+        ];
+        assert_eq!(check(&units).keys().collect::<Vec<_>>(), ["a", "b", "d", "e"]);
+    }
+
+    #[test]
+    fn a_wanted_unit_may_be_missing() {
+        let text = "description = 'd'\nkind = 'service'\nexec = ['/x']\nwants = ['nobody']\n";
+        assert!(check(&[crate::unit::parse("x", text).unwrap()]).is_empty());
+    }
+
+    #[test]
+    fn a_circle_of_a_thousand_is_told_in_short() {
+        let name = |index: usize| format!("u{}", index % 1000);
+        let units: Vec<Unit> =
+            (0..1000).map(|index| unit(&name(index), &[&name(index + 1)], &[])).collect();
+        let errors = check(&units);
+        assert_eq!(errors.len(), 1000);
+        assert!(errors.values().all(|error| error.to_string().len() < 300));
     }
 }

@@ -15,6 +15,13 @@
 )]
 
 pub mod graph;
+pub mod journal;
+pub mod limits;
+pub mod log_rate;
+pub mod modalias;
+pub mod sandbox;
+pub mod seccomp;
 pub mod shutdown;
 pub mod supervise;
+pub mod uevent;
 pub mod unit;

@@ -1,32 +1,59 @@
 //! What PID 1 does about its units: `(state, event, time) -> (state, actions)`. Pure.
 //!
 //! ```text
-//!          role, requires, after            ready
-//!   Off -> Waiting ------------> Starting --------> Ready
-//!            ^                      | ended           | ended      (task: ended with 0 -> Ready)
-//!            |     pause over       v                 v
-//!            +------------------ BackOff <------------+----> Failed, where `restart` says so
-//!   Starting, Ready --told to stop, or not ready in time--> Stopping --ended--> Off, BackOff or Failed
+//!        needs met                ready
+//!   Off -> Waiting -> Starting --------> Ready
+//!     ^      ^           | ended           | ended      (task, mount: ended with 0 -> Ready)
+//!     |      | pause     v                 v
+//!     |      +------- BackOff <------------+----> Failed, where `restart` and its limits say so
+//!     |      |
+//!     |      +---------------------------------------+ lost what it requires; restarted by a person
+//!     +---- Stopping <- Starting, Ready: not wanted, | or not ready in time, or silent
 //! ```
 //!
-//! A unit that depends on one that fails later goes on running; when it is started again itself, it waits
-//! until what it requires is ready.
+//! **Desired and current.** A unit is *wanted* when it is for this board and starts by itself, or a person
+//! started it, or a wanted unit needs it; never when a person stopped it or the board shuts down. Its
+//! *phase* follows.
+//!
+//! **Order.** A unit starts when all it `requires` is ready, every `milestone` was ready once, and the first
+//! start of what it `wants` and comes `after` is over. When a required unit goes down, however that came,
+//! the unit is stopped too; it is started again, by itself, once the required one is ready again. Asked to
+//! stop, a unit stays until all that require it are down. At the end of the board every dependency counts.
+//!
+//! **Pauses.** Nothing that ended by itself, or with what it requires, is started again before the first of
+//! `backoff_ms` is over; only a person's order starts at once.
+//!
+//! **Cost.** A step looks at the units whose dependencies changed, not at all of them, and allocates nothing
+//! but sentences for units that change their phase.
 //!
 //! The verdict over a trial is decided here too: the gate unit's readiness accepts it; its deadline, the
 //! health agent's word, or the end of a critical unit refuse it. Refused, the reason is written to the
 //! boot record (at most [`RECORD_TIMEOUT_MS`]) and the board reboots.
 
+mod flow;
+mod orders;
+mod report;
 mod slot;
+mod timers;
 mod verdict;
 
-use self::slot::{AfterStop, Slot};
-use crate::graph;
-use crate::shutdown::{self, How, KILL_GRACE_MS, SHUTDOWN_MAX_MS};
-use crate::unit::{Kind, ReadyBy, Restart, RoleWord, Unit};
-use goblin_core_types::{FailReason, Role, UnitPhase, UnitStatus};
+use self::slot::Slot;
+use self::timers::{Clock, Timers};
+use crate::graph::{self, Graph};
+use crate::shutdown::{How, KILL_GRACE_MS, SHUTDOWN_MAX_MS};
+use crate::unit::{Kind, ReadyBy, Unit};
+use goblin_core_types::{FailReason, Role, UnitPhase};
+use std::collections::VecDeque;
 
 /// Time for the reason of a failed trial to reach the disk before the reboot, in milliseconds.
 pub const RECORD_TIMEOUT_MS: u64 = 10_000;
+/// Pause before a unit that was not ready is asked again, in milliseconds.
+pub const PROBE_PAUSE_MS: u64 = 100;
+/// Time for the answer to that question, in milliseconds.
+pub const PROBE_PATIENCE_MS: u64 = 2_000;
+/// A critical unit that is silent, and does not end though it was killed, keeps the hardware watchdog from
+/// being fed after this time, in milliseconds: only a reset cures a process that is stuck in the kernel.
+pub const STUCK_MS: u64 = 30_000;
 /// Longest sentence kept of a unit, in bytes.
 const SAID_BYTES_MAX: usize = 4096;
 /// Unit after whose end the role is read.
@@ -55,6 +82,21 @@ pub enum Event {
     Ready(UnitIndex),
     /// A unit says how it fares.
     Said(UnitIndex, String),
+    /// A unit says that its loop turns.
+    Ping(UnitIndex),
+    /// A unit was asked whether it accepts connections: it does, or not yet.
+    Probed(UnitIndex, bool),
+    /// A socket listens.
+    Listening(UnitIndex),
+    /// The kernel reported a device, or that it is gone.
+    Device {
+        /// As the key `device` names it: `block:sda1`.
+        name: String,
+        /// It is there.
+        present: bool,
+    },
+    /// A person wants something of a unit.
+    Order(UnitIndex, Order),
     /// A unit's process was reaped.
     Ended(UnitIndex, Exit),
     /// The health agent refuses the trial.
@@ -63,6 +105,27 @@ pub enum Event {
     RecordWritten,
     /// Someone wants the board to end.
     Shutdown(How, String),
+}
+
+/// What a person wants of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// It shall run, and all that it requires.
+    Start,
+    /// It shall be down.
+    Stop,
+    /// It shall end and start anew.
+    Restart,
+}
+
+impl std::fmt::Display for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        })
+    }
 }
 
 /// How a process ended.
@@ -86,8 +149,18 @@ impl std::fmt::Display for Exit {
 /// What to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start a unit's process; answer with [`Event::Forked`] or [`Event::NotStarted`].
+    /// Start a unit's process, of a mount the one that mounts; answer with [`Event::Forked`] or
+    /// [`Event::NotStarted`].
     Spawn(UnitIndex),
+    /// Start the process that takes a mount away; answered like [`Action::Spawn`].
+    Unmount(UnitIndex),
+    /// Open a socket; answer with [`Event::Listening`] or [`Event::NotStarted`].
+    Listen(UnitIndex),
+    /// Close a socket.
+    CloseSocket(UnitIndex),
+    /// Ask a unit whether it accepts connections, instead of any earlier question; answer with
+    /// [`Event::Probed`].
+    Probe(UnitIndex),
     /// Ask a unit's process to end.
     Terminate(UnitIndex),
     /// Kill everything in a unit's cgroup.
@@ -142,9 +215,24 @@ enum Verdict {
 #[derive(Debug)]
 pub struct Supervisor {
     slots: Vec<Slot>,
+    graph: Graph,
+    timers: Timers,
+    /// Process of each unit, 0 for none: what is looked through when a child ended.
+    pids: Vec<u32>,
+    /// Units to be looked at; each stands in it once.
+    queue: VecDeque<UnitIndex>,
+    /// Units in each phase.
+    counts: [u32; 7],
+    /// Units that are starting, ready or stopping.
+    active: u32,
+    /// Critical units with a watchdog.
+    guarded: Vec<UnitIndex>,
+    wanted_scratch: Vec<bool>,
+    open_scratch: Vec<UnitIndex>,
     /// Names of files that are no units, and why.
     refused: Vec<(String, String)>,
     boot: Boot,
+    begun: bool,
     role: RoleState,
     verdict: Verdict,
     shutdown: Option<(How, u64)>,
@@ -156,17 +244,34 @@ impl Supervisor {
     /// Units in any order; `refused` are those whose file could not be understood.
     pub fn new(units: Vec<Unit>, refused: Vec<(String, String)>, boot: Boot) -> Self {
         let errors = graph::check(&units);
-        let slots = units
+        let graph = Graph::new(&units);
+        let slots: Vec<Slot> = units
             .into_iter()
             .map(|unit| {
                 let error = errors.get(&unit.name).map(ToString::to_string);
                 Slot::new(unit, error)
             })
             .collect();
+        let count = slots.len();
+        let guards = |slot: &Slot| slot.unit.critical && slot.unit.watchdog_ms.is_some();
+        let guarded =
+            slots.iter().enumerate().filter(|(_, slot)| guards(slot)).map(|(at, _)| at).collect();
+        let mut counts = [0; 7];
+        counts[0] = u32::try_from(count).unwrap_or(u32::MAX);
         Self {
             slots,
+            graph,
+            timers: Timers::new(count),
+            pids: vec![0; count],
+            queue: VecDeque::with_capacity(count),
+            counts,
+            active: 0,
+            guarded,
+            wanted_scratch: Vec::with_capacity(count),
+            open_scratch: Vec::with_capacity(count),
             refused,
             boot,
+            begun: false,
             role: RoleState::Unknown,
             verdict: Verdict::Open,
             shutdown: None,
@@ -187,7 +292,13 @@ impl Supervisor {
 
     /// The unit whose process this is.
     pub fn by_pid(&self, pid: u32) -> Option<UnitIndex> {
-        self.slots.iter().position(|slot| slot.pid == Some(pid))
+        self.pids.iter().position(|known| *known == pid && pid != 0)
+    }
+
+    /// The units that a unit requires.
+    pub fn required(&self, index: UnitIndex) -> impl Iterator<Item = UnitIndex> {
+        let needs = self.graph.needs(index).iter();
+        needs.filter(|(need, _)| *need == graph::Need::Requires).map(|(_, to)| *to)
     }
 
     pub(super) fn can_be_refused(&self) -> bool {
@@ -197,6 +308,20 @@ impl Supervisor {
     /// True while the boot is a trial without a verdict.
     pub fn trial_open(&self) -> bool {
         self.boot.trial && self.verdict == Verdict::Open
+    }
+
+    /// True once the end of the board was ordered.
+    pub fn ends(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
+    /// True while the hardware watchdog may be fed: no critical unit is silent and stuck. A unit that fails
+    /// again and again is not: its restarts have their own limits, and a board that says what is wrong is
+    /// worth more than one that resets itself for ever.
+    pub fn may_feed(&self, now_ms: u64) -> bool {
+        self.guarded.iter().filter_map(|index| self.slots.get(*index)).all(|slot| {
+            slot.hung_ms.is_none_or(|since_ms| now_ms.saturating_sub(since_ms) < STUCK_MS)
+        })
     }
 
     /// When [`Event::Tick`] is due, in milliseconds since the kernel started.
@@ -212,58 +337,35 @@ impl Supervisor {
             _ => None,
         };
         let shutdown = self.shutdown.map(|(_, until_ms)| until_ms);
-        let slots = self.slots.iter().filter_map(|slot| slot.deadline_ms);
-        slots.chain(verdict).chain(shutdown).min()
+        [self.timers.next_ms(), verdict, shutdown].into_iter().flatten().min()
     }
 
-    /// State of one unit.
-    pub fn status(&self, index: UnitIndex) -> Option<UnitStatus> {
-        let slot = self.slots.get(index)?;
-        let detail = match slot.phase {
-            UnitPhase::Waiting => self.waits_for(slot),
-            UnitPhase::Starting | UnitPhase::Ready if slot.detail.is_empty() => slot.said.clone(),
-            _ => slot.detail.clone(),
-        };
-        Some(UnitStatus {
-            name: slot.unit.name.clone(),
-            description: slot.unit.description.clone(),
-            phase: slot.phase,
-            pid: slot.pid,
-            restarts: slot.restarts,
-            detail,
-            ready_ms: slot.ready_ms.map(|ms| ms.saturating_sub(self.boot.start_ms)),
-        })
+    /// Takes an event in and adds what follows to `out`; `now_ms` are milliseconds since the kernel started
+    /// and never go back.
+    pub fn step_into(&mut self, now_ms: u64, event: Event, out: &mut Vec<Action>) {
+        if self.finished {
+            return;
+        }
+        self.take(now_ms, event, out);
+        self.check_clocks(now_ms, out);
+        self.drain(now_ms, out);
+        self.check_verdict(now_ms, out);
+        self.drain(now_ms, out);
+        if let Some((how, until_ms)) = self.shutdown {
+            if self.active == 0 || now_ms >= until_ms {
+                self.finished = true;
+                out.push(Action::Finish(how));
+            }
+        } else if !self.all_ready && self.all_are_ready() {
+            self.all_ready = true;
+            out.push(Action::AllReady);
+        }
     }
 
-    /// State of every unit, by name; files that are no units are listed as failed.
-    pub fn statuses(&self) -> Vec<UnitStatus> {
-        let refused = self.refused.iter().map(|(name, why)| UnitStatus {
-            name: name.clone(),
-            description: String::new(),
-            phase: UnitPhase::Failed,
-            pid: None,
-            restarts: 0,
-            detail: why.clone(),
-            ready_ms: None,
-        });
-        let mut all: Vec<_> =
-            (0..self.slots.len()).filter_map(|index| self.status(index)).chain(refused).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
-    }
-
-    /// Takes an event in; `now_ms` are milliseconds since the kernel started and never go back.
+    /// [`Supervisor::step_into`] with a new list.
     pub fn step(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
-        if self.finished {
-            return out;
-        }
-        self.take(now_ms, event, &mut out);
-        self.check_deadlines(now_ms, &mut out);
-        self.check_verdict(now_ms, &mut out);
-        self.advance_shutdown(now_ms, &mut out);
-        self.start_waiting(now_ms, &mut out);
-        self.check_all_ready(&mut out);
+        self.step_into(now_ms, event, &mut out);
         out
     }
 
@@ -271,29 +373,34 @@ impl Supervisor {
         match event {
             Event::Start => self.begin(out),
             Event::Tick => {}
-            Event::RoleRead(role) => self.set_role(now_ms, role, out),
-            Event::Forked(index, pid) => {
-                if let Some(slot) = self.slots.get_mut(index) {
-                    slot.pid = Some(pid);
-                }
-            }
-            Event::Executed(index) => {
-                if self.unit(index).is_some_and(|unit| unit.ready == ReadyBy::Start) {
-                    self.ready(now_ms, index, out);
-                }
-            }
-            Event::NotStarted(index, why) => {
-                let Some(slot) = self.slots.get_mut(index) else { return };
-                slot.detail = why;
-                if slot.alive && slot.pid.is_none() {
-                    self.ended(now_ms, index, None, out);
-                }
-            }
+            Event::RoleRead(role) => self.set_role(role),
+            Event::Forked(index, pid) => self.forked(index, pid, out),
+            Event::Executed(index) => match self.unit(index).map(|unit| unit.ready) {
+                Some(ReadyBy::Start) => self.ready(now_ms, index, out),
+                Some(ReadyBy::Probe) => self.timers.set(index, Clock::Probe, now_ms),
+                _ => {}
+            },
+            Event::NotStarted(index, why) => self.not_started(now_ms, index, why, out),
             Event::Ready(index) => {
                 if self.unit(index).is_some_and(|unit| unit.ready == ReadyBy::Notify) {
                     self.ready(now_ms, index, out);
                 }
             }
+            Event::Ping(index) => {
+                let silence_ms = self.slots.get(index).and_then(|slot| slot.unit.watchdog_ms);
+                if let Some(ms) = silence_ms.filter(|_| self.timers.is_set(index, Clock::Watchdog))
+                {
+                    self.timers.set(index, Clock::Watchdog, now_ms.saturating_add(ms));
+                }
+            }
+            Event::Probed(index, answered) => self.probed(now_ms, index, answered, out),
+            Event::Listening(index) => {
+                if self.unit(index).is_some_and(|unit| unit.kind == Kind::Socket) {
+                    self.ready(now_ms, index, out);
+                }
+            }
+            Event::Device { name, present } => self.device(now_ms, &name, present, out),
+            Event::Order(index, order) => self.order(index, order, out),
             Event::Said(index, mut text) => {
                 text.truncate(text.floor_char_boundary(SAID_BYTES_MAX));
                 if let Some(slot) = self.slots.get_mut(index) {
@@ -312,214 +419,60 @@ impl Supervisor {
     }
 
     fn begin(&mut self, out: &mut Vec<Action>) {
-        let trial = self.boot.trial;
-        for (index, slot) in self.slots.iter_mut().enumerate() {
+        self.begun = true;
+        for index in 0..self.slots.len() {
+            let Some(slot) = self.slots.get_mut(index) else { continue };
+            slot.not_before_ms = match slot.unit.delay_ms {
+                0 => 0,
+                delay_ms => self.boot.start_ms.saturating_add(delay_ms),
+            };
             if slot.broken {
-                slot.phase = UnitPhase::Failed;
                 slot.settled = true;
+                self.set_phase(index, UnitPhase::Failed);
                 out.push(Action::Changed(index));
-            } else if !slot.unit.trial_only || trial {
-                slot.phase = UnitPhase::Waiting;
-            } else {
-                slot.detail = "only for a trial".into();
             }
         }
+        self.settle_wanted();
         // Without a unit that decides the role, the file says all there is.
         if !self.slots.iter().any(|slot| slot.unit.name == PROVISION) {
             out.push(Action::ReadRole);
         }
     }
 
-    /// The role became known or changed: units that are not for it end, those that are begin.
-    fn set_role(&mut self, now_ms: u64, role: Option<Role>, out: &mut Vec<Action>) {
-        self.role = RoleState::Known(role);
-        if self.shutdown.is_some() {
-            return;
+    fn forked(&mut self, index: UnitIndex, pid: u32, out: &mut Vec<Action>) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.pid = Some(pid);
+        // It was stopped before anybody knew its process.
+        if slot.phase == UnitPhase::Stopping && !slot.unmounting {
+            out.push(Action::Terminate(index));
         }
-        for index in 0..self.slots.len() {
-            let Some(slot) = self.slots.get_mut(index) else { continue };
-            if slot.broken || (slot.unit.trial_only && !self.boot.trial) {
-                continue;
-            }
-            let wanted = slot.unit.roles.is_empty()
-                || slot.unit.roles.iter().any(|word| match word {
-                    RoleWord::Role(wanted) => Some(*wanted) == role,
-                    RoleWord::Unprovisioned => role.is_none(),
-                });
-            match (wanted, slot.phase) {
-                (true, UnitPhase::Off) => slot.phase = UnitPhase::Waiting,
-                (true, UnitPhase::Stopping) => slot.after_stop = AfterStop::Restart,
-                (false, UnitPhase::Waiting | UnitPhase::BackOff | UnitPhase::Failed) => {
-                    slot.off("not for this role");
-                }
-                (false, UnitPhase::Starting | UnitPhase::Ready) if slot.alive => {
-                    self.stop(now_ms, index, AfterStop::Off, "not for this role", out);
-                }
-                (false, UnitPhase::Ready) => slot.off("not for this role"),
-                _ => {}
-            }
+        if let Some(known) = self.pids.get_mut(index) {
+            *known = pid;
         }
     }
 
-    fn ready(&mut self, now_ms: u64, index: UnitIndex, out: &mut Vec<Action>) {
+    fn not_started(&mut self, now_ms: u64, index: UnitIndex, why: String, out: &mut Vec<Action>) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        if slot.phase != UnitPhase::Starting {
-            return;
+        slot.detail = why;
+        let socket = slot.unit.kind == Kind::Socket && slot.phase == UnitPhase::Starting;
+        if slot.alive && slot.pid.is_none() {
+            self.ended(now_ms, index, None, out);
+        } else if socket {
+            self.failed(now_ms, index, None, out);
         }
-        slot.phase = UnitPhase::Ready;
-        slot.deadline_ms = None;
-        slot.detail.clear();
-        slot.ready_ms.get_or_insert(now_ms);
-        slot.ready_since_ms = now_ms;
-        slot.settled = true;
-        out.push(Action::Changed(index));
     }
 
-    /// A unit's process is gone; `exit` is `None` when it could not be forked.
-    fn ended(&mut self, now_ms: u64, index: UnitIndex, exit: Option<Exit>, out: &mut Vec<Action>) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        if !slot.alive {
+    fn probed(&mut self, now_ms: u64, index: UnitIndex, answered: bool, out: &mut Vec<Action>) {
+        let asked = |slot: &&Slot| {
+            slot.unit.ready == ReadyBy::Probe && slot.alive && slot.phase == UnitPhase::Starting
+        };
+        if self.slots.get(index).filter(asked).is_none() {
             return;
         }
-        let was = slot.phase;
-        slot.pid = None;
-        slot.alive = false;
-        slot.settled = true;
-        slot.deadline_ms = None;
-        // What the process left behind ends with it.
-        out.push(Action::Kill(index));
-        if was == UnitPhase::Stopping {
-            match slot.after_stop {
-                AfterStop::Restart => slot.pause(now_ms),
-                AfterStop::Failed => slot.phase = UnitPhase::Failed,
-                AfterStop::Off => slot.phase = UnitPhase::Off,
-            }
-        } else if self.shutdown.is_some() {
-            slot.off("shutting down");
-        } else if slot.unit.kind == Kind::Task && exit == Some(Exit::Status(0)) {
-            slot.phase = UnitPhase::Ready;
-            slot.detail.clear();
-            slot.ready_ms.get_or_insert(now_ms);
+        if answered {
+            self.ready(now_ms, index, out);
         } else {
-            slot.failed(now_ms, was, exit);
-        }
-        let failed_for_good = slot.phase == UnitPhase::Failed;
-        let critical = slot.unit.critical;
-        let line = format!("{}: {}", slot.unit.name, slot.detail);
-        out.push(Action::Changed(index));
-        if slot.unit.name == PROVISION {
-            out.push(Action::ReadRole);
-        }
-        if failed_for_good && critical {
-            let reason = self.unhealthy(vec![line]);
-            self.refuse_trial(now_ms, reason, out);
-        }
-    }
-
-    fn stop(
-        &mut self,
-        now_ms: u64,
-        index: UnitIndex,
-        then: AfterStop,
-        why: &str,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        slot.phase = UnitPhase::Stopping;
-        slot.after_stop = then;
-        slot.killed = false;
-        slot.detail = why.to_owned();
-        slot.deadline_ms = Some(now_ms.saturating_add(slot.unit.stop_timeout_ms));
-        out.push(Action::Terminate(index));
-        out.push(Action::Changed(index));
-    }
-
-    fn check_deadlines(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        for index in 0..self.slots.len() {
-            let Some(slot) = self.slots.get_mut(index) else { continue };
-            if slot.deadline_ms.is_none_or(|deadline_ms| deadline_ms > now_ms) {
-                continue;
-            }
-            slot.deadline_ms = None;
-            match slot.phase {
-                UnitPhase::BackOff => {
-                    slot.phase = UnitPhase::Waiting;
-                    slot.restarts = slot.restarts.saturating_add(1);
-                }
-                UnitPhase::Starting => {
-                    let why = format!("not ready within {} ms", slot.unit.start_timeout_ms);
-                    slot.settled = true;
-                    let then = match slot.unit.restart {
-                        Restart::Never => AfterStop::Failed,
-                        Restart::Always | Restart::OnFailure => AfterStop::Restart,
-                    };
-                    self.stop(now_ms, index, then, &why, out);
-                }
-                UnitPhase::Stopping if !slot.killed => {
-                    slot.killed = true;
-                    slot.deadline_ms = Some(now_ms.saturating_add(KILL_GRACE_MS));
-                    out.push(Action::Kill(index));
-                }
-                // Stuck in the kernel: a running board waits for it, a shutdown does not.
-                UnitPhase::Stopping if self.shutdown.is_some() => {
-                    slot.alive = false;
-                    slot.phase = UnitPhase::Failed;
-                    slot.detail = "did not end when killed".into();
-                    out.push(Action::Changed(index));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn start_waiting(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        if self.shutdown.is_some() {
-            return;
-        }
-        for index in 0..self.slots.len() {
-            let may = self.slots.get(index).is_some_and(|slot| {
-                slot.phase == UnitPhase::Waiting && !slot.alive && self.waits_for(slot).is_empty()
-            });
-            let Some(slot) = self.slots.get_mut(index).filter(|_| may) else { continue };
-            slot.phase = UnitPhase::Starting;
-            slot.alive = true;
-            slot.detail.clear();
-            slot.said.clear();
-            let timeout_ms = slot.unit.start_timeout_ms;
-            slot.deadline_ms = (timeout_ms > 0).then(|| now_ms.saturating_add(timeout_ms));
-            out.push(Action::Spawn(index));
-        }
-    }
-
-    /// What a waiting unit waits for, in words; empty when it can start.
-    fn waits_for(&self, slot: &Slot) -> String {
-        if !slot.unit.roles.is_empty() && self.role == RoleState::Unknown {
-            return "waits for the role".into();
-        }
-        let find = |name: &str| self.slots.iter().find(|other| other.unit.name == name);
-        for name in &slot.unit.requires {
-            match find(name).map(|other| other.phase) {
-                Some(UnitPhase::Ready) => {}
-                Some(UnitPhase::Failed) => return format!("needs {name}, which failed"),
-                Some(UnitPhase::Off) => return format!("needs {name}, which is off"),
-                _ => return format!("waits for {name}"),
-            }
-        }
-        for name in &slot.unit.after {
-            if find(name).is_some_and(|other| !other.settled && other.phase != UnitPhase::Off) {
-                return format!("waits for {name}");
-            }
-        }
-        String::new()
-    }
-
-    fn check_all_ready(&mut self, out: &mut Vec<Action>) {
-        let wanted = || self.slots.iter().filter(|slot| slot.phase != UnitPhase::Off);
-        let done =
-            self.role != RoleState::Unknown && wanted().all(|slot| slot.phase == UnitPhase::Ready);
-        if done && !self.all_ready && self.shutdown.is_none() {
-            self.all_ready = true;
-            out.push(Action::AllReady);
+            self.timers.set(index, Clock::Probe, now_ms.saturating_add(PROBE_PAUSE_MS));
         }
     }
 
@@ -538,29 +491,13 @@ impl Supervisor {
             return;
         }
         self.shutdown = Some((how, now_ms.saturating_add(SHUTDOWN_MAX_MS)));
-        for slot in &mut self.slots {
-            match slot.phase {
-                UnitPhase::Waiting | UnitPhase::BackOff => slot.off("shutting down"),
-                UnitPhase::Stopping => slot.after_stop = AfterStop::Off,
-                _ => {}
-            }
-        }
-    }
-
-    fn advance_shutdown(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        let Some((how, until_ms)) = self.shutdown else { return };
-        let runs: Vec<bool> = self.slots.iter().map(|slot| slot.alive).collect();
-        if !runs.contains(&true) || now_ms >= until_ms {
-            self.finished = true;
-            out.push(Action::Finish(how));
-            return;
-        }
-        let units: Vec<&Unit> = self.slots.iter().map(|slot| &slot.unit).collect();
-        for index in shutdown::next_to_stop(&units, &runs) {
-            let stopping =
-                self.slots.get(index).is_none_or(|slot| slot.phase == UnitPhase::Stopping);
-            if !stopping {
-                self.stop(now_ms, index, AfterStop::Off, "shutting down", out);
+        self.settle_wanted();
+        for index in 0..self.slots.len() {
+            self.touch(index);
+            // One that a running board has waited for without a limit has one now.
+            let stuck = self.slots.get(index).is_some_and(|slot| slot.phase == UnitPhase::Stopping);
+            if stuck && !self.timers.is_set(index, Clock::Phase) {
+                self.timers.set(index, Clock::Phase, now_ms.saturating_add(KILL_GRACE_MS));
             }
         }
     }

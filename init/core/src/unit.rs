@@ -2,6 +2,13 @@
 //!
 //! Unknown keys and words are refused: a misspelt limit must not silently be no limit.
 
+mod kinds;
+mod place;
+
+pub use self::place::{Address, MOUNT_FLAGS, MountPlace, Probe};
+use crate::limits::Limits;
+use crate::log_rate::LogRate;
+use crate::sandbox::{RawSandbox, Sandbox};
 use goblin_core_types::Role;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -10,7 +17,7 @@ use std::io;
 /// Longest unit file in bytes.
 pub const UNIT_BYTES_MAX: usize = 16 * 1024;
 /// Most units on a board.
-pub const UNITS_MAX: usize = 64;
+pub const UNITS_MAX: usize = 1024;
 /// Most entries of one list in a unit.
 const LIST_MAX: usize = 32;
 /// Longest name of a unit; it is a directory name of the cgroup tree and a word in every log line.
@@ -23,29 +30,62 @@ const TIME_MS_MAX: u64 = 24 * 3600 * 1000;
 /// Time for a trial to prove itself, where the gate unit does not say.
 pub const GATE_DEADLINE_DEFAULT_S: u32 = 180;
 
-/// One supervised program.
+/// Most device units' worth of name in bytes.
+const DEVICE_BYTES_MAX: usize = 128;
+/// Shortest interval of a task with a schedule, in milliseconds.
+const EVERY_MS_MIN: u64 = 1000;
+/// Shortest silence that a watchdog may be told to bark at, in milliseconds: a busy board is not a hung one.
+const WATCHDOG_MS_MIN: u64 = 1000;
+
+/// One thing that PID 1 looks after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
     /// Stem of its file name.
     pub name: String,
     /// What it is for, one sentence.
     pub description: String,
-    /// Service or task.
+    /// What it is.
     pub kind: Kind,
-    /// Program by absolute path, and its arguments.
+    /// Program by absolute path, and its arguments; only services and tasks have one.
     pub exec: Vec<String>,
     /// Boards it is for; empty: any.
     pub roles: Vec<RoleWord>,
-    /// Units that must be ready before it is started.
+    /// Whether it is started without anybody asking; else only when a unit that is started needs it.
+    pub autostart: bool,
+    /// Units that must be ready before it is started, and as long as it runs.
     pub requires: Vec<String>,
+    /// Units that must have become ready once before it is started; what becomes of them later is no matter.
+    pub milestone: Vec<String>,
+    /// Units that are started with it and before it; it is started too if they fail.
+    pub wants: Vec<String>,
     /// Units whose first start must have come to an end, good or bad, before it is started.
     pub after: Vec<String>,
     /// When it counts as ready.
     pub ready: ReadyBy,
+    /// Whom to ask, for [`ReadyBy::Probe`].
+    pub probe: Option<Probe>,
     /// Whether it is started again after it ended.
     pub restart: Restart,
     /// First and longest pause before it is started again, in milliseconds.
     pub backoff_ms: (u64, u64),
+    /// Exit statuses with which it says that it must not be started again, whatever `restart` says.
+    pub no_restart_status: Vec<u8>,
+    /// Failures, with no steady run between them, after which it is given up; absent: never.
+    pub restarts_max: Option<u32>,
+    /// A task is started this long after PID 1 began, at the earliest, in milliseconds.
+    pub delay_ms: u64,
+    /// A task is started again this long after its last start, in milliseconds, and never twice at a time.
+    pub every_ms: Option<u64>,
+    /// Once ready, it must say that its loop turns at least this often, in milliseconds; else it is killed.
+    pub watchdog_ms: Option<u64>,
+    /// A person may restart it but not stop it: the board could not be asked for anything without it.
+    pub refuse_stop: bool,
+    /// What a mount mounts.
+    pub mount: Option<MountPlace>,
+    /// Device whose presence makes a device unit ready, as the kernel's reports name it: `block:sda1`.
+    pub device: Option<String>,
+    /// Where a socket listens.
+    pub listen: Option<Address>,
     /// Without it the board cannot be healthy: when it ends for good during a trial, the trial failed.
     pub critical: bool,
     /// Only started while the boot is a trial.
@@ -56,10 +96,12 @@ pub struct Unit {
     pub stop_timeout_ms: u64,
     /// From start to readiness, in milliseconds; 0: no limit.
     pub start_timeout_ms: u64,
-    /// Memory limit of the unit's cgroup.
-    pub memory_max_mib: Option<u32>,
-    /// Limit of processes and threads of the unit's cgroup.
-    pub pids_max: Option<u32>,
+    /// What it may use.
+    pub limits: Limits,
+    /// What it may see, touch and ask; `None`: whatever root may.
+    pub sandbox: Option<Sandbox>,
+    /// Lines it may write.
+    pub log_rate: LogRate,
     /// Added to the environment.
     pub env: BTreeMap<String, String>,
 }
@@ -72,18 +114,36 @@ pub enum Kind {
     Service,
     /// Runs to completion; ready means that it exited with status 0.
     Task,
+    /// A file system, mounted and taken away by a child of PID 1.
+    Mount,
+    /// Ready while the kernel reports a device as present.
+    Device,
+    /// A listening socket, held open by PID 1 and passed to the services that require it.
+    Socket,
+    /// Ready when all that it requires is ready.
+    Milestone,
 }
 
-/// When a service counts as ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+impl Kind {
+    /// True for units with a program of their own.
+    pub const fn has_program(self) -> bool {
+        matches!(self, Self::Service | Self::Task)
+    }
+}
+
+/// When a unit counts as ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadyBy {
     /// When it says so over `GOBLIN_NOTIFY`.
     Notify,
     /// As soon as its program runs.
     Start,
-    /// When it exited with status 0; tasks only.
+    /// When it exited with status 0; tasks and mounts only.
     Exit,
+    /// When it accepts connections.
+    Probe,
+    /// Without a process: devices, sockets, milestones.
+    State,
 }
 
 /// Whether a unit is started again.
@@ -152,17 +212,36 @@ pub enum UnitError {
 struct RawUnit {
     description: String,
     kind: Kind,
+    #[serde(default)]
     exec: Vec<String>,
     #[serde(default)]
     roles: Vec<String>,
+    #[serde(default = "yes")]
+    autostart: bool,
     #[serde(default)]
     requires: Vec<String>,
     #[serde(default)]
+    milestone: Vec<String>,
+    #[serde(default)]
+    wants: Vec<String>,
+    #[serde(default)]
     after: Vec<String>,
-    ready: Option<ReadyBy>,
+    ready: Option<String>,
     restart: Option<Restart>,
     #[serde(default = "default_backoff")]
     backoff_ms: [u64; 2],
+    #[serde(default)]
+    no_restart_status: Vec<u8>,
+    restarts_max: Option<u32>,
+    #[serde(default)]
+    delay_ms: u64,
+    every_ms: Option<u64>,
+    watchdog_ms: Option<u64>,
+    #[serde(default)]
+    refuse_stop: bool,
+    mount: Option<MountPlace>,
+    device: Option<String>,
+    listen: Option<String>,
     #[serde(default)]
     critical: bool,
     #[serde(default)]
@@ -174,10 +253,17 @@ struct RawUnit {
     stop_timeout_ms: u64,
     #[serde(default = "default_start_timeout")]
     start_timeout_ms: u64,
-    memory_max_mib: Option<u32>,
-    pids_max: Option<u32>,
+    #[serde(default)]
+    limits: Limits,
+    sandbox: Option<RawSandbox>,
+    #[serde(default)]
+    log_rate: LogRate,
     #[serde(default)]
     env: BTreeMap<String, String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_backoff() -> [u64; 2] {
@@ -258,10 +344,15 @@ impl Checker {
 
     fn check(&self, name: &str, raw: RawUnit) -> Result<Unit, UnitError> {
         self.check_name("file name", name)?;
-        self.check_exec(&raw.exec)?;
+        self.check_exec(raw.kind, &raw.exec)?;
         self.check_lists(&raw)?;
         self.check_times(&raw)?;
-        let ready = self.ready(raw.kind, raw.ready)?;
+        self.check_kind(&raw)?;
+        if let Some((problem, remedy)) = raw.log_rate.problem() {
+            return self.refuse("log_rate", problem, remedy);
+        }
+        let (ready, probe) = self.ready(raw.kind, raw.ready.as_deref())?;
+        let listen = self.listen(raw.kind, raw.listen.as_deref())?;
         let restart = self.restart(raw.kind, raw.restart)?;
         if raw.gate_deadline_s.is_some() && !raw.gate {
             return self.refuse(
@@ -276,18 +367,32 @@ impl Checker {
             kind: raw.kind,
             exec: raw.exec,
             roles: self.roles(&raw.roles)?,
+            autostart: raw.autostart,
             requires: raw.requires,
+            milestone: raw.milestone,
+            wants: raw.wants,
             after: raw.after,
             ready,
+            probe,
             restart,
             backoff_ms: (raw.backoff_ms[0], raw.backoff_ms[1]),
+            no_restart_status: raw.no_restart_status,
+            restarts_max: raw.restarts_max,
+            delay_ms: raw.delay_ms,
+            every_ms: raw.every_ms,
+            watchdog_ms: raw.watchdog_ms,
+            refuse_stop: raw.refuse_stop,
+            mount: raw.mount,
+            device: raw.device,
+            listen,
             critical: raw.critical,
             trial_only: raw.trial_only,
             gate: raw.gate.then(|| raw.gate_deadline_s.unwrap_or(GATE_DEADLINE_DEFAULT_S)),
             stop_timeout_ms: raw.stop_timeout_ms,
             start_timeout_ms: raw.start_timeout_ms,
-            memory_max_mib: raw.memory_max_mib,
-            pids_max: raw.pids_max,
+            limits: raw.limits,
+            sandbox: raw.sandbox.map(|table| table.check(name, &self.file)).transpose()?,
+            log_rate: raw.log_rate,
             env: raw.env,
         })
     }
@@ -306,7 +411,13 @@ impl Checker {
         Ok(())
     }
 
-    fn check_exec(&self, exec: &[String]) -> Result<(), UnitError> {
+    fn check_exec(&self, kind: Kind, exec: &[String]) -> Result<(), UnitError> {
+        if !kind.has_program() {
+            return match exec {
+                [] => Ok(()),
+                _ => self.refuse("exec", "is only for services and tasks", "remove it"),
+            };
+        }
         if !exec.first().is_some_and(|program| program.starts_with('/')) {
             return self.refuse(
                 "exec",
@@ -321,13 +432,21 @@ impl Checker {
     }
 
     fn check_lists(&self, raw: &RawUnit) -> Result<(), UnitError> {
-        for (key, list) in [("requires", &raw.requires), ("after", &raw.after)] {
+        for (key, list) in [
+            ("requires", &raw.requires),
+            ("milestone", &raw.milestone),
+            ("wants", &raw.wants),
+            ("after", &raw.after),
+        ] {
             if list.len() > LIST_MAX {
                 return self.refuse(key, "is too long", "name at most 32 units");
             }
             for name in list {
                 self.check_name(key, name)?;
             }
+        }
+        if raw.no_restart_status.len() > LIST_MAX {
+            return self.refuse("no_restart_status", "is too long", "name at most 32 statuses");
         }
         let odd = |word: &str| word.contains('\0') || word.is_empty();
         let bad = |(key, value): (&String, &String)| {
@@ -362,42 +481,7 @@ impl Checker {
                 "write 0 (no limit) to 86400000",
             );
         }
-        if raw.memory_max_mib == Some(0) {
-            return self.refuse("memory_max_mib", "is 0", "write a limit or remove the key");
-        }
-        if raw.pids_max == Some(0) {
-            return self.refuse("pids_max", "is 0", "write a limit or remove the key");
-        }
-        Ok(())
-    }
-
-    fn ready(&self, kind: Kind, word: Option<ReadyBy>) -> Result<ReadyBy, UnitError> {
-        match (kind, word) {
-            (Kind::Task, None | Some(ReadyBy::Exit)) => Ok(ReadyBy::Exit),
-            (Kind::Task, Some(_)) => self.refuse(
-                "ready",
-                "is not for tasks",
-                "remove it: a task is ready when it exited with 0",
-            ),
-            (Kind::Service, Some(ReadyBy::Exit)) => self.refuse(
-                "ready",
-                "is `exit`",
-                "write \"notify\" or \"start\", or make it a task",
-            ),
-            (Kind::Service, word) => Ok(word.unwrap_or(ReadyBy::Notify)),
-        }
-    }
-
-    fn restart(&self, kind: Kind, word: Option<Restart>) -> Result<Restart, UnitError> {
-        match (kind, word) {
-            (Kind::Task, Some(Restart::Always)) => self.refuse(
-                "restart",
-                "is `always` for a task",
-                "write \"on-failure\" or \"never\"",
-            ),
-            (Kind::Task, word) => Ok(word.unwrap_or(Restart::Never)),
-            (Kind::Service, word) => Ok(word.unwrap_or(Restart::Always)),
-        }
+        raw.limits.check(&self.file)
     }
 
     fn roles(&self, words: &[String]) -> Result<Vec<RoleWord>, UnitError> {
@@ -448,7 +532,7 @@ mod tests {
             ("ready = 'exit'", "ready"),
             ("gate_deadline_s = 9", "gate_deadline_s"),
             ("stop_timeout_ms = 0", "stop_timeout_ms"),
-            ("memory_max_mib = 0", "memory_max_mib"),
+            ("[limits]\nmemory_max_mib = 0", "limits.memory_max_mib"),
             ("[env]\n'A=B' = 'x'", "env"),
         ] {
             let text = refusal(extra);

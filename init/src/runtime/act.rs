@@ -8,9 +8,11 @@ use crate::record::Job;
 use crate::spawn::{Child, Program};
 use goblin_core_types::{FailReason, LAST_LINES_MAX, LogLevel, Role, UnitPhase, paths};
 use goblin_init_core::supervise::{Action, Event, Exit, UnitIndex};
+use goblin_init_core::unit::Unit;
 use goblin_sys::files;
 use rustix::process::Signal;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Jobs for the boot record that wait for the one before; more are dropped.
@@ -24,6 +26,10 @@ impl Runtime {
     pub(super) fn apply(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Spawn(index) => return Some(self.spawn(index)),
+            Action::Unmount(index) => return Some(self.unmount(index)),
+            Action::Listen(index) => return Some(self.listen(index)),
+            Action::CloseSocket(index) => drop(self.sockets.remove(&index)),
+            Action::Probe(index) => return self.probe(index),
             Action::Terminate(index) => {
                 if let Some(pid) = self.supervisor.pid(index) {
                     signal_one(pid, Signal::TERM);
@@ -56,8 +62,38 @@ impl Runtime {
         let Some(unit) = self.supervisor.unit(index) else {
             return Event::NotStarted(index, "no such unit".into());
         };
+        let sockets: Vec<_> = self
+            .supervisor
+            .required(index)
+            .filter_map(|of| {
+                Some((self.supervisor.unit(of)?.name.as_str(), self.sockets.get(&of)?.as_fd()))
+            })
+            .collect();
+        let program = match &unit.mount {
+            None => Program::with_sockets(unit, &sockets),
+            Some(place) => Program::of_unit(&itself(
+                unit,
+                &["mount", &place.what, &place.target, &place.fs_type, &place.options],
+            )),
+        };
+        let child = program.and_then(|program| program.start());
+        let (name, log_rate) = (unit.name.clone(), unit.log_rate);
+        self.ring.limit(now_ms(), &name, log_rate);
+        self.forked(index, name, child)
+    }
+
+    fn unmount(&mut self, index: UnitIndex) -> Event {
+        let Some(unit) = self.supervisor.unit(index) else {
+            return Event::NotStarted(index, "no such unit".into());
+        };
+        let target = unit.mount.as_ref().map_or("", |place| place.target.as_str());
+        let program = Program::of_unit(&itself(unit, &["unmount", target]));
+        let child = program.and_then(|program| program.start());
         let name = unit.name.clone();
-        let child = Program::of_unit(unit).and_then(|program| program.start());
+        self.forked(index, name, child)
+    }
+
+    fn forked(&mut self, index: UnitIndex, name: String, child: io::Result<Child>) -> Event {
         let pid = child.and_then(|Child { pid, log, notify, status }| {
             let lines = Lines::default;
             self.add(Source::Log { unit: name, index: Some(index), pipe: log, lines: lines() })?;
@@ -110,7 +146,7 @@ impl Runtime {
         self.say(LogLevel::Error, &format!("trial failed: {}", describe(&reason)));
         let last_lines = self
             .ring
-            .newest(LAST_LINES_MAX, None)
+            .last_words(LAST_LINES_MAX)
             .map(|line| format!("{}: {}", line.unit, line.text))
             .collect();
         if !self.has_record {
@@ -177,6 +213,15 @@ impl Runtime {
     /// True while the boot record is being written.
     pub fn record_is_busy(&self) -> bool {
         self.job.is_some()
+    }
+}
+
+/// A unit that runs this very program with these words.
+fn itself(unit: &Unit, words: &[&str]) -> Unit {
+    let words = words.iter().map(|word| (*word).to_owned());
+    Unit {
+        exec: std::iter::once("/proc/self/exe".to_owned()).chain(words).collect(),
+        ..unit.clone()
     }
 }
 

@@ -1,15 +1,20 @@
 //! The seeds that our own writers make; more can lie beside them.
 
 use super::seed_folder;
-use super::targets::PRIVATE_KEY;
+use super::targets::{PRIVATE_KEY, SEGMENT};
 use goblin_core_manifest::publish::{Lifetimes, Publisher, RepositoryKeys, Seed, sign};
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::ReleaseCustom;
 use goblin_core_ninep::wire::{Data, LateU32};
 use goblin_core_ninep::{NO_FID, NO_TAG, Names, Reply, Request, SetAttr, VERSION_9P2000L};
-use goblin_core_types::{Attempt, AttemptStage, BootRecord, InitRequest, LogFilter, Version};
+use goblin_core_trust::pairing::{Hello, Verdict};
+use goblin_core_trust::{Code, PublicKey};
+use goblin_core_types::{
+    Attempt, AttemptStage, BootRecord, InitRequest, LogFilter, LogLevel, Version,
+};
 use goblin_image::gpt::{Gpt, Partition, TYPE_ESP};
 use goblin_image::{Guid, record};
+use goblin_init_core::journal::{self, BootEntry, BootId, Entry, LineEntry, LostEntry, WhyLost};
 use serde_json::json;
 use std::io;
 use std::path::PathBuf;
@@ -59,6 +64,13 @@ pub(super) fn made() -> Vec<Made> {
     conversation().iter().for_each(|(tag, request)| request.encode(*tag, &mut whole));
     add("9p-connection", "conversation", whole);
     add("provision", "storage.toml", provisioning().into_bytes());
+    let key = PublicKey::of_seed(&[7; 32]);
+    add("enrolment", "key", key.to_spki());
+    let asks = Hello { slot: 5, share: [6; 32], name: "laptop".into() };
+    add("enrolment", "hello", asks.encode().to_vec());
+    add("enrolment", "verdict", Verdict::Welcome([8; 32]).encode().to_vec());
+    add("enrolment", "code", Code::from_random([9; 8]).to_string().into_bytes());
+    add("enrolment", "access", ACCESS.as_bytes().to_vec());
     add("gpt", "two-partitions", gpt());
     add("record", "one-attempt", boot_record());
     add("uki", "two-sections", small_pe());
@@ -68,6 +80,7 @@ pub(super) fn made() -> Vec<Made> {
     add("manifest", "release.json", to_bytes(&manifest()));
     add("disk-map", "map.json", to_bytes(&disk_map()));
     add("hello", "storage", hello());
+    add("journal", "two-boots", journal_segment());
     for (index, line) in control_lines().iter().enumerate() {
         add("control-line", &format!("{index:02}.json"), to_bytes(line));
     }
@@ -129,6 +142,9 @@ fn replies() -> Vec<Reply<'static>> {
     ]
 }
 
+/// A file of clients and rights.
+const ACCESS: &str = r#"{"schema":1,"clients":[{"name":"laptop","key":"d04ab232742bb4ab3a1368bd4615e4e6d0224ab71a016baf8520a332c9778737","user":"anna","added_unix_s":1}],"rules":[{"user":"*","share":"films","may":"read"}]}"#;
+
 fn provisioning() -> String {
     format!(
         "schema = 1\nrole = \"storage\"\nhost = \"attic-disks\"\ntime_zone = \"Europe/Berlin\"\n\n\
@@ -158,6 +174,39 @@ fn gpt() -> Vec<u8> {
         .and_then(|table| table.write(&mut disk))
         .expect("two partitions fit 96 sectors");
     disk.into_inner()
+}
+
+fn journal_segment() -> Vec<u8> {
+    let line = |boot, seq, unit, text| {
+        let level = LogLevel::Warn;
+        Entry::Line(LineEntry {
+            boot,
+            seq,
+            at_ms: 900,
+            unix_ms: 1_800_000_000_900,
+            level,
+            unit,
+            text,
+        })
+    };
+    let begin = |boot, number| {
+        let (at_ms, unix_ms, version) = (800, 1_800_000_000_800, "2.0.0");
+        Entry::Boot(BootEntry { boot, number, at_ms, unix_ms, version })
+    };
+    let (first, second) = (BootId([1; 16]), BootId([2; 16]));
+    let (at_ms, unix_ms, why) = (950, 1_800_000_000_950, WhyLost::Disk);
+    let mut bytes = journal::header(SEGMENT);
+    for entry in [
+        begin(first, 7),
+        line(first, 1, "init", "ready"),
+        Entry::Lost(LostEntry { boot: first, first_seq: 2, count: 9, at_ms, unix_ms, why }),
+        begin(second, 8),
+        line(second, 1, "kernel", "slow disk ✓"),
+    ] {
+        let offset = bytes.len() as u64;
+        journal::encode(&entry, SEGMENT, offset, &mut bytes);
+    }
+    bytes
 }
 
 fn boot_record() -> Vec<u8> {
@@ -271,5 +320,6 @@ fn control_lines() -> Vec<serde_json::Value> {
         json!({"re": "exit", "id": 1, "code": 0}),
         json!({"notify": "status", "text": "well"}),
         serde_json::to_value(goblin_core_types::BoardStatus::default()).unwrap_or_default(),
+        json!({"op": "lines", "boot": {"back": 1}, "level": "warn", "since": {"ago-ms": 9}}),
     ]
 }

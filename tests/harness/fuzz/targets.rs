@@ -8,13 +8,18 @@ use goblin_core_manifest::release::Manifest;
 use goblin_core_manifest::tuf::{Envelope, Kind, Root, Snapshot, Targets, Timestamp};
 use goblin_core_ninep::synthetic::{Dir, Tree};
 use goblin_core_ninep::{Connection, Handled, Limits, Reply, ReplyBuf, Request};
+use goblin_core_trust::pairing::{HELLO_BYTES, Hello, VERDICT_BYTES, Verdict};
+use goblin_core_trust::{Access, Code, PublicKey};
 use goblin_core_types::{
-    BoardStatus, BootRecord, HostReply, HostRequest, InitReply, InitRequest, LinkStatus, Notify,
-    UpdateCommand, UpdateReply,
+    BoardStatus, BootRecord, Greeting, HostReply, HostRequest, InitReply, InitRequest, LinkStatus,
+    LogsReply, LogsRequest, Notify, ShareCommand, UpdateCommand, UpdateReply,
 };
 use goblin_image::disk::DiskMap;
 use goblin_image::gpt::{self, NewPartition};
 use goblin_image::{Guid, UkiRecipe, record, uki};
+use goblin_init_core::journal::{self, Entry, Records};
+use goblin_init_core::modalias::{AllowList, ModuleIndex};
+use goblin_init_core::uevent::Uevent;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::Cursor;
@@ -38,6 +43,10 @@ pub const TARGETS: &[Target] = &[
     target("uki", uki_sections, 65_536),
     target("hello", hello, 1_500),
     target("control-line", control_line, 8_192),
+    target("journal", journal_segment, 16_384),
+    target("uevent", uevent, 8_400),
+    target("modules", modules, 16_384),
+    target("enrolment", enrolment, 4096),
 ];
 
 fn ninep_message(bytes: &[u8]) {
@@ -95,6 +104,29 @@ fn provision(bytes: &[u8]) {
             assert!(!(0..52).any(leaks), "a sentence repeats a private key: {said}");
         }
     }
+}
+
+/// What strangers and damaged disks can hand to those who decide about keys.
+fn enrolment(bytes: &[u8]) {
+    let _ = PublicKey::from_spki(bytes);
+    if let Some((hello, _)) = bytes.split_first_chunk::<HELLO_BYTES>()
+        && let Ok(hello) = Hello::decode(hello)
+    {
+        assert!(goblin_core_trust::is_name(&hello.name));
+        assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+    }
+    if let Some((verdict, _)) = bytes.split_first_chunk::<VERDICT_BYTES>() {
+        let verdict = Verdict::decode(verdict);
+        assert_eq!(Verdict::decode(&verdict.encode()), verdict);
+    }
+    if let Ok(code) = Code::parse(&String::from_utf8_lossy(bytes)) {
+        assert_eq!(Code::parse(&code.to_string()), Ok(code));
+    }
+    if let Ok(access) = Access::parse(bytes) {
+        assert_eq!(Access::parse(&access.to_bytes()).expect("what is written is read"), access);
+    }
+    let _ = serde_json::from_slice::<ShareCommand>(bytes);
+    let _ = serde_json::from_slice::<Greeting>(bytes);
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -239,14 +271,90 @@ fn uki_sections(bytes: &[u8]) {
     let _ = uki::UkiPlan::new(bytes, &[(".cmdline", 10), (".linux", 1 << 20)]);
 }
 
+/// A device's announcement, as a datagram and as a file of sysfs.
+fn uevent(bytes: &[u8]) {
+    let parsed = [Uevent::parse(bytes), Uevent::of_device("/devices/x", "block", bytes)];
+    for event in parsed.into_iter().flatten() {
+        let outside = |path: &str| path.split('/').any(|part| part == "..");
+        assert!(event.path.starts_with('/') && !outside(&event.path));
+        assert!(event.dev_path().is_none_or(|dev| dev.starts_with("/dev/") && !outside(&dev)));
+        let names: Vec<String> = event.unit_names().collect();
+        assert!(names.iter().all(|name| !name.contains(char::is_control)));
+    }
+}
+
+/// `modules.alias`, `modules.dep`, the list and what a device says, with a NUL between them.
+fn modules(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut parts = text.split('\0');
+    let mut next = || parts.next().unwrap_or_default();
+    let (alias, dep, list, modalias) = (next(), next(), next(), next());
+    let list = AllowList::parse(list);
+    let Ok(index) = ModuleIndex::parse(alias, dep) else { return };
+    for module in index.wanted(modalias) {
+        let files = index.files(module);
+        assert!(!files.is_empty(), "a module without a file is wanted");
+        assert!(files.iter().all(|file| !file.starts_with('/') && !file.contains("..")));
+        if let Ok(list) = &list {
+            let _ = list.permission(module);
+        }
+    }
+}
+
 fn hello(bytes: &[u8]) {
     let _ = goblin_agent_net::is_hello(bytes);
 }
 
 /// Every line that crosses a local socket, the host channel, or the link inside the control tree.
+/// Number of the segment that the seeds are.
+pub(super) const SEGMENT: u64 = 5;
+
+fn journal_segment(bytes: &[u8]) {
+    journal_of(bytes);
+    // What a checksum would stop is tried as well.
+    let mut mended = bytes.to_vec();
+    mend_journal(&mut mended);
+    journal_of(&mended);
+}
+
+fn journal_of(bytes: &[u8]) {
+    let mut records = Records::new(SEGMENT, bytes);
+    let read: Vec<Entry<'_>> = records.by_ref().collect();
+    assert!(records.damaged_bytes() <= bytes.len() as u64);
+    let mut again = journal::header(SEGMENT);
+    for entry in &read {
+        let offset = again.len() as u64;
+        journal::encode(entry, SEGMENT, offset, &mut again);
+    }
+    assert_eq!(Records::new(SEGMENT, &again).collect::<Vec<_>>(), read);
+}
+
+/// Right checksums for frames that follow one another: marker[4] crc[4] length[2] kind[1] body[length].
+fn mend_journal(bytes: &mut [u8]) {
+    const FRAME_BYTES: usize = 11;
+    let mut at = journal::HEADER_BYTES;
+    while let Some(frame) = bytes.get_mut(at..).filter(|rest| rest.len() >= FRAME_BYTES) {
+        let length = frame
+            .get(8..10)
+            .map_or(0, |two| two.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)));
+        let end = FRAME_BYTES + length;
+        if let Some(covered) = frame.get(8..end) {
+            let mut hasher = crc32fast::Hasher::new();
+            hasher.update(&SEGMENT.to_le_bytes());
+            hasher.update(&(at as u64).to_le_bytes());
+            hasher.update(covered);
+            let crc = hasher.finalize().to_le_bytes();
+            frame.iter_mut().skip(4).zip(crc).for_each(|(to, from)| *to = from);
+        }
+        at += end;
+    }
+}
+
 fn control_line(bytes: &[u8]) {
     line::<InitRequest>(bytes);
     line::<InitReply>(bytes);
+    line::<LogsRequest>(bytes);
+    line::<LogsReply>(bytes);
     line::<UpdateCommand>(bytes);
     line::<UpdateReply>(bytes);
     line::<HostRequest>(bytes);

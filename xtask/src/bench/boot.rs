@@ -17,25 +17,18 @@
 
 mod peers;
 
+use super::machine::{self, mi};
 use super::table::{Row, publish};
 use crate::image::{self, Addition, ReleaseSpec};
 use crate::{compile, host, kernel, provision, setup};
 use anyhow::{Context, Result, bail};
 use goblin_core_types::{Version, paths};
-use goblin_tests::qemu;
 use goblin_tests::serial::Serial;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// 2^SHIFT nanoseconds of virtual time for one instruction.
-const SHIFT: u32 = 2;
 /// Longest a guest may take from one mark to the next, on a slow host.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Memory of every measured guest.
-const MEMORY_MIB: u32 = 1024;
-/// What every guest's command line ends with: marks are warnings or worse, stamped by the kernel. Where
-/// things lie in memory costs instructions too, so it is the same each time.
-const APPEND: &str = "loglevel=5 printk.time=1 nokaslr norandmaps";
 /// The line of the smallest PID 1, and of the last unit of the other guests.
 const PRINTED: &str = "print-only: ready";
 /// The last line of that unit.
@@ -223,23 +216,8 @@ fn provision_unit() -> Result<String> {
 /// Starts one guest and follows it to its last mark.
 fn measure(kernel: &Path, dir: &Path, guest: &Guest<'_>) -> Result<Boot> {
     host::say(format!("measuring {} (half a minute to two)", guest.name));
-    let append = format!("{} {} {APPEND}", image::CMDLINE, guest.append);
-    let icount = format!("shift={SHIFT},sleep=off");
-    let memory = MEMORY_MIB.to_string();
-    let (kernel, initramfs) = (kernel.display().to_string(), guest.initramfs.display().to_string());
-    let mut args: Vec<&str> =
-        "-accel tcg -cpu max -M q35 -nodefaults -no-user-config -display none \
-        -device bochs-display -serial stdio -no-reboot -smp 1 -seed 1 \
-        -rtc base=2026-01-01,clock=vm -nic none"
-            .split_whitespace()
-            .collect();
-    args.extend(["-icount", &icount, "-m", &memory, "-kernel", &kernel, "-initrd", &initramfs]);
-    args.extend(["-append", &append]);
-    let args: Vec<String> = args.into_iter().map(String::from).collect();
     let log = dir.join(format!("boot-{}.log", guest.name));
-    // The log is appended to; only this run's lines are of use.
-    let _ = std::fs::remove_file(&log);
-    let (mut child, serial) = qemu::spawn(&args, &log)?;
+    let (mut child, serial) = machine::start(kernel, &guest.initramfs, guest.append, &log)?;
     let boot = follow(&serial, &guest.marks);
     let _ = child.kill();
     let _ = child.wait();
@@ -276,11 +254,6 @@ fn instructions(line: &str) -> Result<f64> {
         .and_then(|(stamp, _)| stamp.trim().parse::<f64>().ok())
         .with_context(|| format!("no time in `{line}`"))?;
     Ok(mi(stamp))
-}
-
-/// Millions of instructions in so many seconds of virtual time.
-fn mi(seconds: f64) -> f64 {
-    seconds * 1e9 / f64::from(1 << SHIFT) / 1e6
 }
 
 #[cfg(test)]

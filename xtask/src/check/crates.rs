@@ -66,6 +66,8 @@ enum Layer {
     Formats,
     /// `agents/sys`.
     Sys,
+    /// `agents/tls`: sockets with keys. Apart from `sys`, for PID 1 wants no cryptography.
+    Tls,
     /// `agents/<name>`.
     Agent,
     /// `init`, and `agents/goblin`, the one binary that holds every agent.
@@ -81,6 +83,7 @@ fn layer(folder: &str) -> Option<Layer> {
         "agents/core/types" => Layer::Types,
         "image" | "board" => Layer::Formats,
         "agents/sys" => Layer::Sys,
+        "agents/tls" => Layer::Tls,
         "agents/goblin" | "init" => Layer::Program,
         "tests" => Layer::Tests,
         "xtask" => Layer::Xtask,
@@ -228,6 +231,9 @@ mod tests {
             ("agents/sys", "image", true),
             ("agents/update", "agents/sys", true),
             ("agents/update", "agents/net", false),
+            ("agents/share", "agents/tls", true),
+            ("agents/tls", "agents/sys", true),
+            ("agents/sys", "agents/tls", false),
             ("agents/console", "agents/goblin", false),
             ("agents/goblin", "agents/net", true),
             ("init", "agents/sys", true),

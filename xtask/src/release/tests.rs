@@ -9,7 +9,7 @@ fn add(repository: &Path, keys: &Path, version: u32) -> Result<()> {
     let custom =
         ReleaseCustom { version: Version::new(version, 0, 0), channel: "stable".into(), uki: None };
     publisher.add_release(&custom, b"{}")?;
-    write_metadata(&publisher, &keys, repository)
+    write_metadata(&publisher, &keys, repository, now())
 }
 
 #[test]

@@ -58,8 +58,9 @@ pub(super) fn screen(view: &View<'_>, status: &BoxStatus) -> String {
   -----------------------------
 {boards}{absent}
   The screen     {console}
-  Mount a share  sudo mount -t 9p -o trans=tcp,port={port},version=9p2000.L,\\
-                   aname={SHARE},access=any,msize=524312,cache=none 127.0.0.1 /mnt
+  Enrol this PC  cargo xtask goblin client add      then, with the `goblin` of `cargo xtask build`:
+                 sudo goblin login 127.0.0.1:{port} CODE
+  Mount a share  sudo goblin mount 127.0.0.1:{port}:{SHARE} /mnt
   Ask the box    cargo xtask goblin status        (also: log, logs, units, --help)
   {upgrade}
   Go back        cargo xtask goblin rollback

@@ -5,8 +5,7 @@ use crate::clock;
 use crate::model::Model;
 use crate::words::{self, Badge, Tone};
 use goblin_core_types::{
-    BoardStatus, CheckState, HealthState, LinkState, PoolState, ProvisionOutcome, Role,
-    ShareStatus, paths,
+    BoardStatus, CheckState, HealthState, LinkState, PoolState, ProvisionOutcome, Role, ShareStatus,
 };
 
 /// Sentences of failing checks shown per board; the rest is counted.
@@ -310,10 +309,7 @@ fn other_card(model: &Model, local: &BoardStatus) -> Card {
     }
 }
 
-/// Largest message to ask for: 512 KiB of data and the header. The kernel's default is a quarter.
-const MSIZE: u32 = (512 << 10) + 24;
-
-/// The commands that mount each served share on a Linux PC.
+/// The commands that mount each served share on a Linux PC that is enrolled.
 pub(super) fn commands(storage: &BoardStatus) -> Vec<String> {
     let v4_first = |a: &&String| !a.contains('.');
     let mut addresses: Vec<&String> = storage.network.lan_addresses.iter().collect();
@@ -323,10 +319,7 @@ pub(super) fn commands(storage: &BoardStatus) -> Vec<String> {
     };
     let command = |share: &ShareStatus| {
         let name = words::clean_to(&share.name, 64);
-        format!(
-            "sudo mount -t 9p -o trans=tcp,port={},version=9p2000.L,aname={name},access=any,msize={MSIZE} {address} /mnt",
-            paths::PORT_SHARES
-        )
+        format!("sudo goblin mount {address}:{name} /mnt")
     };
     storage.shares.iter().filter(|s| s.served).map(command).collect()
 }
@@ -334,7 +327,12 @@ pub(super) fn commands(storage: &BoardStatus) -> Vec<String> {
 /// How to mount a share; nothing while the storage board was never seen, since its card says so.
 fn mount_card(model: &Model) -> Option<Card> {
     let storage = model.storage()?;
-    let mut card = Card { title: "Mount on a Linux PC".to_owned(), ..Card::default() };
+    let mut card = Card {
+        title: "Mount on a Linux PC".to_owned(),
+        subtitle: "once, with a code of `goblin client add`: sudo goblin login ADDRESS CODE"
+            .to_owned(),
+        ..Card::default()
+    };
     let commands = commands(storage);
     if commands.is_empty() {
         let reason = storage.shares.iter().find_map(|s| s.problem.as_deref()).map(words::clean);

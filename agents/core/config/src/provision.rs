@@ -78,8 +78,9 @@ pub struct NetworkSection {
     pub lan: Option<String>,
     /// Time servers, names or addresses; at most 8. Empty: those that DHCP names, else `pool.ntp.org`.
     pub ntp: Vec<String>,
-    /// Serve and mount shares, and speak to the other board, over plain TCP without keys. Only for an
-    /// isolated network: whoever can reach the port can read and write everything.
+    /// Also serve shares over plain TCP without keys, to clients that have no other way. Only for an
+    /// isolated network: whoever can reach the port can read and write everything. The boards themselves
+    /// never speak without keys.
     pub allow_plain_9p: bool,
 }
 

@@ -283,9 +283,34 @@ impl DirEntry<'_> {
 
 impl<'a> Field<'a> for DirEntry<'a> {
     fn put(&self, out: &mut Vec<u8>) {
-        self.qid.put(out);
-        self.offset.put(out);
-        self.kind.put(out);
+        // Listings are long: the head of an entry goes out in one piece, and not field by field.
+        let [v0, v1, v2, v3] = self.qid.version.to_le_bytes();
+        let [p0, p1, p2, p3, p4, p5, p6, p7] = self.qid.path.to_le_bytes();
+        let [o0, o1, o2, o3, o4, o5, o6, o7] = self.offset.to_le_bytes();
+        out.extend_from_slice(&[
+            self.qid.kind,
+            v0,
+            v1,
+            v2,
+            v3,
+            p0,
+            p1,
+            p2,
+            p3,
+            p4,
+            p5,
+            p6,
+            p7, //
+            o0,
+            o1,
+            o2,
+            o3,
+            o4,
+            o5,
+            o6,
+            o7,
+            self.kind,
+        ]);
         self.name.put(out);
     }
 

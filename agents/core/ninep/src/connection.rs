@@ -3,7 +3,7 @@
 use crate::dispatch::{Done, Effect};
 use crate::message::{HEADER_BYTES, Header, Reply, Request};
 use crate::session::Admission;
-use crate::wire::{Data, Field, WireError};
+use crate::wire::{Data, WireError};
 use crate::{Backend, Cancel, Errno, Job, Limits, Session, WaitsFor};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -101,6 +101,15 @@ pub struct ReplyBuf {
 
 const READ_HEADER_BYTES: usize = HEADER_BYTES + 4;
 
+/// `size[4] type[1] tag[2] count[4]` of a message of `len` bytes that ends with counted data.
+fn counted_header(kind: u8, tag: u16, len: usize) -> [u8; READ_HEADER_BYTES] {
+    let count = len.saturating_sub(READ_HEADER_BYTES);
+    let [s0, s1, s2, s3] = u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+    let [t0, t1] = tag.to_le_bytes();
+    let [c0, c1, c2, c3] = u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes();
+    [s0, s1, s2, s3, kind, t0, t1, c0, c1, c2, c3]
+}
+
 impl ReplyBuf {
     /// Empty room.
     pub fn new() -> Self {
@@ -133,14 +142,26 @@ impl ReplyBuf {
     /// Completes an `Rread` whose `count` bytes are in [`read_room`](Self::read_room).
     pub(crate) fn put_read(&mut self, tag: u16, count: usize) {
         let len = READ_HEADER_BYTES.saturating_add(count).min(self.bulk.len());
-        let mut header = Vec::with_capacity(READ_HEADER_BYTES);
-        u32::try_from(len).unwrap_or(u32::MAX).put(&mut header);
-        Reply::Read { data: Data(&[]) }.kind().put(&mut header);
-        tag.put(&mut header);
-        u32::try_from(len.saturating_sub(READ_HEADER_BYTES)).unwrap_or(u32::MAX).put(&mut header);
-        if let Some(place) = self.bulk.get_mut(..READ_HEADER_BYTES) {
-            place.copy_from_slice(&header);
+        let kind = Reply::Read { data: Data(&[]) }.kind();
+        if let Some(place) = self.bulk.first_chunk_mut() {
+            *place = counted_header(kind, tag, len);
             self.bulk_len = len;
+        }
+    }
+
+    /// Where the entries of an `Rreaddir` go: behind the header, which comes last.
+    pub(crate) fn list_room(&mut self) -> &mut Vec<u8> {
+        let small = self.small();
+        small.extend_from_slice(&[0; READ_HEADER_BYTES]);
+        small
+    }
+
+    /// Completes an `Rreaddir` whose entries are in [`list_room`](Self::list_room).
+    pub(crate) fn put_list(&mut self, tag: u16) {
+        let kind = Reply::Readdir { data: Data(&[]) }.kind();
+        let len = self.small.len();
+        if let Some(place) = self.small.first_chunk_mut() {
+            *place = counted_header(kind, tag, len);
         }
     }
 

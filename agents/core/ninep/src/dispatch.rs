@@ -373,13 +373,12 @@ impl<B: Backend> Connection<B> {
         out: &mut ReplyBuf,
     ) -> Outcome<B> {
         let open = self.open_file(fid)?;
-        let mut data = Vec::new();
-        let mut page = DirPage::new(&mut data, self.data_room(count));
+        let mut page = DirPage::new(out.list_room(), self.data_room(count));
         self.shared.backend.readdir(&open, offset, &mut page)?;
         if page.too_small() {
             return Err(Errno::EINVAL);
         }
-        out.put(tag, &Reply::Readdir { data: Data(&data) });
+        out.put_list(tag);
         Ok(Done::Sent)
     }
 

@@ -11,6 +11,30 @@ pub enum InitRequest {
     Units,
     /// Log lines: [`InitReply::Line`]s, then [`InitReply::Done`] unless `follow`.
     Logs(LogFilter),
+    /// Everything that is known of one unit: one [`InitReply::Unit`], then [`InitReply::Done`].
+    Show {
+        /// Its name.
+        unit: String,
+    },
+    /// Everything that is known of every unit: an [`InitReply::Unit`] each, by name, then
+    /// [`InitReply::Done`].
+    Graph,
+    /// A person wants a unit to run, and with it all that it requires. [`InitReply::Done`] says that this is
+    /// wanted now, not that it runs.
+    Start {
+        /// Its name.
+        unit: String,
+    },
+    /// A person wants a unit to be down until someone starts it; what requires it goes down first.
+    Stop {
+        /// Its name.
+        unit: String,
+    },
+    /// A person wants a unit to be stopped and started again; what requires it goes down and comes back too.
+    Restart {
+        /// Its name.
+        unit: String,
+    },
     /// Ordered shutdown and reboot; the reason is logged and shown.
     Reboot {
         /// Why.
@@ -64,6 +88,170 @@ pub struct LogLine {
     pub text: String,
 }
 
+/// Asked of the file `logs/ctl` of a board's control tree: one line, then [`LogsReply`] lines until the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum LogsRequest {
+    /// Lines of one boot, oldest first: of this one from the journal and PID 1's memory, of an earlier one
+    /// from the journal.
+    Lines(LogsFilter),
+    /// The boots that the journal knows: one [`LogsReply::Boots`].
+    Boots,
+}
+
+/// Which lines are wanted. What an older release does not know is ignored there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogsFilter {
+    /// Which boot.
+    pub boot: BootChoice,
+    /// Only this unit.
+    pub unit: Option<String>,
+    /// Only lines that are at least this severe.
+    pub level: Option<LogLevel>,
+    /// Only lines since then.
+    pub since: Option<Since>,
+    /// At most this many of the newest lines; 0 means all that are kept.
+    pub lines_max: u32,
+    /// Send new lines as they come; only of the running boot.
+    pub follow: bool,
+}
+
+/// A boot, as a person names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootChoice {
+    /// The running one.
+    #[default]
+    Running,
+    /// So many boots before the running one, as far as the journal knows them; 1 is the last one.
+    Back(u32),
+    /// By number, or by the first characters of its id.
+    Named(String),
+}
+
+/// A moment from which on lines are wanted, by the board's clock at that time, which may have been wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Since {
+    /// Milliseconds before now.
+    AgoMs(u64),
+    /// Milliseconds since 1970.
+    UnixMs(u64),
+}
+
+/// Answered by `logs/ctl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "re", rename_all = "kebab-case")]
+pub enum LogsReply {
+    /// One line.
+    Line(KeptLine),
+    /// The boots of the journal.
+    Boots {
+        /// Oldest first; the running one is last.
+        boots: Vec<BootListed>,
+    },
+    /// Everything was said.
+    Done,
+    /// The request was refused.
+    Refused {
+        /// One sentence with the remedy.
+        message: String,
+    },
+}
+
+/// A log line, and when and in which boot it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptLine {
+    /// The line.
+    #[serde(flatten)]
+    pub line: LogLine,
+    /// Milliseconds since 1970 by the board's clock at that time; 0 where it stood before 1970.
+    pub unix_ms: u64,
+    /// The kernel's id of the boot.
+    pub boot_id: String,
+}
+
+/// A boot that the journal knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BootListed {
+    /// 0 for the running boot, 1 for the one before, and so on.
+    pub back: u32,
+    /// The kernel's id of the boot.
+    pub boot_id: String,
+    /// Its number in the boot record; 0 where that was not known.
+    pub number: u64,
+    /// Release that ran; absent where that was not known.
+    pub version: Option<Version>,
+    /// Milliseconds since 1970 of the oldest line that is kept.
+    pub first_unix_ms: u64,
+    /// Milliseconds since 1970 of the newest line that is kept.
+    pub last_unix_ms: u64,
+    /// Lines that are kept.
+    pub lines: u64,
+    /// Lines that are known to be lost.
+    pub lost: u64,
+}
+
+/// What kind of unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitKind {
+    /// A program that keeps running.
+    Service,
+    /// A program that runs to completion; ready means that it ended with status 0.
+    Task,
+    /// A file system that is mounted.
+    Mount,
+    /// A device that the kernel has to report.
+    Device,
+    /// A listening socket that PID 1 holds open for services.
+    Socket,
+    /// A point that is reached when all that it requires is ready.
+    Milestone,
+}
+
+/// Everything that is known of one unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitDetail {
+    /// Where it stands.
+    pub status: UnitStatus,
+    /// What kind of unit; absent for a file that could not be understood.
+    #[serde(default)]
+    pub kind: Option<UnitKind>,
+    /// Whether it shall run: the desired state, of which [`UnitStatus::phase`] is the current one.
+    #[serde(default)]
+    pub wanted: bool,
+    /// Program and arguments; empty where there is none.
+    #[serde(default)]
+    pub exec: Vec<String>,
+    /// Units that must be ready while it runs.
+    #[serde(default)]
+    pub requires: Vec<String>,
+    /// Units that must have been ready once.
+    #[serde(default)]
+    pub milestone: Vec<String>,
+    /// Units that are started with it, and before it, whether that succeeds or not.
+    #[serde(default)]
+    pub wants: Vec<String>,
+    /// Units that come before it if they are started at all.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// The board cannot be healthy without it.
+    #[serde(default)]
+    pub critical: bool,
+    /// Milliseconds after PID 1 started when it was first started; see [`UnitStatus::ready_ms`].
+    #[serde(default)]
+    pub started_ms: Option<u64>,
+    /// Longest silence of its watchdog, in milliseconds.
+    #[serde(default)]
+    pub watchdog_ms: Option<u64>,
+    /// How its process ended last.
+    #[serde(default)]
+    pub last_end: String,
+}
+
 /// Answered by PID 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "re", rename_all = "kebab-case")]
@@ -81,6 +269,8 @@ pub enum InitReply {
     },
     /// One log line.
     Line(LogLine),
+    /// One unit.
+    Unit(Box<UnitDetail>),
     /// The request was carried out, or the listing is complete.
     Done,
     /// The request was refused.

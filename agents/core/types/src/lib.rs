@@ -5,7 +5,9 @@
 //! (`status`, `record`, `control`) are serde types with a `schema` number; unknown fields are ignored
 //! on reading, so that releases N and N-1 understand each other.
 
+mod access;
 mod control;
+mod device;
 mod digest;
 mod escape;
 pub mod paths;
@@ -14,10 +16,15 @@ mod role;
 mod status;
 mod version;
 
+pub use access::{
+    ClientStatus, GREETING_BYTES_MAX, Greeting, May, ShareCommand, ShareReply, ShareRight,
+};
 pub use control::{
-    HostReply, HostRequest, InitReply, InitRequest, LogFilter, LogLevel, LogLine, Notify,
+    BootChoice, BootListed, HostReply, HostRequest, InitReply, InitRequest, KeptLine, LogFilter,
+    LogLevel, LogLine, LogsFilter, LogsReply, LogsRequest, Notify, Since, UnitDetail, UnitKind,
     UpdateCommand, UpdateReply,
 };
+pub use device::{Bus, DEVICE_LINE_BYTES_MAX, DEVICES_MAX, Device, DeviceEvent, DeviceKind};
 pub use digest::{BoxId, Digest, ParseDigestError};
 pub use escape::escape_bytes;
 pub use record::{

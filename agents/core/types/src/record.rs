@@ -129,6 +129,10 @@ pub struct Pending {
     /// The other board was in sight when this was armed, so the trial must see it again.
     #[serde(default)]
     pub peer_expected: bool,
+    /// The storage board had no pool when this was armed, for want of a disk or because of what is on it:
+    /// the trial cannot be asked for one. False, which asks for it, where an older release wrote this.
+    #[serde(default)]
+    pub pool_missing: bool,
     /// Seconds since 1970 by the board's clock.
     #[serde(default)]
     pub at_unix_s: u64,

@@ -318,6 +318,14 @@ pub enum PoolState {
     Failed,
 }
 
+impl PoolState {
+    /// True when nothing is stored or served for a reason that only a person ends: a disk that is not
+    /// there, holds something else, or does not work.
+    pub fn cannot_be_had(self) -> bool {
+        matches!(self, Self::Absent | Self::Foreign | Self::Failed)
+    }
+}
+
 /// The pool.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -381,6 +381,7 @@ mod tests {
             rollback: to < from,
             uki: Digest([9; 32]),
             peer_expected: false,
+            pool_missing: false,
             at_unix_s: 0,
             boot: 0,
         }

@@ -162,6 +162,7 @@ impl World {
                     rollback,
                     uki: to.uki,
                     peer_expected: false,
+                    pool_missing: false,
                     at_unix_s: 0,
                     boot: self.record.boot_count,
                 });

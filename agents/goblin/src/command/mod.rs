@@ -1,13 +1,17 @@
 //! One file per group of commands; here is the choice, and what happens to errors.
 
+mod client;
+mod files;
 mod history;
 mod logs;
+mod mount;
 mod power;
 mod release;
 mod shares;
 mod status;
+mod units;
 
-use crate::cli::{Board, Cli, Command, Update};
+use crate::cli::{Board, Cli, Command, Shares, Update};
 use crate::control;
 use crate::error::CliError;
 use crate::output::{Output, Tone};
@@ -34,20 +38,33 @@ pub fn run(command: Command, mut output: Output) -> ExitCode {
 
 fn choose(command: Command, output: &mut Output) -> Result<(), CliError> {
     match command {
+        Command::Status { board: None } if files::is_pc() => mount::status(output),
         Command::Status { board } => status::status(board, output),
         Command::Check(target) => release::check(here(target.board), output),
         Command::Upgrade(change) => release::upgrade(change, output),
         Command::Rollback(change) => release::rollback(change, output),
         Command::Log { board } => history::log(board, output),
-        Command::Logs { board, unit, follow, lines } => {
-            logs::logs(here(board), unit, follow, lines, output)
-        }
-        Command::Units(target) => logs::units(here(target.board), output),
+        Command::Logs(wanted) if wanted.list_boots => logs::boots(here(wanted.board), output),
+        Command::Logs(wanted) => logs::logs(here(wanted.board), wanted, output),
+        Command::Units(wanted) => units::run(wanted, output),
         Command::Reboot(target) => power::reboot(here(target.board), output),
         Command::Poweroff { all: true, .. } => power::power_off_all(output),
         Command::Poweroff { board, .. } => power::power_off(here(board), output),
         Command::Screen(target) => status::screen(here(target.board), output),
-        Command::Shares(what) => shares::run(what, output),
+        Command::Shares { what: Some(what), .. } => shares::run(what, output),
+        Command::Shares { the_box, what: None } if files::is_pc() => {
+            files::shares(the_box.as_deref(), output)
+        }
+        Command::Shares { .. } => shares::run(Shares::Ls, output),
+        Command::Client(what) => client::run(what, output),
+        Command::Login { address, code, name } => {
+            files::login(&address, &code, name.as_deref(), output)
+        }
+        Command::Mount(wanted) => mount::mount(&wanted, output),
+        Command::Umount { dir, force } => mount::umount(&dir, force, output),
+        Command::Ls { place } => files::ls(&place, output),
+        Command::Get { place, to } => files::get(&place, to.as_deref(), output),
+        Command::Put { from, place } => files::put(&from, &place, output),
         Command::Update(Update::ClearQuarantine(target)) => {
             release::clear_quarantine(here(target.board), output)
         }

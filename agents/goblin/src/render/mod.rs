@@ -1,5 +1,7 @@
 //! Text for people. Pure: values in, lines out.
 
+pub mod boot_svg;
 pub mod history;
 pub mod status;
+pub mod units;
 pub mod words;

@@ -13,6 +13,14 @@ pub enum ReadNow {
     Got(usize),
     /// The disk would have to be asked.
     WouldWait,
+    /// The file system cannot tell; it never will.
+    Unknown,
+}
+
+/// Offsets are signed for the kernel: beyond half of all numbers they are refused by `pread(2)`, and the last one
+/// means "wherever the descriptor stands" to `preadv2(2)`.
+fn checked(offset: u64) -> io::Result<u64> {
+    if i64::try_from(offset).is_ok() { Ok(offset) } else { Err(Errno::INVAL.into()) }
 }
 
 /// Reads what is in memory (`preadv2(2)`, RWF_NOWAIT).
@@ -20,11 +28,12 @@ pub enum ReadNow {
 /// # Errors
 /// Whatever the file system says.
 pub fn read_now(file: impl AsFd, offset: u64, into: &mut [u8]) -> io::Result<ReadNow> {
+    let offset = checked(offset)?;
     let mut slices = [IoSliceMut::new(into)];
     match rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
         Ok(got) => Ok(ReadNow::Got(got)),
-        // Not all file systems know the flag.
-        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Ok(ReadNow::WouldWait),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(ReadNow::WouldWait),
+        Err(Errno::OPNOTSUPP) => Ok(ReadNow::Unknown),
         Err(err) => Err(err.into()),
     }
 }
@@ -34,6 +43,7 @@ pub fn read_now(file: impl AsFd, offset: u64, into: &mut [u8]) -> io::Result<Rea
 /// # Errors
 /// Whatever the file system says.
 pub fn read_at(file: impl AsFd, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+    checked(offset)?;
     let mut filled = 0usize;
     while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         let at = offset.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
@@ -54,6 +64,7 @@ pub fn read_at(file: impl AsFd, offset: u64, into: &mut [u8]) -> io::Result<usiz
 /// # Errors
 /// Whatever the file system says.
 pub fn write_at(file: impl AsFd, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    let offset = checked(offset)?;
     loop {
         match rustix::io::pwrite(&file, bytes, offset) {
             Err(Errno::INTR) => {}
@@ -78,6 +89,7 @@ pub enum WriteNow {
 /// # Errors
 /// Whatever the file system says.
 pub fn write_now(file: impl AsFd, offset: u64, bytes: &[u8]) -> io::Result<WriteNow> {
+    let offset = checked(offset)?;
     let slices = [io::IoSlice::new(bytes)];
     match rustix::io::pwritev2(file, &slices, offset, ReadWriteFlags::NOWAIT) {
         Ok(took) => Ok(WriteNow::Took(took)),

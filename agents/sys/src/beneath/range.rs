@@ -40,7 +40,10 @@ fn flock_of(range: Range) -> io::Result<libc::flock> {
         // From a start within range, a longer length means "to the end" as well.
         l_len: i64::try_from(range.length)
             .ok()
-            .filter(|length| range.start.checked_add(length.unsigned_abs()).is_some())
+            .filter(|length| {
+                let end = range.start.checked_add(length.unsigned_abs());
+                end.is_some_and(|end| i64::try_from(end).is_ok())
+            })
             .unwrap_or(0),
         // fcntl(2): must be 0 for open file description locks.
         l_pid: 0,

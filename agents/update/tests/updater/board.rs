@@ -19,7 +19,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -223,6 +223,7 @@ pub fn publish(server: &Server, keys: &RepositoryKeys, version: u64, releases: &
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub reboots: Arc<AtomicU32>,
+    pub pool_missing: Arc<AtomicBool>,
     pub now: Arc<AtomicU64>,
     pub status: Arc<Mutex<(UpdateStatus, Vec<SlotStatus>)>>,
 }
@@ -238,6 +239,10 @@ impl Hooks for Seen {
 
     fn peer_in_sight(&self) -> bool {
         true
+    }
+
+    fn pool_missing(&self, _: Option<Role>) -> bool {
+        self.pool_missing.load(Ordering::Relaxed)
     }
 
     fn reboot(&self, _: &str) -> Result<(), String> {

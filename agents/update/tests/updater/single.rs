@@ -142,6 +142,17 @@ fn rollback_boots_the_older_release_and_the_newer_can_come_back() {
 }
 
 #[test]
+fn what_was_missing_when_a_release_was_armed_is_written_down_with_it() {
+    let (_server, board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    board.seen.pool_missing.store(true, Ordering::Relaxed);
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    let pending = board.boot_record().pending.unwrap();
+    assert!(pending.pool_missing && pending.peer_expected);
+}
+
+#[test]
 fn older_release_that_does_not_come_up_any_more_is_left_again() {
     let (_server, mut board) = setup(&[1, 2]);
     let mut updater = board.updater();
@@ -173,6 +184,7 @@ fn release_set_aside_survives_a_cut_before_it_is_armed_again() {
         rollback: false,
         uki: hash(&release(2).uki),
         peer_expected: false,
+        pool_missing: false,
         at_unix_s: NOW,
         boot: board.boot_record().boot_count,
     };

@@ -1,7 +1,6 @@
-//! One unit's state and its pauses.
+//! One unit's state.
 
-use super::Exit;
-use crate::unit::{Restart, Unit};
+use crate::unit::{Kind, Unit};
 use goblin_core_types::UnitPhase;
 
 /// After running ready for this long, in milliseconds, a unit's next failure counts as its first.
@@ -10,9 +9,23 @@ pub(super) const STEADY_MS: u64 = 60_000;
 /// What follows on the end of a unit that is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterStop {
-    Restart,
-    Failed,
+    /// Nothing, unless it is wanted again by then.
     Off,
+    /// The next start at once: a person wants it.
+    Again,
+    /// A pause, then the next start when what it requires is ready again.
+    Wait,
+    /// What follows on a failure.
+    Failure,
+}
+
+/// What a person wants of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Will {
+    /// Nothing: its file decides.
+    None,
+    Up,
+    Down,
 }
 
 /// One unit and where it stands.
@@ -20,21 +33,45 @@ pub(super) enum AfterStop {
 pub(super) struct Slot {
     pub(super) unit: Unit,
     pub(super) phase: UnitPhase,
+    /// Desired: it shall run.
+    pub(super) wanted: bool,
+    pub(super) will: Will,
     pub(super) pid: Option<u32>,
     /// Being forked, or has a process that was not reaped yet.
     pub(super) alive: bool,
     pub(super) restarts: u32,
+    /// Failures with no steady run between them.
+    pub(super) failures: u32,
     pub(super) pause_ms: u64,
-    /// End of the start, of the pause, or of the patience with a stop.
-    pub(super) deadline_ms: Option<u64>,
+    /// Not started before this.
+    pub(super) not_before_ms: u64,
+    pub(super) first_start_ms: Option<u64>,
+    pub(super) start_ms: u64,
     pub(super) ready_ms: Option<u64>,
     pub(super) ready_since_ms: u64,
     /// Its first start came to an end, good or bad.
     pub(super) settled: bool,
+    /// It shall go down, and waits for those that require it to be down first.
+    pub(super) leaving: bool,
+    /// A person wants a new start.
+    pub(super) again: bool,
     pub(super) killed: bool,
+    /// Its process, or the one that takes its mount away, is one that a stop waits for.
+    pub(super) unmounting: bool,
+    /// Since when it gives no sign of life.
+    pub(super) hung_ms: Option<u64>,
     pub(super) after_stop: AfterStop,
+    /// A device that the kernel reported.
+    pub(super) present: bool,
+    /// Units that depend on it and are starting, ready or stopping.
+    pub(super) users: u32,
+    /// Those of them that require it.
+    pub(super) requirers: u32,
+    /// It stands in the queue of units to be looked at.
+    pub(super) queued: bool,
     pub(super) detail: String,
     pub(super) said: String,
+    pub(super) last_end: String,
     /// It can never be started.
     pub(super) broken: bool,
 }
@@ -44,48 +81,57 @@ impl Slot {
         Self {
             pause_ms: unit.backoff_ms.0,
             phase: UnitPhase::Off,
+            wanted: false,
+            will: Will::None,
             pid: None,
             alive: false,
             restarts: 0,
-            deadline_ms: None,
+            failures: 0,
+            not_before_ms: 0,
+            first_start_ms: None,
+            start_ms: 0,
             ready_ms: None,
             ready_since_ms: 0,
             settled: false,
+            leaving: false,
+            again: false,
             killed: false,
+            unmounting: false,
+            hung_ms: None,
             after_stop: AfterStop::Off,
+            present: false,
+            users: 0,
+            requirers: 0,
+            queued: false,
             broken: error.is_some(),
             detail: error.unwrap_or_default(),
             said: String::new(),
+            last_end: String::new(),
             unit,
         }
     }
 
-    pub(super) fn off(&mut self, why: &str) {
-        self.phase = UnitPhase::Off;
-        self.deadline_ms = None;
-        self.detail = why.to_owned();
+    /// Forgets that it failed.
+    pub(super) fn fresh(&mut self) {
+        self.pause_ms = self.unit.backoff_ms.0;
+        self.failures = 0;
+        self.not_before_ms = 0;
     }
 
-    /// It ended without being told to.
-    pub(super) fn failed(&mut self, now_ms: u64, was: UnitPhase, exit: Option<Exit>) {
-        let clean = exit == Some(Exit::Status(0));
-        if let Some(exit) = exit.filter(|_| self.detail.is_empty()) {
-            self.detail = exit.to_string();
-        }
-        if was == UnitPhase::Ready && now_ms.saturating_sub(self.ready_since_ms) >= STEADY_MS {
-            self.pause_ms = self.unit.backoff_ms.0;
-        }
-        match self.unit.restart {
-            Restart::Always => self.pause(now_ms),
-            Restart::OnFailure if !clean => self.pause(now_ms),
-            Restart::OnFailure | Restart::Never => self.phase = UnitPhase::Failed,
-        }
+    /// True when units that require it may run. A task with a schedule that was done once stays done while
+    /// it is done again.
+    pub(super) fn serves(&self) -> bool {
+        let done_before = self.unit.every_ms.is_some() && self.ready_ms.is_some() && self.wanted;
+        (self.phase == UnitPhase::Ready || done_before) && !self.leaving
     }
 
-    /// Waits before the next start, each time twice as long up to the limit.
-    pub(super) fn pause(&mut self, now_ms: u64) {
-        self.phase = UnitPhase::BackOff;
-        self.deadline_ms = Some(now_ms.saturating_add(self.pause_ms));
-        self.pause_ms = self.pause_ms.saturating_mul(2).min(self.unit.backoff_ms.1);
+    /// True for a kind of which something is there without a process of it.
+    pub(super) fn is_mounted(&self) -> bool {
+        self.unit.kind == Kind::Mount && self.phase == UnitPhase::Ready
     }
+}
+
+/// True while a unit has something that a stop must take away first.
+pub(super) const fn is_active(phase: UnitPhase) -> bool {
+    matches!(phase, UnitPhase::Starting | UnitPhase::Ready | UnitPhase::Stopping)
 }

@@ -1,7 +1,7 @@
 //! The verdict over a trial: the gate, its deadline, the reason of a refusal.
 
 use super::slot::Slot;
-use super::{Action, RECORD_TIMEOUT_MS, Supervisor, Verdict};
+use super::{Action, RECORD_TIMEOUT_MS, Supervisor, UnitIndex, Verdict};
 use crate::shutdown::How;
 use crate::unit::GATE_DEADLINE_DEFAULT_S;
 use goblin_core_types::{FailReason, UnitPhase};
@@ -10,12 +10,13 @@ use goblin_core_types::{FailReason, UnitPhase};
 const CHECKS_MAX: usize = 16;
 
 impl Supervisor {
-    pub(super) fn gate(&self) -> Option<(&Slot, u32)> {
-        self.slots.iter().find_map(|slot| slot.unit.gate.map(|deadline_s| (slot, deadline_s)))
+    pub(super) fn gate(&self) -> Option<(UnitIndex, &Slot, u32)> {
+        let mut slots = self.slots.iter().enumerate();
+        slots.find_map(|(index, slot)| slot.unit.gate.map(|deadline_s| (index, slot, deadline_s)))
     }
 
     pub(super) fn gate_deadline_s(&self) -> u32 {
-        self.gate().map_or(GATE_DEADLINE_DEFAULT_S, |(_, deadline_s)| deadline_s)
+        self.gate().map_or(GATE_DEADLINE_DEFAULT_S, |(_, _, deadline_s)| deadline_s)
     }
 
     pub(super) fn gate_ms(&self) -> u64 {
@@ -32,7 +33,7 @@ impl Supervisor {
         }
         match self.verdict {
             Verdict::Open => {
-                if self.gate().is_some_and(|(slot, _)| slot.phase == UnitPhase::Ready) {
+                if self.gate().is_some_and(|(_, slot, _)| slot.phase == UnitPhase::Ready) {
                     self.verdict = Verdict::Passed;
                     out.push(Action::Healthy { trial: self.boot.trial });
                 } else if self.can_be_refused() && now_ms >= self.gate_ms() {
@@ -49,7 +50,7 @@ impl Supervisor {
 
     /// Why the gate is not ready: what it said last, else where it stands.
     pub(super) fn failed_checks(&self) -> Vec<String> {
-        let Some((slot, _)) = self.gate() else { return vec!["no unit is the gate".into()] };
+        let Some((index, slot, _)) = self.gate() else { return vec!["no unit is the gate".into()] };
         let said: Vec<String> = slot
             .said
             .lines()
@@ -61,7 +62,7 @@ impl Supervisor {
             return said;
         }
         let detail = if slot.phase == UnitPhase::Waiting {
-            self.waits_for(slot)
+            self.waits_for(index)
         } else {
             slot.detail.clone()
         };

@@ -1,6 +1,6 @@
 //! The guests that ours is measured beside.
 
-use crate::apt::{Closure, Suite, fetch_tree};
+use super::super::root::debian_root;
 use crate::initramfs::Initramfs;
 use crate::{compile, host};
 use anyhow::Result;
@@ -9,16 +9,6 @@ use std::path::{Path, PathBuf};
 /// Debian's PID 1 with what a machine has at least: devices, journal, bus, a login prompt.
 const PACKAGES: &[&str] =
     &["systemd", "udev", "dbus", "base-files", "base-passwd", "util-linux", "libc-bin"];
-/// What no boot reads.
-const LEFT_OUT: &[&str] = &[
-    "usr/share/doc",
-    "usr/share/man",
-    "usr/share/locale",
-    "usr/share/perl",
-    "usr/share/info",
-    "usr/share/zoneinfo",
-    "boot",
-];
 /// The last unit of the boot.
 const READY_UNIT: &str = "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\n\
                           ExecStart=/usr/lib/print-only --once\n";
@@ -43,24 +33,7 @@ pub(super) fn print_only(dir: &Path) -> Result<PathBuf> {
 
 /// Debian's systemd on a minimal root.
 pub(super) fn systemd(dir: &Path) -> Result<PathBuf> {
-    let (tree, _) = fetch_tree(PACKAGES, Suite::Trixie, Closure::WithDependencies)?;
-    let mut initramfs = Initramfs::default();
-    initramfs.folder(&tree, &|name| !LEFT_OUT.iter().any(|left| name.starts_with(left)))?;
-    for (name, target) in
-        [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
-    {
-        if std::fs::symlink_metadata(tree.join(name)).is_err() {
-            initramfs.link(name, target);
-        }
-    }
-    for name in ["dev", "proc", "sys", "run", "tmp", "root"] {
-        if !tree.join(name).exists() {
-            initramfs.dir(name);
-        }
-    }
-    if !tree.join("var/run").exists() {
-        initramfs.link("var/run", "/run");
-    }
+    let mut initramfs = debian_root(PACKAGES)?.0;
     let units = "usr/lib/systemd/system";
     initramfs
         .file("etc/passwd", 0o644, PASSWD.into())

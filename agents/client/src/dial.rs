@@ -1,0 +1,130 @@
+//! Connections to a box, and what goes wrong with them, in words that say what to do next.
+
+use goblin_core_trust::PublicKey;
+use goblin_core_types::Greeting;
+use goblin_sys::socket::Socket;
+use goblin_tls::{Expect, Identity, Service, TlsError, TlsStream, greeting};
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for the box to take the connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time of a handshake, and of the greeting after it.
+pub(crate) const SHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why there is no connection to a box.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The name means nothing here.
+    #[error(
+        "{address} is not known to this network: {source}; give the box's address as it shows it"
+    )]
+    Name {
+        /// As it was given.
+        address: String,
+        /// The resolver's word.
+        source: io::Error,
+    },
+    /// Nobody answers.
+    #[error("{address} does not answer: {source}; is the box on, and is this its address?")]
+    Connect {
+        /// Where.
+        address: String,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// Something answers, but it is not this box.
+    #[error(
+        "{address} is not the box this PC was enrolled with: its key is another one. If the box was set \
+         up anew, run `goblin login {address} CODE` with a new code"
+    )]
+    OtherBox {
+        /// Where.
+        address: String,
+    },
+    /// The box does not know this PC.
+    #[error(
+        "the box at {address} does not admit this PC (any more): get a code with `goblin client add` at the \
+         box, then run `goblin login {address} CODE`"
+    )]
+    NotEnrolled {
+        /// Where.
+        address: String,
+    },
+    /// No goblinux there.
+    #[error("{address} does not speak as a goblinux box does: {source}")]
+    Foreign {
+        /// Where.
+        address: String,
+        /// What was wrong.
+        source: TlsError,
+    },
+    /// This PC's key cannot be used.
+    #[error("this PC's own key cannot be used: {0}")]
+    OwnKey(TlsError),
+}
+
+/// Connects over TCP to `address` (`host:port`), first come first served among what the name means.
+pub(crate) fn tcp(address: &str) -> Result<Arc<Socket>, DialError> {
+    let named = |source| DialError::Name { address: address.into(), source };
+    let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(named)?.take(8).collect();
+    let mut last = io::ErrorKind::NotFound.into();
+    for one in found {
+        match to(one) {
+            Ok(socket) => return Ok(socket),
+            Err(err) => last = err,
+        }
+    }
+    Err(DialError::Connect { address: address.into(), source: last })
+}
+
+/// Connects to one address, with a socket that notices within a quarter of a minute that the other end
+/// is gone.
+pub(crate) fn to(address: SocketAddr) -> io::Result<Arc<Socket>> {
+    let stream = TcpStream::connect_timeout(&address, CONNECT_LIMIT)?;
+    goblin_sys::peer::tune(&stream)?;
+    Ok(Arc::new(Socket::from(OwnedFd::from(stream))))
+}
+
+/// Opens a session with the file server behind `socket`.
+pub(crate) fn files(
+    address: &str,
+    socket: &Arc<Socket>,
+    me: &Identity,
+    key: PublicKey,
+) -> Result<(TlsStream, Greeting), DialError> {
+    let failed = |err| explain(address, err);
+    let (stream, _) =
+        goblin_tls::connect(socket, me, Expect::Key(key), Service::Files, SHAKE_LIMIT)
+            .map_err(failed)?;
+    let hear = || {
+        socket.set_limits(Some(SHAKE_LIMIT), Some(SHAKE_LIMIT))?;
+        let greeting = greeting::receive(&stream)?;
+        socket.set_limits(None, None)?;
+        Ok(greeting)
+    };
+    let greeting = hear().map_err(|err: io::Error| match err.downcast::<TlsError>() {
+        Ok(err) => failed(err),
+        Err(source) => DialError::Connect { address: address.into(), source },
+    })?;
+    Ok((stream, greeting))
+}
+
+/// What a failed handshake means to a person.
+pub(crate) fn explain(address: &str, err: TlsError) -> DialError {
+    let address = address.to_owned();
+    match err {
+        TlsError::Io(source) => DialError::Connect { address, source },
+        TlsError::TimedOut => {
+            DialError::Connect { address, source: io::ErrorKind::TimedOut.into() }
+        }
+        TlsError::Stranger => DialError::OtherBox { address },
+        TlsError::Unknown => DialError::NotEnrolled { address },
+        TlsError::OwnKey(_) => DialError::OwnKey(err),
+        source => DialError::Foreign { address, source },
+    }
+}

@@ -1,0 +1,70 @@
+//! `org.goblinux.Update1`: how the updater fares. Orders go through `goblin` and the control tree, which
+//! know of both boards.
+
+use goblin_core_types::UpdateStatus;
+use serde::Serialize;
+use zbus::{fdo, interface};
+
+/// Path of the object.
+pub const PATH: &str = "/org/goblinux/Update1";
+/// The updater's part of the board's status.
+const PART: &str = "update";
+
+/// The interface.
+#[derive(Debug)]
+pub struct Update1;
+
+fn status() -> fdo::Result<UpdateStatus> {
+    let absent = || fdo::Error::Failed("the updater has said nothing yet".into());
+    goblin_sys::state::read(PART).ok_or_else(absent)
+}
+
+fn word(value: Option<impl Serialize>) -> String {
+    value.and_then(|value| serde_json::to_value(value).ok()).map_or_else(String::new, |value| {
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    })
+}
+
+#[interface(name = "org.goblinux.Update1")]
+impl Update1 {
+    /// Everything, as the JSON text of `goblin_core_types::UpdateStatus`.
+    fn status(&self) -> fdo::Result<String> {
+        serde_json::to_string(&status()?).map_err(|err| fdo::Error::Failed(err.to_string()))
+    }
+
+    /// What it does, in one word.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn phase(&self) -> fdo::Result<String> {
+        Ok(word(Some(status()?.phase)))
+    }
+
+    /// Release being fetched, staged or tried; empty when there is none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn target(&self) -> fdo::Result<String> {
+        Ok(word(status()?.target))
+    }
+
+    /// Newest release that the last check found; empty before.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn offered(&self) -> fdo::Result<String> {
+        Ok(word(status()?.offered))
+    }
+
+    /// Bytes done of the present phase.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn done_bytes(&self) -> fdo::Result<u64> {
+        Ok(status()?.done_bytes)
+    }
+
+    /// Bytes that the present phase needs.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn total_bytes(&self) -> fdo::Result<u64> {
+        Ok(status()?.total_bytes)
+    }
+
+    /// The last error with its remedy; empty when there is none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn problem(&self) -> fdo::Result<String> {
+        Ok(status()?.problem.unwrap_or_default())
+    }
+}

@@ -1,0 +1,97 @@
+//! Disks that are plugged in while the pool is kept: told in the log, and looked at without a pause.
+
+use goblin_core_types::{Bus, Device, DeviceEvent, DeviceKind};
+use goblin_sys::devices;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// Stack of the thread that listens.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// The `devices` agent, as far as it matters here. Without it the pool is kept all the same, at its own pace.
+#[derive(Debug)]
+pub struct Plugs {
+    woken: Receiver<()>,
+}
+
+impl Plugs {
+    /// Starts to listen.
+    pub fn listen() -> Self {
+        // One wake-up is as good as several: all disks are looked at.
+        let (wake, woken) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("plugs".into()).stack_size(STACK_BYTES);
+        let started = thread.spawn(move || devices::follow(|event| on_event(&event, &wake)));
+        if let Err(err) = started {
+            tracing::warn!(err = err.to_string(), "disks that are plugged in are found later");
+        }
+        Self { woken }
+    }
+
+    /// Waits until a disk came or went, at most `pause`.
+    pub fn wait(&self, pause: Duration) {
+        if self.woken.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+            std::thread::sleep(pause);
+        }
+    }
+}
+
+fn on_event(event: &DeviceEvent, wake: &SyncSender<()>) -> bool {
+    let (device, came) = match event {
+        DeviceEvent::Added { device } => (device, true),
+        DeviceEvent::Removed { device } => (device, false),
+        DeviceEvent::Snapshot { .. } | DeviceEvent::Changed { .. } => return true,
+    };
+    if device.kind != DeviceKind::Disk {
+        return true;
+    }
+    if device.bus == Bus::Usb {
+        let Device { name, model, stable_names, .. } = device;
+        let names = stable_names.join(" ");
+        match came {
+            true => tracing::info!(name, model, names, "USB disk seen; it is no part of the pool"),
+            false => tracing::info!(name, model, "USB disk gone"),
+        }
+    }
+    // A full channel: it will be woken anyway.
+    let _ = wake.try_send(());
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn disk(kind: DeviceKind) -> DeviceEvent {
+        DeviceEvent::Added {
+            device: Device {
+                path: "/devices/x".into(),
+                kind,
+                bus: Bus::Usb,
+                name: "sda".into(),
+                dev_path: None,
+                stable_names: Vec::new(),
+                model: String::new(),
+                serial: None,
+                size_bytes: None,
+                removable: true,
+            },
+        }
+    }
+
+    #[test]
+    fn a_disk_ends_the_pause_and_nothing_else_does() {
+        let (wake, woken) = sync_channel(1);
+        let plugs = Plugs { woken };
+        assert!(on_event(&disk(DeviceKind::NetworkCard), &wake));
+        assert!(plugs.woken.try_recv().is_err());
+        assert!(on_event(&disk(DeviceKind::Disk), &wake));
+        assert!(on_event(&disk(DeviceKind::Disk), &wake));
+        let start = Instant::now();
+        plugs.wait(Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(30));
+        plugs.wait(Duration::from_millis(1));
+        drop(wake);
+        plugs.wait(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,195 @@
+//! One connection from its first byte to its end: handshake, then 9P or enrolment.
+
+use crate::gate::{Gate, random};
+use crate::{HostTree, Share};
+use goblin_core_ninep::{End, Limits, Stream, serve};
+use goblin_core_trust::door::Try;
+use goblin_core_trust::pairing::{HELLO_BYTES, Hello, Verdict};
+use goblin_core_trust::{Exchange, Grant, PublicKey, Side};
+use goblin_core_types::{Greeting, May};
+use goblin_sys::socket::{Peer, Socket};
+use goblin_tls::{Accepted, Acceptor, Identity, Service, TlsError, TlsStream, greeting};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Longest time from the first byte to the end of the handshake.
+const SHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for each of enrolment's two messages.
+const ENROL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether connections without TLS are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    /// `network.allow_plain_9p`: whoever reaches the port may do everything.
+    Allowed,
+    /// The rule.
+    Refused,
+}
+
+/// Serves connections of one listener.
+#[derive(Debug)]
+pub struct Entrance {
+    acceptor: Acceptor,
+    gate: Arc<Gate>,
+    shares: Arc<[Arc<Share>]>,
+    plain: Plain,
+    limits: Limits,
+    box_name: String,
+    boot_id: String,
+}
+
+impl Entrance {
+    /// For the shares of a box; `boot_id` is this run of the kernel.
+    ///
+    /// # Errors
+    /// [`TlsError::OwnKey`].
+    pub fn new(
+        me: &Identity,
+        gate: Arc<Gate>,
+        shares: Arc<[Arc<Share>]>,
+        plain: Plain,
+        limits: Limits,
+        names: (String, String),
+    ) -> Result<Self, TlsError> {
+        let for_files = gate.clone();
+        let services: Vec<(Service, goblin_tls::Admit)> = vec![
+            (Service::Files, Arc::new(move |key: &PublicKey| for_files.admits(key))),
+            // Any key: it is what is to be enrolled.
+            (Service::Enrol, Arc::new(|_: &PublicKey| true)),
+        ];
+        let acceptor = Acceptor::new(me, services)?;
+        let (box_name, boot_id) = names;
+        Ok(Self { acceptor, gate, shares, plain, limits, box_name, boot_id })
+    }
+
+    /// Serves a connection until it ends.
+    pub fn serve(&self, socket: Arc<Socket>, peer: Peer) {
+        if self.plain == Plain::Allowed {
+            let mut first = [0; 2];
+            let seen = socket
+                .set_limits(Some(SHAKE_LIMIT), Some(SHAKE_LIMIT))
+                .and_then(|()| socket.peek(&mut first));
+            match seen {
+                Ok(2) if !goblin_tls::looks_like_tls(&first) => {
+                    return self.serve_plain(socket, peer);
+                }
+                Ok(2) => {}
+                _ => return,
+            }
+        }
+        match self.acceptor.accept(&socket, SHAKE_LIMIT) {
+            Ok(Accepted { stream, key, service: Service::Enrol }) => {
+                if let Err(err) = self.enrol(&stream, key) {
+                    warn!(?peer, %err, "enrolment ended early");
+                }
+            }
+            Ok(Accepted { stream, key, .. }) => self.serve_files(stream, key, peer),
+            Err(err) => info!(?peer, %err, "connection refused"),
+        }
+    }
+
+    fn serve_plain(&self, socket: Arc<Socket>, peer: Peer) {
+        info!(?peer, "client connected without keys");
+        if socket.set_limits(None, Some(Duration::from_secs(120))).is_err() {
+            return;
+        }
+        let end = self.speak(socket, self.shares.clone());
+        info!(?peer, %end, "client left");
+    }
+
+    fn serve_files(&self, stream: TlsStream, key: PublicKey, peer: Peer) {
+        let Some(entry) = self.gate.enter(key, peer, stream.socket()) else {
+            info!(?peer, "the key was revoked during the handshake");
+            return;
+        };
+        let (client, user) = (&entry.grant.client, &entry.grant.user);
+        info!(?peer, client, user, "client connected");
+        if let Err(err) = greeting::send(&stream, &self.greeting(&entry.grant)) {
+            info!(?peer, client, %err, "client left before it was greeted");
+            return;
+        }
+        let end = self.speak(Arc::new(stream), self.seen_by(&entry.grant));
+        info!(?peer, client, %end, "client left");
+    }
+
+    fn speak<S: Stream>(&self, stream: Arc<S>, shares: Arc<[Arc<Share>]>) -> End {
+        serve(stream, Arc::new(HostTree::new(shares)), self.limits.clone())
+    }
+
+    fn greeting(&self, grant: &Grant) -> Greeting {
+        Greeting {
+            box_name: self.box_name.clone(),
+            boot_id: self.boot_id.clone(),
+            client: grant.client.clone(),
+            user: grant.user.clone(),
+            shares: grant.shares.clone(),
+        }
+    }
+
+    /// The shares a grant lets one see, as it lets one see them.
+    fn seen_by(&self, grant: &Grant) -> Arc<[Arc<Share>]> {
+        let view = |share: &Arc<Share>| match grant.may(share.name()) {
+            May::Nothing => None,
+            May::Read => Some(Arc::new(share.read_only_view())),
+            May::Write => Some(share.clone()),
+        };
+        self.shares.iter().filter_map(view).collect()
+    }
+
+    /// The box's side of enrolment (`goblin_core_trust::pairing`). Every try runs to its end with a secret
+    /// of its own, so that a peer cannot tell a wrong code from none.
+    fn enrol(&self, stream: &TlsStream, key: PublicKey) -> io::Result<()> {
+        let invalid = |err: &dyn std::fmt::Display| {
+            io::Error::new(io::ErrorKind::InvalidData, err.to_string())
+        };
+        stream.set_read_timeout(Some(ENROL_LIMIT))?;
+        let mut hello = [0; HELLO_BYTES];
+        greeting::read_exact(stream, &mut hello)?;
+        let hello = Hello::decode(&hello).map_err(|err| invalid(&err))?;
+        let found = self.gate.knock(hello.slot);
+        let secret = match found {
+            Try::Code { secret } => secret,
+            Try::Nothing | Try::Busy => random()?,
+        };
+        let binding = stream.binding().map_err(|err| invalid(&err))?;
+        let exchange = Exchange::new(Side::Responder, &secret, &binding, &random()?);
+        Stream::write_all(stream, &exchange.share())?;
+        let own = self.acceptor.public();
+        let confirmation = exchange
+            .finish(&hello.share, own.as_bytes(), key.as_bytes())
+            .map_err(|err| invalid(&err))?;
+        let mut proof = [0; 32];
+        greeting::read_exact(stream, &mut proof)?;
+        let mut welcome = None;
+        let verdict = match found {
+            Try::Busy => Verdict::Busy,
+            Try::Code { .. } if confirmation.is_right(&proof) => {
+                match self.gate.enrol(hello.slot, &secret, &hello.name, key) {
+                    Ok(Some(grant)) => {
+                        info!(client = grant.client, user = grant.user, "client enrolled");
+                        welcome = Some(grant);
+                        Verdict::Welcome(confirmation.own)
+                    }
+                    Ok(None) => Verdict::Wrong,
+                    Err(err) => {
+                        warn!(%err, "a client with the right code cannot be enrolled");
+                        Verdict::CannotKeep
+                    }
+                }
+            }
+            Try::Code { .. } | Try::Nothing => {
+                warn!("a wrong code was tried");
+                Verdict::Wrong
+            }
+        };
+        Stream::write_all(stream, &verdict.encode())?;
+        if let Some(grant) = welcome {
+            greeting::send(stream, &self.greeting(&grant))?;
+        }
+        // The peer closes first: its answer must not be lost in a reset.
+        let _ = stream.read(&mut [0; 1]);
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! Who comes in and who does not, over real sockets: keys, codes, rights, and bytes that are no TLS.
+
+use goblin_agent_share::{BoardKeys, Entrance, Gate, Plain, Share};
+use goblin_core_ninep::client::{Client, ClientError, open};
+use goblin_core_ninep::{Errno, Limits, Stream};
+use goblin_core_trust::door::{Invitation, TRIES_MAX};
+use goblin_core_trust::pairing::{HELLO_BYTES, Hello, VERDICT_BYTES, Verdict};
+use goblin_core_trust::{Code, Exchange, PublicKey, Side};
+use goblin_core_types::{Greeting, May};
+use goblin_sys::socket::{Listener, Socket};
+use goblin_tls::{Expect, Identity, Service, TlsError, TlsStream, greeting};
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const STORAGE: [u8; 32] = [1; 32];
+const COMPUTE: [u8; 32] = [2; 32];
+const PC: [u8; 32] = [3; 32];
+const LIMIT: Duration = Duration::from_secs(10);
+
+struct TestBox {
+    dir: TempDir,
+    gate: Arc<Gate>,
+    address: SocketAddr,
+}
+
+fn gate(dir: &TempDir) -> Gate {
+    let boards =
+        BoardKeys { own: PublicKey::of_seed(&STORAGE), peer: PublicKey::of_seed(&COMPUTE) };
+    let names = vec!["home".into(), "films".into()];
+    Gate::open(&dir.path().join("access.json"), boards, names).unwrap()
+}
+
+impl TestBox {
+    fn start(plain: Plain) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let share = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("file"), name).unwrap();
+            Arc::new(Share::new(name, &path, false).unwrap())
+        };
+        let shares = Arc::from([share("home"), share("films")]);
+        let gate = Arc::new(gate(&dir));
+        let me = Identity::from_seed(&STORAGE).unwrap();
+        let names = ("test box".to_owned(), "boot".to_owned());
+        let entrance =
+            Entrance::new(&me, gate.clone(), shares, plain, Limits::default(), names).unwrap();
+        let listener = Listener::tcp_at(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], listener.local_port().unwrap()));
+        std::thread::spawn(move || {
+            listener.serve(64, |_| {}, move |socket, peer| entrance.serve(socket, peer))
+        });
+        Self { dir, gate, address }
+    }
+
+    fn socket(&self) -> Arc<Socket> {
+        let socket = Socket::connect_tcp(self.address, None, LIMIT).unwrap();
+        socket.set_limits(Some(LIMIT), Some(LIMIT)).unwrap();
+        Arc::new(socket)
+    }
+
+    fn tls(&self, seed: &[u8; 32], service: Service) -> Result<TlsStream, TlsError> {
+        let me = Identity::from_seed(seed).unwrap();
+        let expect = match service {
+            Service::Enrol => Expect::AnyForEnrolment,
+            _ => Expect::Key(PublicKey::of_seed(&STORAGE)),
+        };
+        let (stream, _) = goblin_tls::connect(&self.socket(), &me, expect, service, LIMIT)?;
+        stream.socket().set_limits(Some(LIMIT), Some(LIMIT)).unwrap();
+        Ok(stream)
+    }
+
+    fn files(&self, seed: &[u8; 32]) -> std::io::Result<(Client<TlsStream>, Greeting)> {
+        let stream = self.tls(seed, Service::Files)?;
+        let word = greeting::receive(&stream)?;
+        Ok((Client::connect(stream, 8192).map_err(std::io::Error::other)?, word))
+    }
+
+    fn code(&self) -> Code {
+        self.gate.invite(&Invitation { name: None, user: None }).unwrap().0
+    }
+
+    fn enrol(&self, seed: &[u8; 32], code: &Code) -> Verdict {
+        let stream = self.tls(seed, Service::Enrol).unwrap();
+        enrol_over(&stream, seed, code).unwrap()
+    }
+}
+
+/// The PC's side; `seed` is who the exchange says it is.
+fn enrol_over(stream: &TlsStream, seed: &[u8; 32], code: &Code) -> std::io::Result<Verdict> {
+    let binding = stream.binding()?;
+    let exchange = Exchange::new(Side::Initiator, &code.secret(), &binding, &[9; 64]);
+    let hello = Hello { slot: code.slot(), share: exchange.share(), name: "laptop".into() };
+    Stream::write_all(stream, &hello.encode())?;
+    let mut share = [0; 32];
+    greeting::read_exact(stream, &mut share)?;
+    let (own, other) = (PublicKey::of_seed(seed), PublicKey::of_seed(&STORAGE));
+    let confirmation = exchange.finish(&share, own.as_bytes(), other.as_bytes()).unwrap();
+    Stream::write_all(stream, &confirmation.own)?;
+    let mut verdict = [0; VERDICT_BYTES];
+    greeting::read_exact(stream, &mut verdict)?;
+    let verdict = Verdict::decode(&verdict);
+    if let Verdict::Welcome(proof) = verdict {
+        assert!(confirmation.is_right(&proof), "the box does not know its own code");
+    }
+    Ok(verdict)
+}
+
+fn welcome(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Welcome(_))
+}
+
+/// A bit of the secret turned, the checksum set right.
+fn wrong(code: &Code) -> Code {
+    (0..=255u8)
+        .flat_map(|a| (0..=255u8).map(move |b| Code::from_random([a, b, 0, 0, 0, 0, 0, 0])))
+        .find(|other| other.slot() == code.slot() && other.secret() != code.secret())
+        .unwrap()
+}
+
+#[test]
+fn a_key_is_enrolled_by_a_code_and_stays_so_after_a_restart() {
+    let test = TestBox::start(Plain::Refused);
+    let err = test.files(&PC).unwrap_err();
+    assert_eq!(err.kind(), std::io::ErrorKind::PermissionDenied, "{err}");
+    assert!(welcome(test.enrol(&PC, &test.code())));
+    let (mut client, word) = test.files(&PC).unwrap();
+    assert_eq!(
+        (word.client.as_str(), word.user.as_str(), word.boot_id.as_str()),
+        ("laptop", "laptop", "boot")
+    );
+    let root = client.attach("home", "whoever").unwrap();
+    assert_eq!(client.read_file(&root, "file", 100).unwrap(), b"home");
+    assert!(gate(&test.dir).admits(&PublicKey::of_seed(&PC)));
+}
+
+#[test]
+fn a_code_is_good_once_and_the_messages_of_another_session_are_worth_nothing() {
+    let test = TestBox::start(Plain::Refused);
+    let code = test.code();
+    // Somebody in between: TLS sessions of his own on both sides, the PC's words passed on.
+    let middle = test.tls(&[8; 32], Service::Enrol).unwrap();
+    let verdict = enrol_over(&middle, &PC, &code).unwrap();
+    assert_eq!(verdict, Verdict::Wrong);
+    assert!(welcome(test.enrol(&PC, &code)));
+    assert_eq!(test.enrol(&[4; 32], &code), Verdict::Wrong);
+}
+
+#[test]
+fn a_code_that_was_guessed_at_is_void_and_guesses_are_slowed() {
+    let test = TestBox::start(Plain::Refused);
+    let code = test.code();
+    let bad = wrong(&code);
+    for _ in 0..TRIES_MAX {
+        assert_eq!(test.enrol(&PC, &bad), Verdict::Wrong);
+    }
+    assert_eq!(test.enrol(&PC, &code), Verdict::Wrong);
+    assert_eq!(test.enrol(&PC, &code), Verdict::Busy);
+    assert!(test.files(&PC).is_err());
+}
+
+#[test]
+fn a_code_nobody_made_looks_like_a_wrong_one() {
+    let test = TestBox::start(Plain::Refused);
+    assert_eq!(test.enrol(&PC, &Code::from_random([1; 8])), Verdict::Wrong);
+}
+
+#[test]
+fn revoking_cuts_what_is_open_and_keeps_it_cut() {
+    let test = TestBox::start(Plain::Refused);
+    assert!(welcome(test.enrol(&PC, &test.code())));
+    let (mut client, _) = test.files(&PC).unwrap();
+    let root = client.attach("home", "x").unwrap();
+    assert_eq!(test.gate.revoke("laptop").unwrap(), 1);
+    assert!(matches!(client.getattr(&root), Err(ClientError::Io(_))));
+    assert!(test.files(&PC).is_err());
+    assert!(!gate(&test.dir).admits(&PublicKey::of_seed(&PC)));
+    assert!(test.gate.revoke("laptop").is_err());
+}
+
+#[test]
+fn rights_are_the_users_and_hold_at_once() {
+    let test = TestBox::start(Plain::Refused);
+    assert!(welcome(test.enrol(&PC, &test.code())));
+    let (mut before, _) = test.files(&PC).unwrap();
+    let root = before.attach("home", "x").unwrap();
+    test.gate.set("laptop", "home", May::Read).unwrap();
+    test.gate.set("*", "films", May::Nothing).unwrap();
+    assert!(before.getattr(&root).is_err());
+    let (mut client, word) = test.files(&PC).unwrap();
+    assert_eq!(word.shares.len(), 1);
+    let root = client.attach("home", "root").unwrap();
+    let file = client.walk(&root, "file").unwrap();
+    let refused = client.open(&file, open::WRITE).unwrap_err();
+    assert!(matches!(refused, ClientError::Refused(Errno::EROFS)), "{refused}");
+    let refused = client.mkdir(&root, b"d", 0o755).unwrap_err();
+    assert!(matches!(refused, ClientError::Refused(Errno::EROFS)), "{refused}");
+    let hidden = client.attach("films", "root").unwrap_err();
+    assert!(matches!(hidden, ClientError::Refused(Errno::ENOENT)), "{hidden}");
+    // The other board is bound by none of this.
+    let (mut board, _) = test.files(&COMPUTE).unwrap();
+    let root = board.attach("films", "root").unwrap();
+    board.mkdir(&root, b"d", 0o755).unwrap();
+    // And this board only looks at itself.
+    let (mut own, _) = test.files(&STORAGE).unwrap();
+    let root = own.attach("films", "root").unwrap();
+    assert!(own.mkdir(&root, b"e", 0o755).is_err());
+    assert!(test.gate.set("x", "no-such-share", May::Read).is_err());
+}
+
+#[test]
+fn enrolment_opens_no_files_and_files_need_no_enrolments_name() {
+    let test = TestBox::start(Plain::Refused);
+    // A stranger who asks for the board's own service is refused by the first one's rules.
+    let err = test.tls(&PC, Service::Control).unwrap_err();
+    assert!(matches!(err, TlsError::Protocol(_)), "{err}");
+    // Tversion instead of a hello: closed without an answer.
+    let stream = test.tls(&PC, Service::Enrol).unwrap();
+    let mut noise = [0u8; HELLO_BYTES];
+    noise[4] = 100;
+    Stream::write_all(&stream, &noise).unwrap();
+    assert!(Stream::read(&stream, &mut [0; 1]).is_err());
+}
+
+#[test]
+fn bytes_that_are_no_tls_get_no_9p() {
+    let test = TestBox::start(Plain::Refused);
+    let version = b"\x15\0\0\0\x64\xff\xff\0\x20\0\0\x08\x009P2000.L";
+    let mut socket = test.socket().try_clone().unwrap();
+    socket.write_all(version).unwrap();
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer);
+    // At most TLS's own alert: type 21.
+    assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+    let open = TestBox::start(Plain::Allowed);
+    let mut client = Client::connect(open.socket().try_clone().unwrap(), 8192).unwrap();
+    client.attach("home", "x").unwrap();
+    // The switch opens a second door and leaves the first as it is.
+    assert!(open.files(&PC).is_err());
+    open.files(&COMPUTE).unwrap();
+}
+
+/// A ClientHello of TLS 1.2 with one suite that ring has, and no extension that names 1.3.
+fn hello_of_tls12() -> Vec<u8> {
+    let mut body = vec![3, 3];
+    body.extend([7; 32]);
+    body.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]);
+    // supported_groups, signature_algorithms
+    body.extend([0, 16, 0, 10, 0, 4, 0, 2, 0, 29, 0, 13, 0, 4, 0, 2, 8, 7]);
+    let mut handshake = vec![1, 0, 0, u8::try_from(body.len()).unwrap()];
+    handshake.extend(body);
+    let mut record = vec![22, 3, 3, 0, u8::try_from(handshake.len()).unwrap()];
+    record.extend(handshake);
+    record
+}
+
+#[test]
+fn an_older_tls_is_refused() {
+    let test = TestBox::start(Plain::Refused);
+    let mut socket = test.socket().try_clone().unwrap();
+    socket.write_all(&hello_of_tls12()).unwrap();
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer);
+    // A fatal alert (level 2), `protocol_version` or `handshake_failure`; no ServerHello.
+    assert_eq!(answer.first(), Some(&21), "{answer:?}");
+    assert!(matches!(answer.get(6), Some(70 | 40)), "{answer:?}");
+}
+
+#[test]
+fn a_server_with_another_key_is_not_the_box() {
+    let test = TestBox::start(Plain::Refused);
+    let me = Identity::from_seed(&COMPUTE).unwrap();
+    let expect = Expect::Key(PublicKey::of_seed(&[9; 32]));
+    let err = goblin_tls::connect(&test.socket(), &me, expect, Service::Files, LIMIT).unwrap_err();
+    assert!(matches!(err, TlsError::Stranger), "{err}");
+}
+
+#[test]
+fn random_bytes_harm_nobody_else() {
+    let test = TestBox::start(Plain::Refused);
+    let (mut good, _) = test.files(&COMPUTE).unwrap();
+    let root = good.attach("home", "x").unwrap();
+    let mut seed = 1u64;
+    for round in 0..40 {
+        let mut noise: Vec<u8> = (0..400)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (seed >> 56) as u8
+            })
+            .collect();
+        if round % 2 == 0 {
+            // Far enough into TLS to be read as a ClientHello.
+            noise[..6].copy_from_slice(&[22, 3, 1, 1, 100, 1]);
+        }
+        let _ = test.socket().write_all(&noise);
+    }
+    good.getattr(&root).unwrap();
+}

@@ -1,0 +1,114 @@
+//! Tries to get out of the sandbox it was started in, and says on one line what it could do.
+//!
+//! Started in the place of each shipped unit's program, under that unit's own sandbox. Each attempt is a
+//! word `NAME=ok` or `NAME=ERRNO`; what is tried does no harm where it succeeds. It ends with status 1, for
+//! PID 1 shows the last lines of a unit that failed on the console.
+#![allow(unsafe_code, reason = "system calls for which nobody should want a wrapper")]
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Where the test's first unit wrote the number of a process of nobody's.
+const VICTIM: &str = "/run/goblin/victim";
+
+fn main() -> ExitCode {
+    goblin_sys::sandbox::report_refusals();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "victim") {
+        let _ = std::fs::write(VICTIM, std::process::id().to_string());
+        goblin_sys::notify::ready();
+        loop {
+            std::thread::park();
+        }
+    }
+    let unit = std::env::var("GOBLIN_UNIT").unwrap_or_default();
+    let mut line = format!("escape {unit}:");
+    for (name, result) in attempts(&unit) {
+        let word = match result {
+            Ok(()) => "ok".to_owned(),
+            Err(err) => err.raw_os_error().map_or_else(|| "failed".into(), |code| code.to_string()),
+        };
+        line.push_str(&format!(" {name}={word}"));
+    }
+    eprintln!("{line}");
+    ExitCode::FAILURE
+}
+
+fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {
+    let victim = std::fs::read_to_string(VICTIM).ok().and_then(|text| text.parse().ok());
+    let victim: i32 = victim.unwrap_or(1);
+    vec![
+        ("own", write(&format!("/run/goblin/state/{unit}/probe"))),
+        ("base", write("/usr/lib/goblin/probe")),
+        ("etc", write("/etc/probe")),
+        ("state", write("/state/probe")),
+        ("store", write("/state/update/probe")),
+        ("role", write("/run/goblin/role")),
+        ("other", write("/run/goblin/state/victim/probe")),
+        ("sysctl", write("/proc/sys/kernel/panic")),
+        ("keys", std::fs::read("/state/config/provision.toml").map(drop)),
+        ("memory", std::fs::File::open("/dev/mem").map(drop)),
+        ("kmsg", OpenOptions::new().write(true).open("/dev/kmsg").map(drop)),
+        ("raw", socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
+        ("packet", socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
+        // SAFETY: integers only; nothing happens to a process that may not be attached to, and one that
+        // may is let go when this program ends.
+        ("ptrace", call(unsafe { libc::ptrace(libc::PTRACE_SEIZE, victim, 0, 0) })),
+        // SAFETY: integers only; signal 0 asks whether one could be sent.
+        ("kill1", call(unsafe { libc::kill(1, 0) }.into())),
+        // SAFETY: as above.
+        ("kill", call(unsafe { libc::kill(victim, 0) }.into())),
+        ("mount", rustix_result(mount())),
+        // SAFETY: a null pointer and no length: with the right the kernel answers EFAULT or ENOEXEC.
+        ("module", call(unsafe { libc::syscall(libc::SYS_init_module, 0, 0, c"".as_ptr()) })),
+        ("clock", clock()),
+        // SAFETY: the name is a string of the length given.
+        ("hostname", call(unsafe { libc::sethostname(c"probe".as_ptr(), 5) }.into())),
+        // SAFETY: integers only; a new user namespace changes nothing outside of this process.
+        ("userns", call(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into())),
+        // SAFETY: wrong magic numbers: with the right the kernel answers EINVAL.
+        ("reboot", call(unsafe { libc::syscall(libc::SYS_reboot, 0, 0, 0, 0) })),
+        // SAFETY: the path ends with NUL.
+        (
+            "device",
+            call(unsafe { libc::mknod(c"/tmp/probe".as_ptr(), libc::S_IFCHR, 0x101) }.into()),
+        ),
+        // SAFETY: the path ends with NUL; this program looks at no path afterwards that it has not named.
+        ("chroot", call(unsafe { libc::chroot(c"/usr".as_ptr()) }.into())),
+    ]
+}
+
+fn write(path: &str) -> io::Result<()> {
+    OpenOptions::new().append(true).create(true).open(path)?.write_all(b"")
+}
+
+fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<()> {
+    // SAFETY: integers only.
+    let fd = unsafe { libc::socket(family, kind, protocol) };
+    call(fd.into())?;
+    // SAFETY: the descriptor was opened above and is used nowhere else.
+    call(unsafe { libc::close(fd) }.into())
+}
+
+fn mount() -> rustix::io::Result<()> {
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount(c"tmpfs", c"/tmp", c"tmpfs", flags, None::<&std::ffi::CStr>)?;
+    rustix::mount::unmount(c"/tmp", rustix::mount::UnmountFlags::empty())
+}
+
+/// Sets the clock to what it shows.
+fn clock() -> io::Result<()> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let now = libc::timespec { tv_sec: now.tv_sec, tv_nsec: now.tv_nsec };
+    // SAFETY: `now` is a whole `timespec` and is only read.
+    call(unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &raw const now) }.into())
+}
+
+fn rustix_result(result: rustix::io::Result<()>) -> io::Result<()> {
+    result.map_err(io::Error::from)
+}
+
+fn call(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,171 @@
+//! System calls of the child for which there is no safe wrapper. None of them allocates.
+#![allow(unsafe_code, reason = "mount attributes, Landlock, seccomp and raw descriptors")]
+
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Error of the last call.
+pub(super) fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
+fn check(result: libc::c_long) -> rustix::io::Result<libc::c_long> {
+    if result < 0 { Err(last_errno()) } else { Ok(result) }
+}
+
+/// `struct mount_attr` of mount_setattr(2).
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Whether a mount may be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// Not, nor any mount below.
+    ForbiddenBelow,
+    /// Not.
+    Forbidden,
+    /// As its file system allows.
+    Allowed,
+}
+
+/// Changes the mount at a path.
+pub(super) fn set_writing(path: &CStr, writing: Writing) -> rustix::io::Result<()> {
+    let read_only: u64 = 0x1;
+    let (set, clear) = if writing == Writing::Allowed { (0, read_only) } else { (read_only, 0) };
+    let attributes = MountAttributes { set, clear, propagation: 0, user_namespace: 0 };
+    let flags = if writing == Writing::ForbiddenBelow { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: `path` ends with NUL, and `attributes` is a `struct mount_attr` of the length given; both
+    // live until the call is over, which only reads them.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<MountAttributes>(),
+        )
+    })
+    .map(drop)
+}
+
+/// `struct landlock_ruleset_attr`, with which the kernel's version decides how much of it there is.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ruleset {
+    /// Accesses to files that need a rule.
+    pub(super) files: u64,
+    /// Accesses to ports that need a rule.
+    pub(super) ports: u64,
+    /// What does not leave the domain.
+    pub(super) scoped: u64,
+}
+
+/// `struct landlock_path_beneath_attr`.
+#[repr(C, packed)]
+struct Beneath {
+    allowed: u64,
+    parent: RawFd,
+}
+
+/// A new set of rules.
+pub(super) fn landlock_create(ruleset: Ruleset) -> rustix::io::Result<OwnedFd> {
+    // SAFETY: `ruleset` is a `struct landlock_ruleset_attr` of the length given and is only read.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const ruleset,
+            size_of::<Ruleset>(),
+            0,
+        )
+    })?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel made this descriptor for this call, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Allows accesses to what lies beneath a file or folder.
+pub(super) fn landlock_allow(
+    ruleset: &OwnedFd,
+    parent: &OwnedFd,
+    allowed: u64,
+) -> rustix::io::Result<()> {
+    let rule = Beneath { allowed, parent: parent.as_raw_fd() };
+    let path_beneath: libc::c_int = 1;
+    // SAFETY: the ruleset is open, and `rule` is a `struct landlock_path_beneath_attr`, packed as there;
+    // it is only read.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_raw_fd(),
+            path_beneath,
+            &raw const rule,
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// Puts the caller, and all that it starts, under the rules.
+pub(super) fn landlock_restrict(ruleset: &OwnedFd) -> rustix::io::Result<()> {
+    // SAFETY: takes two integers; the ruleset is open.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })
+        .map(drop)
+}
+
+/// Puts the caller, and all that it starts, under a filter of system calls.
+pub(super) fn seccomp_filter(program: &[libc::sock_filter]) -> rustix::io::Result<()> {
+    let length = libc::c_ushort::try_from(program.len()).map_err(|_| Errno::INVAL)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `program` names as many instructions as the slice has, which lives until the call is over;
+    // the kernel copies them and writes to none.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0 as libc::c_ulong,
+            &raw const program,
+        )
+    })
+    .map(drop)
+}
+
+/// `dup2`: the new descriptor survives exec.
+pub(super) fn duplicate(from: &OwnedFd, to: RawFd) -> rustix::io::Result<()> {
+    // SAFETY: dup2 takes any two integers; `from` is open, and what `to` was before belongs to this child
+    // alone, which does not use it again.
+    if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// PID 1 blocks the signals it reads from a descriptor and Rust ignores SIGPIPE; programs expect neither.
+pub(super) fn reset_signals() -> rustix::io::Result<()> {
+    // SAFETY: SIG_DFL is a valid disposition of SIGPIPE, and no handler of this program is lost: it has
+    // none.
+    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(last_errno());
+    }
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .map_err(|err| Errno::from_raw_os_error(err as i32))
+}
+
+/// A descriptor that the program before this one left open for it, made to end at the next exec.
+pub fn inherited(number: RawFd) -> Option<OwnedFd> {
+    if number <= 2 {
+        return None;
+    }
+    // SAFETY: fcntl takes any integer and says EBADF for one that is not open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor is open (the call above), and preinit left it to this program alone: nothing
+    // else here takes numbers from the environment.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -1,0 +1,211 @@
+//! PID 1 alone, with units that mean it no good: it answers, stays small, never ends, and still ends the
+//! board in order. No firmware, no disk, no network: what is tested is one program on the boards' kernel.
+//!
+//! The guest's clock counts instructions and jumps over times in which nothing happens, so that a slow
+//! host changes how long a scenario takes, not what comes out.
+
+use crate::bench::{folder, turn};
+use anyhow::{Context, Result, bail};
+use goblin_tests::qemu;
+use goblin_tests::serial::Serial;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+use xtask::compile::{self, Lto};
+use xtask::initramfs::Initramfs;
+use xtask::{host, kernel};
+
+/// Longest that a phase may take on a slow host.
+const PHASE_LIMIT: Duration = Duration::from_secs(600);
+/// Longest end of a board by its own clock: units 45 s, what comes after them 33 s (init/README.md).
+const END_S_MAX: f64 = 78.0;
+/// Restarts that are waited for; all 10,000 of them with the variable below, about a minute more.
+const RESTARTS: u32 = 1000;
+/// Names another number of restarts.
+const RESTARTS_OVERRIDE: &str = "GOBLIN_RESTARTS";
+/// Units that end at once, so that many restarts come about though each of them pauses.
+const CRASHERS: usize = 50;
+/// Units of the large guest, its judge and the two looked at included.
+const MANY: usize = 1000;
+/// The program of every unit.
+const PROGRAM: &str = "/usr/lib/evil/unit";
+/// The shortest pause there is.
+const QUICK: &str = "backoff_ms = [200, 200]\n";
+
+/// An initramfs with PID 1 and units of one program.
+struct Units {
+    root: Initramfs,
+}
+
+impl Units {
+    fn new() -> Result<Self> {
+        let mut root = Initramfs::default();
+        for name in ["dev", "proc", "sys", "run", "tmp", "state"] {
+            root.dir(name);
+        }
+        root.file("usr/lib/goblin/init", 0o755, host::read(&compile::init(Lto::Off)?)?);
+        let program = host::read(&compile::test_binaries()?.evil_unit)?;
+        root.file(PROGRAM.trim_start_matches('/'), 0o755, program);
+        let mut units = Self { root };
+        // Neither of them ever does anything; one is killed from time to time.
+        units.add("canary", &["serve"], "");
+        units.add("lazarus", &["serve"], QUICK);
+        Ok(units)
+    }
+
+    fn add(&mut self, name: &str, words: &[&str], more: &str) {
+        self.write(name, "kind = \"service\"\nready = \"start\"\n", words, more);
+    }
+
+    fn write(&mut self, name: &str, kind: &str, words: &[&str], more: &str) {
+        let words: Vec<&str> = [PROGRAM].into_iter().chain(words.iter().copied()).collect();
+        let unit = format!("description = \"Unit {name}\"\nexec = {words:?}\n{kind}{more}");
+        self.root.file(&format!("usr/lib/goblin/units/{name}.toml"), 0o644, unit.into());
+    }
+
+    fn boot(mut self, dir: &Path, memory_mib: u32) -> Result<Guest> {
+        let path = dir.join("guest.cpio");
+        host::write_whole(&path, &self.root.pack()?)?;
+        Guest::start(dir, &path, memory_mib)
+    }
+}
+
+struct Guest {
+    child: Child,
+    serial: Serial,
+}
+
+impl Guest {
+    fn start(dir: &Path, initramfs: &Path, memory_mib: u32) -> Result<Self> {
+        let memory = memory_mib.to_string();
+        let kernel = kernel::bzimage()?.display().to_string();
+        let initramfs = initramfs.display().to_string();
+        let mut args: Vec<&str> = "-accel tcg -cpu max -M q35 -nodefaults -no-user-config \
+            -display none -serial stdio -no-reboot -smp 1 -nic none -icount shift=2,sleep=off"
+            .split_whitespace()
+            .collect();
+        args.extend(["-m", &memory, "-kernel", &kernel, "-initrd", &initramfs]);
+        let append = "rootfstype=ramfs console=ttyS0 panic=5 quiet loglevel=4 printk.time=1 \
+                      rdinit=/usr/lib/goblin/init";
+        args.extend(["-append", append]);
+        let args: Vec<String> = args.into_iter().map(String::from).collect();
+        let (child, serial) = qemu::spawn(&args, &dir.join("serial.log"))?;
+        Ok(Self { child, serial })
+    }
+
+    /// Waits until the judge has told of a phase, and fails when it found something.
+    fn phase(&self, name: &str) -> Result<()> {
+        let (_, line) = self.serial.wait_from(0, &format!("survive: {name} "), PHASE_LIMIT)?;
+        println!("{line}");
+        self.no_complaint()?;
+        if line.contains(" ok") { Ok(()) } else { bail!("{line}") }
+    }
+
+    fn no_complaint(&self) -> Result<()> {
+        let bad = ["FAILED", "Kernel panic", "Attempted to kill init", "panicked"];
+        match self.serial.all().iter().find(|line| bad.iter().any(|word| line.contains(word))) {
+            Some(line) => bail!("{line}"),
+            None => Ok(()),
+        }
+    }
+
+    /// The board ends in order and in time, though PID 1 is told to many times over.
+    fn ends(mut self) -> Result<()> {
+        let (from, told) = self.serial.wait_from(0, "survive: end", PHASE_LIMIT)?;
+        let (_, done) = self.serial.wait_from(from, " now", PHASE_LIMIT)?;
+        let took_s = stamp(&done)? - stamp(&told)?;
+        println!("the end took {took_s:.1} s by the guest's clock");
+        if took_s > END_S_MAX {
+            bail!("the end took {took_s:.1} s");
+        }
+        self.no_complaint()?;
+        let until = Instant::now() + PHASE_LIMIT;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > until {
+                bail!("PID 1 said `{done}`, but the machine is still on");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `[   12.345678] text`
+fn stamp(line: &str) -> Result<f64> {
+    let inner = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    inner.and_then(|(stamp, _)| stamp.trim().parse().ok()).with_context(|| format!("`{line}`"))
+}
+
+#[test]
+fn pid_1_survives_what_units_do() -> Result<()> {
+    let _turn = turn();
+    let dir = folder("init-evil")?;
+    let restarts = match std::env::var(RESTARTS_OVERRIDE) {
+        Ok(text) => text.parse().with_context(|| format!("{RESTARTS_OVERRIDE}={text}"))?,
+        Err(_) => RESTARTS,
+    };
+    let mut units = Units::new()?;
+    units.root.file("usr/lib/evil/restarts", 0o644, restarts.to_string().into());
+    units.add("judge", &["judge", "evil"], "restart = \"never\"\n");
+    units.write("stubborn", "kind = \"service\"\nready = \"notify\"\n", &["stubborn"], "");
+    units.add("bomb", &["bomb"], &format!("{QUICK}[limits]\npids_max = 64\n"));
+    units.add("bomb-free", &["bomb"], QUICK);
+    units.add("fill", &["fill"], &format!("{QUICK}[limits]\nmemory_max_mib = 32\n"));
+    for name in ["fill-all", "flood", "files"] {
+        units.add(name, &[name], QUICK);
+    }
+    for number in 0..CRASHERS {
+        units.add(&format!("crash-{number}"), &["crash"], QUICK);
+    }
+    let guest = units.boot(&dir, 256)?;
+    for phase in [
+        "quiet",
+        "bomb",
+        "fill",
+        "fill-all",
+        "flood",
+        "files",
+        "descriptors",
+        "garbage",
+        "state",
+        "clock",
+        "crash",
+        "storm",
+    ] {
+        guest.phase(phase)?;
+    }
+    guest.ends()
+}
+
+#[test]
+fn a_thousand_units_are_a_board_like_any_other() -> Result<()> {
+    let _turn = turn();
+    let dir = folder("init-many")?;
+    let mut units = Units::new()?;
+    units.add("judge", &["judge", "many"], "restart = \"never\"\n");
+    // A tree: each waits for the one above it; most run to completion.
+    for number in 0..MANY.saturating_sub(3) {
+        let mut more = String::new();
+        if let Some(below) = number.checked_sub(1) {
+            write!(more, "requires = [\"u{}\"]\n", below / 2)?;
+        }
+        let name = format!("u{number}");
+        match number % 10 {
+            0 => units.add(&name, &["serve"], &more),
+            _ => units.write(&name, "kind = \"task\"\n", &["nothing"], &more),
+        }
+    }
+    let guest = units.boot(&dir, 512)?;
+    for phase in ["quiet", "many", "storm"] {
+        guest.phase(phase)?;
+    }
+    guest.ends()
+}

@@ -1,0 +1,177 @@
+//! `cargo xtask bench 9p`: the share server beside Debian's diod, over TCP of this machine, with one load generator.
+//!
+//! Rounds alternate between the two and each figure is the best of its rounds: what else the machine does only
+//! ever adds. Processor time is the server's own; clients are not counted.
+
+use super::table::{self, Row};
+use crate::{compile, debian, host};
+use anyhow::{Context, Result, ensure};
+use goblin_tests::ninep::load::{self, Figure};
+use goblin_tests::ninep::raw::Address;
+use goblin_tests::ninep::server::{Program, Server, Setup};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+/// Rounds of each server.
+const ROUNDS: usize = 5;
+/// Time of each scene in a round.
+const SCENE_MS: u32 = 700;
+
+/// Best figures of one server: microseconds for each unit, by scene.
+type Best = BTreeMap<String, (f64, f64)>;
+
+/// Runs `cargo xtask bench 9p`.
+///
+/// # Errors
+/// When a server does not start or refuses the load.
+pub(super) fn run() -> Result<()> {
+    let (ours, client) = compile::share_server()?;
+    let (words, version) = debian::diod()?;
+    let site = host::target("bench")?.join("9p");
+    std::fs::create_dir_all(&site).context("cannot make the folder of the benchmark")?;
+    let setup = Setup { tcp: true, ..Setup::default() };
+    let servers = [Program::Ours(ours), Program::Diod(words)].map(|program| -> Result<Server> {
+        let server = Server::start(&program, &setup, &site)?;
+        load::prepare(&server.root)?;
+        Ok(server)
+    });
+    let [ours, peer] = servers;
+    let (ours, peer) = (ours?, peer?);
+    let (mut best_ours, mut best_peer) = (Best::new(), Best::new());
+    for round in 1..=ROUNDS {
+        host::say(format!("9p: round {round} of {ROUNDS}"));
+        measure(&client, &ours, &mut best_ours)?;
+        measure(&client, &peer, &mut best_peer)?;
+    }
+    table::publish("9p", &rows(&best_ours, &best_peer, &format!("diod {version}"))?)
+}
+
+fn measure(client: &Path, server: &Server, best: &mut Best) -> Result<()> {
+    let Address::Tcp(address) = &server.address else { anyhow::bail!("not over TCP") };
+    let mut command = Command::new(client);
+    let (address, pid) = (address.to_string(), server.pid().to_string());
+    command.args(["load", &address, &server.aname, &pid, &SCENE_MS.to_string()]);
+    let text = host::output(&mut command, "running the load")?;
+    let figures: Vec<Figure> =
+        serde_json::from_str(&text).context("the load said something odd")?;
+    for figure in figures {
+        ensure!(figure.units > 0.0, "{}: nothing was done", figure.scene);
+        let (wall, cpu) = (figure.wall_us / figure.units, figure.cpu_us / figure.units);
+        let known = best.entry(figure.scene).or_insert((wall, cpu));
+        *known = (known.0.min(wall), known.1.min(cpu));
+    }
+    Ok(())
+}
+
+/// Which figure of a scene a row shows.
+#[derive(Clone, Copy)]
+enum Show {
+    Wall,
+    Cpu,
+}
+
+/// Metric, unit, scene, figure, divisor of its microseconds, note.
+type Line = (&'static str, &'static str, &'static str, Show, f64, &'static str);
+
+/// The first five are what goals are set for.
+const LINES: &[Line] = &[
+    (
+        "metadata_cpu_us",
+        "us",
+        "metadata_qd16",
+        Show::Cpu,
+        1.0,
+        "server CPU per message: walk of two names, getattr, clunk; depth 16; goal 6",
+    ),
+    (
+        "metadata_qd16_us_per_op",
+        "us",
+        "metadata_qd16",
+        Show::Wall,
+        1.0,
+        "time per message, depth 16; goal a third of the peer's",
+    ),
+    (
+        "small_file_us",
+        "us",
+        "small_qd1",
+        Show::Wall,
+        1.0,
+        "clone, create, write 4 KiB, clunk; depth 1; goal two thirds of the peer's",
+    ),
+    (
+        "bulk_cpu_ms_per_mb",
+        "ms",
+        "bulk_read",
+        Show::Cpu,
+        1e3,
+        "server CPU per MB read in order, msize 512 KiB where the server has it; goal 0.2",
+    ),
+    ("list10k_ms", "ms", "list10k", Show::Wall, 1e3, "10,000 entries listed; goal 6"),
+    (
+        "metadata_qd1_cpu_us",
+        "us",
+        "metadata_qd1",
+        Show::Cpu,
+        1.0,
+        "server CPU per message, depth 1; goal 6",
+    ),
+    (
+        "metadata_qd1_us_per_op",
+        "us",
+        "metadata_qd1",
+        Show::Wall,
+        1.0,
+        "time per message, depth 1; goal two thirds of the peer's",
+    ),
+    (
+        "small_file_qd16_us",
+        "us",
+        "small_qd16",
+        Show::Wall,
+        1.0,
+        "as small_file_us, depth 16; goal a third of the peer's",
+    ),
+    (
+        "read4k_cpu_us",
+        "us",
+        "read4k_qd1",
+        Show::Cpu,
+        1.0,
+        "server CPU per 4 KiB read anywhere, depth 1",
+    ),
+    (
+        "read4k_qd16_us",
+        "us",
+        "read4k_qd16",
+        Show::Wall,
+        1.0,
+        "time per 4 KiB read anywhere, depth 16",
+    ),
+    (
+        "bulk_write_cpu_ms_per_mb",
+        "ms",
+        "bulk_write",
+        Show::Cpu,
+        1e3,
+        "server CPU per MB written in order",
+    ),
+    ("list10k_cpu_ms", "ms", "list10k", Show::Cpu, 1e3, "server CPU of a listing"),
+];
+
+fn rows(ours: &Best, peer: &Best, peer_name: &str) -> Result<Vec<Row>> {
+    LINES
+        .iter()
+        .map(|(metric, unit, scene, show, divisor, note)| {
+            let of = |best: &Best| -> Result<f64> {
+                let (wall, cpu) = best.get(*scene).context("a scene is missing")?;
+                Ok(match show {
+                    Show::Wall => wall / divisor,
+                    Show::Cpu => cpu / divisor,
+                })
+            };
+            Ok(Row::new(metric, unit, of(ours)?, peer_name, of(peer)?, note))
+        })
+        .collect()
+}

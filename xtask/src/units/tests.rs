@@ -1,0 +1,44 @@
+use super::*;
+
+const GOOD: &str =
+    "description = 'd'\nkind = 'service'\nexec = ['/usr/bin/goblin']\ngate = true\n[sandbox]\n";
+
+fn refusal(files: &[(&str, &str)]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(format!("{name}.toml")), text).unwrap();
+    }
+    let err = load(dir.path(), |path| path == "/usr/bin/goblin").unwrap_err();
+    err.to_string().replace(&format!("{}/", dir.path().display()), "")
+}
+
+#[test]
+fn the_shipped_units_can_all_start() {
+    check(Table::Compare).unwrap();
+}
+
+#[test]
+fn what_no_board_could_start_is_named_by_file_line_and_remedy() {
+    let plain = GOOD.replace("gate = true\n", "");
+    for (text, expected) in [
+        (format!("{plain}user = 'www'\n"), "b.toml:5: `sandbox.user` is `www`"),
+        (format!("{plain}seccomp = ['@all']\n"), "b.toml:5: `sandbox.seccomp` has `@all`; write @"),
+        (format!("{plain}[limits]\npids_max = 0\n"), "b.toml:6: `limits.pids_max` is 0"),
+        (format!("{plain}colour = 1\n"), "b.toml: line 5: unknown field `colour`"),
+        (plain.replace("goblin'", "gnome'"), "b.toml:3: `exec`: the base has no program"),
+        (plain.replace("[sandbox]", ""), "b.toml:1: `sandbox` is missing; write"),
+        (format!("requires = ['c']\n{plain}"), "b.toml:1: "),
+    ] {
+        let text = refusal(&[("a", GOOD), ("b", &text)]);
+        assert!(text.contains(expected), "{text}\n{expected}");
+    }
+    assert!(refusal(&[("a", &plain)]).contains("exactly one"));
+}
+
+#[test]
+fn every_sandbox_has_its_compiled_list() {
+    let units = load(&folder(), |_| true).unwrap();
+    let filters = filters(&units);
+    assert_eq!(filters.len(), units.len());
+    assert!(filters.iter().all(|(path, bytes)| path.ends_with(".bpf") && !bytes.is_empty()));
+}
