@@ -69,11 +69,7 @@ fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {
         ("userns", call(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into())),
         // SAFETY: wrong magic numbers: with the right the kernel answers EINVAL.
         ("reboot", call(unsafe { libc::syscall(libc::SYS_reboot, 0, 0, 0, 0) })),
-        // SAFETY: the path ends with NUL.
-        (
-            "device",
-            call(unsafe { libc::mknod(c"/tmp/probe".as_ptr(), libc::S_IFCHR, 0x101) }.into()),
-        ),
+        ("device", device()),
         // SAFETY: the path ends with NUL; this program looks at no path afterwards that it has not named.
         ("chroot", call(unsafe { libc::chroot(c"/usr".as_ptr()) }.into())),
     ]
@@ -95,6 +91,12 @@ fn mount() -> rustix::io::Result<()> {
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount(c"tmpfs", c"/tmp", c"tmpfs", flags, None::<&std::ffi::CStr>)?;
     rustix::mount::unmount(c"/tmp", rustix::mount::UnmountFlags::empty())
+}
+
+/// Makes a node of the kernel's memory.
+fn device() -> io::Result<()> {
+    // SAFETY: the path ends with NUL and is only read.
+    call(unsafe { libc::mknod(c"/tmp/probe".as_ptr(), libc::S_IFCHR, 0x101) }.into())
 }
 
 /// Sets the clock to what it shows.

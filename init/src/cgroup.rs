@@ -4,9 +4,12 @@
 
 use goblin_init_core::limits::Limits;
 use goblin_init_core::unit::Unit;
+use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Where the tree is mounted.
 pub const CGROUP: &str = "/sys/fs/cgroup";
@@ -14,6 +17,11 @@ pub const CGROUP: &str = "/sys/fs/cgroup";
 const UNITS: &str = "/sys/fs/cgroup/units";
 /// Period in which a unit's processor time is counted; the kernel's own.
 const CPU_PERIOD_US: u64 = 100_000;
+/// Part of the board's processes that a unit without a limit of its own may make: one that does nothing else
+/// must leave room for the others, and for those that PID 1 starts.
+const PIDS_SHARE: u64 = 4;
+/// How many processes and threads the board may have, and how many numbers there are for them.
+const PIDS_OF_BOARD: [&str; 2] = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max"];
 /// Controllers handed down to the units.
 const CONTROLLERS: [&str; 4] = ["+memory", "+pids", "+cpu", "+io"];
 
@@ -36,28 +44,39 @@ fn group(name: &str) -> PathBuf {
     Path::new(UNITS).join(name)
 }
 
-/// Makes a unit's group with its limits and returns the file through which a process joins it.
+/// Makes a unit's group with its limits and opens it: processes are made in it.
 ///
 /// # Errors
 /// When the group cannot be made or a limit cannot be set: a unit must not run without its limits.
-pub fn make(unit: &Unit) -> io::Result<PathBuf> {
+pub fn make(unit: &Unit) -> io::Result<OwnedFd> {
     let group = group(&unit.name);
     match fs::create_dir(&group) {
         Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
         _ => {}
     }
-    for (file, value) in settings(&unit.limits) {
+    for (file, value) in settings(&unit.limits, pids_default()) {
         match fs::write(group.join(file), value) {
             // There is no such file where no scheduler of disks knows weights: a wish, no limit.
             Err(_) if file == "io.weight" => {}
             other => other?,
         }
     }
-    Ok(group.join("cgroup.procs"))
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(&group, flags, Mode::empty())?)
 }
 
-/// Files of a group and what is written to them.
-fn settings(limits: &Limits) -> Vec<(&'static str, String)> {
+/// Processes of a unit whose file has no `pids_max`; none where the kernel does not say how many it has.
+fn pids_default() -> Option<u64> {
+    static COUNT: OnceLock<Option<u64>> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let counts = PIDS_OF_BOARD.map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+        let count: u64 = counts.into_iter().flatten().min()?;
+        count.checked_div(PIDS_SHARE).map(|count| count.max(1))
+    })
+}
+
+/// Files of a group and what is written to them; `pids` is for units that do not say how many processes.
+fn settings(limits: &Limits, pids: Option<u64>) -> Vec<(&'static str, String)> {
     let bytes = |mib: u32| u64::from(mib).saturating_mul(1 << 20).to_string();
     let mut settings = Vec::new();
     let mut set = |file, value: Option<String>| settings.extend(value.map(|value| (file, value)));
@@ -69,7 +88,7 @@ fn settings(limits: &Limits) -> Vec<(&'static str, String)> {
     set("memory.oom.group", limited.then(|| u8::from(whole).to_string()));
     set("cpu.weight", limits.cpu_weight.map(|weight| weight.to_string()));
     set("cpu.max", limits.cpu_max_percent.map(cpu_max));
-    set("pids.max", limits.pids_max.map(|count| count.to_string()));
+    set("pids.max", limits.pids_max.map(u64::from).or(pids).map(|count| count.to_string()));
     set("io.weight", limits.io_weight.map(|weight| format!("default {weight}")));
     settings
 }
@@ -102,7 +121,7 @@ mod tests {
             io_weight: Some(7),
             ..Limits::default()
         };
-        let settings = settings(&limits);
+        let settings = settings(&limits, Some(90));
         let words: Vec<_> = settings.iter().map(|(file, value)| (*file, value.as_str())).collect();
         assert_eq!(
             words,
@@ -110,9 +129,12 @@ mod tests {
                 ("memory.max", "2097152"),
                 ("memory.oom.group", "1"),
                 ("cpu.max", "150000 100000"),
+                ("pids.max", "90"),
                 ("io.weight", "default 7"),
             ]
         );
-        assert!(super::settings(&Limits::default()).is_empty());
+        assert!(super::settings(&Limits::default(), None).is_empty());
+        let own = Limits { pids_max: Some(7), ..Limits::default() };
+        assert_eq!(super::settings(&own, Some(90)), [("pids.max", "7".to_owned())]);
     }
 }

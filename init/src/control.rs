@@ -2,11 +2,13 @@
 //! who reads slowly makes PID 1 wait.
 //!
 //! Log lines and units are copied only when there is room in the connection's buffer, so that a slow
-//! reader costs no memory: what the ring drops before the reader takes it is a gap in the numbers.
+//! reader costs no memory: what the ring drops before the reader takes it is a gap in the numbers, and each
+//! unit of a listing is as it was when it was sent.
 
 use crate::log_ring::LogRing;
 use goblin_core_types::{InitReply, InitRequest, LogFilter};
 use goblin_init_core::supervise::{Order, Supervisor, UnitIndex};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,12 +21,30 @@ const REQUEST_BYTES_MAX: usize = 4096;
 /// Most characters of a wrong name that are repeated.
 const NAME_CHARS_MAX: usize = 40;
 /// Replies waiting for a slow reader, in bytes; log lines wait in the ring instead.
-const OUT_BYTES_MAX: usize = 64 * 1024;
+const OUT_BYTES_MAX: usize = 16 * 1024;
+/// Where the units stand in the answer to [`InitRequest::Units`], when there are none.
+const NO_UNITS: &str = "\"units\":[]";
 
 /// The listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
+    /// Given up for a moment to refuse a connection when no more descriptors are to be had: one that is
+    /// left waiting would be reported for ever.
+    spare: Option<OwnedFd>,
+}
+
+/// What came of accepting.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection.
+    Socket(OwnedFd),
+    /// One that was closed at once, or that left by itself: the next one may be asked for.
+    Lost,
+    /// No more are waiting.
+    None,
+    /// Some may be waiting, but there is no descriptor for them, not even to refuse them.
+    Full,
 }
 
 impl Listener {
@@ -40,18 +60,44 @@ impl Listener {
             Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
             _ => {}
         }
-        let old_mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+        let old_mask = rustix::process::umask(Mode::from_raw_mode(0o177));
         let bound = rustix::net::bind(&socket, &SocketAddrUnix::new(path)?);
         rustix::process::umask(old_mask);
         bound?;
         rustix::net::listen(&socket, 8)?;
-        Ok(Self { socket })
+        Ok(Self { socket, spare: spare() })
     }
 
     /// The next connection, if one waits.
-    pub fn accept(&self) -> Option<OwnedFd> {
-        rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).ok()
+    pub fn accept(&mut self) -> Accepted {
+        use rustix::io::Errno;
+        match self.take() {
+            Ok(socket) => {
+                self.spare = self.spare.take().or_else(spare);
+                Accepted::Socket(socket)
+            }
+            Err(Errno::MFILE | Errno::NFILE) => {
+                drop(self.spare.take());
+                let taken = self.take().map(drop);
+                self.spare = spare();
+                match taken {
+                    Ok(()) => Accepted::Lost,
+                    Err(Errno::AGAIN) => Accepted::None,
+                    Err(_) => Accepted::Full,
+                }
+            }
+            Err(Errno::INTR | Errno::CONNABORTED) => Accepted::Lost,
+            Err(_) => Accepted::None,
+        }
     }
+
+    fn take(&self) -> rustix::io::Result<OwnedFd> {
+        rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+    }
+}
+
+fn spare() -> Option<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 impl AsFd for Listener {
@@ -90,8 +136,10 @@ enum Talk {
     Reading(Vec<u8>),
     /// Log lines from this number on.
     Logs { next_seq: u64, until_seq: Option<u64>, unit: Option<String> },
-    /// Units, by these places in the supervisor.
+    /// Units, by these places in the supervisor, each as a reply of its own.
     Units(std::vec::IntoIter<usize>),
+    /// Units in one reply, which goes on with `tail`.
+    List { places: std::vec::IntoIter<usize>, first: bool, tail: String },
     /// Everything was said; the rest of the buffer goes out.
     Ending,
 }
@@ -171,12 +219,7 @@ impl Connection {
         self.talk = Talk::Ending;
         match request {
             InitRequest::Units => {
-                self.reply(&InitReply::Units {
-                    units: answers.supervisor.statuses(),
-                    init_start_ms: answers.start_ms,
-                    trial: answers.supervisor.trial_open(),
-                    dropped_lines: answers.ring.dropped(),
-                });
+                self.begin_list(answers);
                 Wish::None
             }
             InitRequest::Logs(LogFilter { unit, follow, lines_max }) => {
@@ -189,10 +232,7 @@ impl Connection {
                 Wish::None
             }
             InitRequest::Graph => {
-                let mut places: Vec<usize> = (0..answers.supervisor.count()).collect();
-                let name = |place: &usize| answers.supervisor.name(*place).unwrap_or_default();
-                places.sort_by(|a, b| name(a).cmp(name(b)));
-                self.talk = Talk::Units(places.into_iter());
+                self.talk = Talk::Units(by_name(answers.supervisor));
                 Wish::None
             }
             InitRequest::Show { unit } => {
@@ -212,6 +252,23 @@ impl Connection {
                 self.reply(&InitReply::Done);
                 Wish::PowerOff(reason)
             }
+        }
+    }
+
+    /// The answer about all units is one line, of which only a buffer's worth is ever there.
+    fn begin_list(&mut self, answers: &Answers<'_>) {
+        self.reply(&InitReply::Units {
+            units: Vec::new(),
+            init_start_ms: answers.start_ms,
+            trial: answers.supervisor.trial_open(),
+            dropped_lines: answers.ring.dropped(),
+        });
+        let line = String::from_utf8_lossy(&self.out);
+        if let Some((head, tail)) = line.split_once(NO_UNITS) {
+            let head = format!("{head}{}", NO_UNITS.trim_end_matches(']'));
+            let tail = format!("]{tail}");
+            self.talk = Talk::List { places: by_name(answers.supervisor), first: true, tail };
+            self.out = head.into_bytes();
         }
     }
 
@@ -240,9 +297,10 @@ impl Connection {
     }
 
     fn reply(&mut self, reply: &InitReply) {
-        if let Ok(line) = serde_json::to_vec(reply) {
-            self.out.extend_from_slice(&line);
-            self.out.push(b'\n');
+        let before = self.out.len();
+        match serde_json::to_writer(&mut self.out, reply) {
+            Ok(()) => self.out.push(b'\n'),
+            Err(_) => self.out.truncate(before),
         }
     }
 
@@ -265,34 +323,60 @@ impl Connection {
     fn fill(&mut self, answers: &Answers<'_>) {
         let ring = answers.ring;
         while self.out.len() < OUT_BYTES_MAX {
-            if let Talk::Units(places) = &mut self.talk {
-                let unit = places.next().map(|place| answers.supervisor.detail(place));
-                if unit.is_none() {
-                    self.talk = Talk::Ending;
+            match &mut self.talk {
+                Talk::Reading(_) | Talk::Ending => return,
+                Talk::Units(places) => {
+                    let unit = places.next().map(|place| answers.supervisor.detail(place));
+                    if unit.is_none() {
+                        self.talk = Talk::Ending;
+                    }
+                    let unit = unit.map(|unit| unit.map(|unit| InitReply::Unit(Box::new(unit))));
+                    unit.unwrap_or(Some(InitReply::Done))
+                        .iter()
+                        .for_each(|reply| self.reply(reply));
                 }
-                let unit = unit.map(|unit| unit.map(|unit| InitReply::Unit(Box::new(unit))));
-                unit.unwrap_or(Some(InitReply::Done)).iter().for_each(|reply| self.reply(reply));
-                continue;
-            }
-            let Talk::Logs { next_seq, until_seq, unit } = &mut self.talk else { return };
-            let line = ring.at_or_after(*next_seq, unit.as_deref());
-            match line.filter(|line| until_seq.is_none_or(|until| line.seq < until)) {
-                Some(line) => {
-                    *next_seq = line.seq.saturating_add(1);
-                    let reply = InitReply::Line(line.clone());
-                    self.reply(&reply);
-                }
-                None if until_seq.is_some() => {
-                    self.talk = Talk::Ending;
-                    self.reply(&InitReply::Done);
-                }
-                None => {
-                    *next_seq = ring.next_seq();
-                    return;
+                Talk::List { places, first, tail } => match places.next() {
+                    Some(place) => {
+                        let Some(unit) = answers.supervisor.place_status(place) else { continue };
+                        if !std::mem::take(first) {
+                            self.out.push(b',');
+                        }
+                        // Numbers and words only: there is nothing that could not be written.
+                        let _ = serde_json::to_writer(&mut self.out, &unit);
+                    }
+                    None => {
+                        self.out.extend_from_slice(tail.as_bytes());
+                        self.talk = Talk::Ending;
+                    }
+                },
+                Talk::Logs { next_seq, until_seq, unit } => {
+                    let line = ring.at_or_after(*next_seq, unit.as_deref());
+                    match line.filter(|line| until_seq.is_none_or(|until| line.seq < until)) {
+                        Some(line) => {
+                            *next_seq = line.seq.saturating_add(1);
+                            self.reply(&InitReply::Line(line));
+                        }
+                        None if until_seq.is_some() => {
+                            self.talk = Talk::Ending;
+                            self.reply(&InitReply::Done);
+                        }
+                        None => {
+                            *next_seq = ring.next_seq();
+                            return;
+                        }
+                    }
                 }
             }
         }
     }
+}
+
+/// Places of all units in the order of their names.
+fn by_name(supervisor: &Supervisor) -> std::vec::IntoIter<usize> {
+    let mut places: Vec<usize> = (0..supervisor.count()).collect();
+    let name = |place: &usize| supervisor.name(*place).unwrap_or_default();
+    places.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+    places.into_iter()
 }
 
 impl AsFd for Connection {
@@ -489,18 +573,30 @@ mod tests {
 
     #[test]
     fn a_thousand_units_go_through_a_small_buffer() {
-        let (mut connection, mut peer) = pair();
         let (ring, supervisor) = (ring(0), supervisor(1000));
         let answers = Answers { ring: &ring, supervisor: &supervisor, start_ms: 5 };
-        peer.write_all(b"{\"op\":\"graph\"}\n").unwrap();
-        assert_eq!(connection.readable(&answers), Wish::None);
-        let mut got = Vec::new();
-        while !connection.is_over() {
-            connection.pump(&answers);
-            assert!(connection.out.len() < OUT_BYTES_MAX + 4096);
+        let ask = |op: &str| {
+            let (mut connection, mut peer) = pair();
+            peer.write_all(format!("{{\"op\":\"{op}\"}}\n").as_bytes()).unwrap();
+            assert_eq!(connection.readable(&answers), Wish::None);
+            let mut got = Vec::new();
+            while !connection.is_over() {
+                connection.pump(&answers);
+                assert!(connection.out.len() < OUT_BYTES_MAX + 4096);
+                got.extend(arrived(&mut peer));
+            }
             got.extend(arrived(&mut peer));
-        }
-        got.extend(arrived(&mut peer));
-        assert_eq!(parsed(&got).len(), 1002);
+            parsed(&got)
+        };
+        assert_eq!(ask("graph").len(), 1002);
+        let listed = ask("units");
+        let [InitReply::Units { units, init_start_ms: 5, trial: true, dropped_lines: 0 }] =
+            listed.as_slice()
+        else {
+            panic!("{listed:?}")
+        };
+        let names: Vec<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
+        assert_eq!((names.len(), names[0], names[1]), (1001, "odd", "u0000"));
+        assert!(names.is_sorted());
     }
 }

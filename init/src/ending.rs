@@ -46,16 +46,16 @@ pub fn end(mut runtime: Runtime, how: How) -> ! {
         .map(|line| line.text.clone())
         .collect();
     for line in late {
-        runtime.kmsg.say(now_ms(), &format!("goblin-init: {line}"));
+        runtime.kmsg.say_always(&format!("goblin-init: {line}"));
     }
     let (word, err): (_, fn() -> std::io::Error) = match how {
         How::Reboot => ("reboots now", reboot::reboot),
         How::PowerOff => ("goes off now", reboot::power_off),
     };
-    runtime.say(LogLevel::Info, word);
+    runtime.kmsg.say_always(&format!("goblin-init: {word}"));
     let err = err();
     // The kernel refused; the other way is better than a board that stands still.
-    runtime.say(LogLevel::Error, &format!("the kernel refused: {err}"));
+    runtime.kmsg.say_always(&format!("goblin-init: the kernel refused: {err}"));
     let _ = reboot::reboot();
     loop {
         std::thread::sleep(Duration::from_secs(1));

@@ -50,6 +50,11 @@ impl Kmsg {
             return;
         }
         self.left = self.left.saturating_sub(1);
+        self.say_always(text);
+    }
+
+    /// Writes one line, however many there were: for words that come once, and last.
+    pub fn say_always(&mut self, text: &str) {
         if self.dropped > 0 {
             self.write(&format!("goblin-init: {} lines left out here", self.dropped));
             self.dropped = 0;
@@ -194,6 +199,8 @@ mod tests {
             kmsg.say(0, "x");
         }
         assert_eq!((kmsg.left, kmsg.dropped), (0, 7));
+        kmsg.say_always("the last word");
+        assert_eq!((kmsg.left, kmsg.dropped), (0, 0));
         kmsg.say(1000, "x");
         assert_eq!((kmsg.left, kmsg.dropped), (9, 0));
     }

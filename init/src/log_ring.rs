@@ -4,13 +4,15 @@
 //! reader sees. A unit that writes more than its `log_rate` loses the rest before it comes here; how much
 //! is told in a line of its own. Nothing here waits for anybody.
 
+mod store;
+
+use self::store::{Head, Store};
 use goblin_core_types::{LogLevel, LogLine};
 use goblin_init_core::log_rate::{Bucket, LogRate};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, VecDeque};
 
 /// Memory for all lines, in bytes.
-pub const RING_BYTES_MAX: usize = 512 * 1024;
+pub const RING_BYTES_MAX: usize = 384 * 1024;
 /// Longest line kept, in bytes; the rest of a longer one is cut off.
 pub const LINE_BYTES_MAX: usize = 1024;
 /// Most bytes of one unfinished line; a line of JSON is longer than its text.
@@ -19,33 +21,78 @@ const PARTIAL_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
 /// The newest lines.
 #[derive(Debug)]
 pub struct LogRing {
-    lines: VecDeque<LogLine>,
-    bytes: usize,
-    bytes_max: usize,
+    store: Store,
     next_seq: u64,
     dropped: u64,
-    /// What each unit may still write.
-    buckets: BTreeMap<String, Bucket>,
+    /// Who wrote lines, numbered as they came.
+    writers: Vec<Writer>,
+    /// Their numbers in the order of their names.
+    by_name: Vec<u16>,
+}
+
+/// Someone who writes lines: a unit, PID 1, the kernel. There are not more of them than units and a few.
+#[derive(Debug)]
+struct Writer {
+    name: Box<str>,
+    /// What it may still write.
+    bucket: Bucket,
 }
 
 impl LogRing {
     /// A ring of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
-            lines: VecDeque::new(),
-            bytes: 0,
-            bytes_max,
+            store: Store::new(bytes_max),
             next_seq: 1,
             dropped: 0,
-            buckets: BTreeMap::new(),
+            writers: Vec::new(),
+            by_name: Vec::new(),
         }
+    }
+
+    fn name(&self, number: u16) -> &str {
+        self.writers.get(usize::from(number)).map_or("", |writer| &writer.name)
+    }
+
+    fn place_of(&self, name: &str) -> Result<usize, usize> {
+        self.by_name.binary_search_by(|number| self.name(*number).cmp(name))
+    }
+
+    fn number_of(&self, name: &str) -> Option<u16> {
+        self.place_of(name).ok().and_then(|place| self.by_name.get(place)).copied()
+    }
+
+    /// Number of a writer, which gets one if it has none.
+    fn number(&mut self, now_ms: u64, name: &str) -> u16 {
+        let place = match self.place_of(name) {
+            Ok(place) => return self.by_name.get(place).copied().unwrap_or(0),
+            Err(place) => place,
+        };
+        // More writers than numbers cannot be: a board has far fewer units.
+        let number = u16::try_from(self.writers.len()).unwrap_or(u16::MAX);
+        let bucket = Bucket::new(LogRate::default(), now_ms);
+        self.writers.push(Writer { name: name.into(), bucket });
+        self.by_name.insert(place, number);
+        number
+    }
+
+    fn bucket(&mut self, now_ms: u64, name: &str) -> Option<&mut Bucket> {
+        let number = self.number(now_ms, name);
+        self.writers.get_mut(usize::from(number)).map(|writer| &mut writer.bucket)
     }
 
     /// A unit's limit, from now on; the default one where none was given.
     pub fn limit(&mut self, now_ms: u64, unit: &str, rate: LogRate) {
-        match self.buckets.get_mut(unit) {
-            Some(bucket) => bucket.set_rate(rate),
-            None => drop(self.buckets.insert(unit.to_owned(), Bucket::new(rate, now_ms))),
+        let known = self.number_of(unit).is_some();
+        if !known && rate == LogRate::default() {
+            // Most units never write; the first line of one that does makes it known.
+            return;
+        }
+        let Some(bucket) = self.bucket(now_ms, unit) else { return };
+        if known {
+            bucket.set_rate(rate);
+        } else {
+            *bucket = Bucket::new(rate, now_ms);
         }
     }
 
@@ -60,10 +107,7 @@ impl LogRing {
 
     /// Counts a line of a unit; true when it fits. What was dropped before it is told first.
     pub fn fits(&mut self, now_ms: u64, unit: &str) -> bool {
-        if !self.buckets.contains_key(unit) {
-            self.limit(now_ms, unit, LogRate::default());
-        }
-        let Some(bucket) = self.buckets.get_mut(unit) else { return true };
+        let Some(bucket) = self.bucket(now_ms, unit) else { return true };
         let fits = bucket.take(now_ms);
         let told = if fits { bucket.report() } else { 0 };
         self.tell_dropped(now_ms, unit, told);
@@ -78,15 +122,15 @@ impl LogRing {
     /// Tells of dropped lines whose units have nothing more to say.
     pub fn settle(&mut self, now_ms: u64) {
         let due = |bucket: &Bucket| bucket.report_due_ms().is_some_and(|due_ms| due_ms <= now_ms);
-        while let Some((unit, bucket)) = self.buckets.iter_mut().find(|(_, bucket)| due(bucket)) {
-            let (unit, count) = (unit.clone(), bucket.report());
+        while let Some(writer) = self.writers.iter_mut().find(|writer| due(&writer.bucket)) {
+            let (unit, count) = (writer.name.clone(), writer.bucket.report());
             self.tell_dropped(now_ms, &unit, count);
         }
     }
 
     /// When [`settle`](Self::settle) has something to do.
     pub fn settle_due_ms(&self) -> Option<u64> {
-        self.buckets.values().filter_map(Bucket::report_due_ms).min()
+        self.writers.iter().filter_map(|writer| writer.bucket.report_due_ms()).min()
     }
 
     fn tell_dropped(&mut self, now_ms: u64, unit: &str, count: u64) {
@@ -99,16 +143,10 @@ impl LogRing {
     pub fn push(&mut self, at_ms: u64, unit: &str, level: LogLevel, text: &str) {
         let text = text.get(..text.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default();
         let text = text.trim_end().replace(char::is_control, " ");
-        let line = LogLine { seq: self.next_seq, at_ms, unit: unit.to_owned(), level, text };
+        let writer = self.number(at_ms, unit);
+        let dropped = self.store.push(at_ms, writer, level, &text);
+        self.dropped = self.dropped.saturating_add(dropped);
         self.next_seq = self.next_seq.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(cost(&line));
-        self.lines.push_back(line);
-        while self.bytes > self.bytes_max
-            && let Some(oldest) = self.lines.pop_front()
-        {
-            self.bytes = self.bytes.saturating_sub(cost(&oldest));
-            self.dropped = self.dropped.saturating_add(1);
-        }
     }
 
     /// Lines dropped since the start.
@@ -121,44 +159,67 @@ impl LogRing {
         self.next_seq
     }
 
+    /// Number of the oldest line.
+    fn first_seq(&self) -> u64 {
+        self.next_seq.saturating_sub(u64::try_from(self.store.count()).unwrap_or(0))
+    }
+
+    fn seq_at(&self, place: usize) -> u64 {
+        self.first_seq().saturating_add(u64::try_from(place).unwrap_or(0))
+    }
+
+    fn line(&self, place: usize, head: &Head) -> LogLine {
+        LogLine {
+            seq: self.seq_at(place),
+            at_ms: head.at_ms,
+            unit: self.name(head.unit).to_owned(),
+            level: head.level,
+            text: self.store.text(place),
+        }
+    }
+
+    /// Whether a line is of one unit, or of any.
+    fn of(&self, unit: Option<&str>) -> impl Fn(&(usize, &Head)) -> bool + use<> {
+        let number = unit.map(|unit| self.number_of(unit));
+        move |(_, head)| number.is_none_or(|number| number == Some(head.unit))
+    }
+
     /// The first line numbered `seq` or higher, of one unit or of all.
-    pub fn at_or_after(&self, seq: u64, unit: Option<&str>) -> Option<&LogLine> {
+    pub fn at_or_after(&self, seq: u64, unit: Option<&str>) -> Option<LogLine> {
         // Numbers rise by one from line to line, so the place of a number is known.
-        let first = self.lines.front().map_or(self.next_seq, |line| line.seq);
-        let skip = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX);
-        let wanted = |line: &&LogLine| unit.is_none_or(|unit| line.unit == unit);
-        if skip >= self.lines.len() { None } else { self.lines.range(skip..).find(wanted) }
+        let skip = usize::try_from(seq.saturating_sub(self.first_seq())).unwrap_or(usize::MAX);
+        let found = self.store.heads(skip..usize::MAX).find(self.of(unit));
+        found.map(|(place, head)| self.line(place, head))
     }
 
     /// Number of the oldest of the `count_max` newest lines of one unit or of all; 0 means all lines.
     pub fn seq_of_newest(&self, count_max: usize, unit: Option<&str>) -> u64 {
-        let wanted = |line: &&LogLine| unit.is_none_or(|unit| line.unit == unit);
+        let mut lines = self.store.heads(0..usize::MAX).filter(self.of(unit));
         let oldest = match count_max {
-            0 => self.lines.iter().find(wanted),
-            count => self.lines.iter().rev().filter(wanted).take(count).last(),
+            0 => lines.next(),
+            count => lines.rev().take(count).last(),
         };
-        oldest.map_or(self.next_seq, |line| line.seq)
+        oldest.map_or(self.next_seq, |(place, _)| self.seq_at(place))
     }
 
     /// The `count_max` newest lines of every unit that say more than details, oldest first.
-    pub fn last_words(&self, count_max: usize) -> impl Iterator<Item = &LogLine> {
-        let telling = |line: &&LogLine| line.level > LogLevel::Debug;
-        let oldest = self.lines.iter().rev().filter(telling).take(count_max).last();
-        let seq = oldest.map_or(self.next_seq, |line| line.seq);
-        self.lines.iter().filter(move |line| line.seq >= seq && telling(line))
+    pub fn last_words(&self, count_max: usize) -> impl Iterator<Item = LogLine> {
+        let telling = |(_, head): &(usize, &Head)| head.level > LogLevel::Debug;
+        let lines = || self.store.heads(0..usize::MAX).filter(telling);
+        let oldest = lines().rev().take(count_max).last();
+        let from = oldest.map_or(usize::MAX, |(place, _)| place);
+        lines()
+            .skip_while(move |(place, _)| *place < from)
+            .map(|(place, head)| self.line(place, head))
     }
 
     /// The `count_max` newest lines, oldest first.
-    pub fn newest(&self, count_max: usize, unit: Option<&str>) -> impl Iterator<Item = &LogLine> {
+    pub fn newest(&self, count_max: usize, unit: Option<&str>) -> impl Iterator<Item = LogLine> {
         let seq = self.seq_of_newest(count_max.max(1), unit);
-        self.lines
-            .iter()
-            .filter(move |line| line.seq >= seq && unit.is_none_or(|unit| line.unit == unit))
+        let skip = usize::try_from(seq.saturating_sub(self.first_seq())).unwrap_or(usize::MAX);
+        let lines = self.store.heads(skip..usize::MAX).filter(self.of(unit));
+        lines.map(|(place, head)| self.line(place, head))
     }
-}
-
-fn cost(line: &LogLine) -> usize {
-    size_of::<LogLine>().saturating_add(line.text.capacity()).saturating_add(line.unit.capacity())
 }
 
 /// Cuts the bytes of a pipe into lines.
@@ -270,7 +331,7 @@ mod tests {
         ring.settle(Bucket::REPORT_MS);
         assert_eq!(ring.settle_due_ms(), None);
         ring.take(2000, "loud", "later");
-        let texts: Vec<_> = ring.newest(9, Some("loud")).map(|line| line.text.as_str()).collect();
+        let texts: Vec<_> = ring.newest(9, Some("loud")).map(|line| line.text).collect();
         assert_eq!(texts, ["line 0", "line 1", "8 lines dropped", "later"]);
     }
 
@@ -286,8 +347,8 @@ mod tests {
             ring.push(0, "u", level, text);
         }
         let words =
-            |count| ring.last_words(count).map(|line| line.text.as_str()).collect::<Vec<_>>();
-        assert_eq!((words(2), words(9)), (vec!["b", "c"], vec!["a", "b", "c"]));
+            |count| ring.last_words(count).map(|line| line.text).collect::<Vec<_>>().join(" ");
+        assert_eq!((words(2).as_str(), words(9).as_str()), ("b c", "a b c"));
         assert!(words(0).is_empty());
     }
 
@@ -310,16 +371,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn the_ring_never_outgrows_its_limit(sizes in prop::collection::vec(0usize..3000, 0..200)) {
-            let mut ring = LogRing::new(10_000);
-            for size in sizes {
-                ring.push(0, "u", LogLevel::Info, &"x".repeat(size));
-                prop_assert!(ring.bytes <= 10_000);
-                prop_assert_eq!(ring.bytes, ring.lines.iter().map(cost).sum::<usize>());
-            }
-        }
-
         #[test]
         fn any_bytes_are_answered(chunks in prop::collection::vec(any::<Vec<u8>>(), 0..8)) {
             for line in lines_of(&chunks.iter().map(Vec::as_slice).collect::<Vec<_>>()) {

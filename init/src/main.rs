@@ -33,6 +33,7 @@ mod ending;
 mod finish;
 mod kmsg;
 mod log_ring;
+mod memory;
 mod mounting;
 mod power;
 mod preinit;
@@ -111,6 +112,7 @@ fn write_panics_to_the_kernels_log() {
 }
 
 fn pid_1() -> ! {
+    memory::be_frugal();
     let start_ms = runtime::now_ms();
     let mounted = std::env::var_os(preinit::ENV_MOUNTED).is_some();
     let attempt = std::env::var(preinit::ENV_ATTEMPT).ok().and_then(|boot| boot.parse().ok());
@@ -147,6 +149,7 @@ fn pid_1() -> ! {
             for line in lines {
                 runtime.say(LogLevel::Error, &line);
             }
+            memory::give_back();
             runtime.run(attempt)
         }
         Err(err) => {

@@ -6,7 +6,7 @@ mod act;
 mod sockets;
 
 use self::sockets::Question;
-use crate::control::{Answers, CONNECTIONS_MAX, Connection, Listener, Wish};
+use crate::control::{Accepted, Answers, CONNECTIONS_MAX, Connection, Listener, Wish};
 use crate::ending;
 use crate::finish::signal_all;
 use crate::kmsg::{KernelLog, KernelRecord, Kmsg};
@@ -40,6 +40,10 @@ const PIPE_TURN_BYTES: usize = 64 * 1024;
 const KERNEL_TURN_RECORDS: usize = 64;
 /// Units start when the record says that PID 1 runs, or after this time, in milliseconds.
 const START_PATIENCE_MS: u64 = 5_000;
+/// Connections taken before others have their turn.
+const ACCEPT_TURN_COUNT: usize = 64;
+/// Pause before connections are taken again for which there was no descriptor, in milliseconds.
+const ACCEPT_PAUSE_MS: u64 = 500;
 /// Name under which PID 1 writes to the log.
 const INIT: &str = "init";
 /// Name of the kernel in the log.
@@ -121,6 +125,9 @@ pub struct Runtime {
     sockets: BTreeMap<UnitIndex, OwnedFd>,
     /// Control connections among the sources.
     connections: usize,
+    /// The control socket among the sources, and when it is looked at though nothing new was reported.
+    listener: Option<u64>,
+    accept_at_ms: Option<u64>,
     /// The hardware watchdog is not fed, and that was said.
     starved: bool,
     /// Room for events and actions, kept so that a turn needs no memory.
@@ -161,6 +168,8 @@ impl Runtime {
             shown_seq: BTreeMap::new(),
             sockets: BTreeMap::new(),
             connections: 0,
+            listener: None,
+            accept_at_ms: None,
             starved: false,
             events: VecDeque::new(),
             actions: Vec::new(),
@@ -181,7 +190,7 @@ impl Runtime {
             runtime.add(Source::Kernel(log))?;
         }
         match Listener::bind(Path::new(paths::INIT_SOCKET)) {
-            Ok(listener) => drop(runtime.add(Source::Listener(listener))?),
+            Ok(listener) => runtime.listener = Some(runtime.add(Source::Listener(listener))?),
             Err(err) => runtime.log(LogLevel::Error, &format!("{}: {err}", paths::INIT_SOCKET)),
         }
         Ok(runtime)
@@ -240,7 +249,8 @@ impl Runtime {
         let now = now_ms();
         let feed_ms = self.watchdog.as_ref().map(|_| self.fed_ms.saturating_add(FEED_MS));
         let settle_ms = self.ring.settle_due_ms();
-        let deadlines = [self.supervisor.next_deadline_ms(), feed_ms, self.start_at_ms, settle_ms];
+        let units_ms = self.supervisor.next_deadline_ms();
+        let deadlines = [units_ms, feed_ms, self.start_at_ms, settle_ms, self.accept_at_ms];
         let timeout = deadlines.into_iter().flatten().min().map(|deadline_ms| {
             // A millisecond more than asked is late by nothing; a millisecond less is one turn too many.
             let wait_ms = deadline_ms.saturating_sub(now).saturating_add(1);
@@ -260,6 +270,11 @@ impl Runtime {
         let now = now_ms();
         if self.start_at_ms.is_some_and(|at_ms| at_ms <= now) {
             self.start_units();
+        }
+        if self.accept_at_ms.take_if(|at_ms| *at_ms <= now).is_some()
+            && let Some(token) = self.listener
+        {
+            self.ready(token);
         }
         self.event(Event::Tick);
         self.feed(now);
@@ -310,6 +325,8 @@ impl Runtime {
         let flags = match source {
             // Edge-triggered: told once when the reader takes more, instead of always.
             Source::Connection(_) | Source::Question(_) => Question::flags(),
+            // Told once as well: what cannot be taken for want of descriptors must not turn the loop.
+            Source::Listener(_) => epoll::EventFlags::IN | epoll::EventFlags::ET,
             _ => epoll::EventFlags::IN,
         };
         epoll::add(&self.epoll, &source, epoll::EventData::new_u64(token), flags)?;
@@ -336,9 +353,7 @@ impl Runtime {
                 true
             }
             Source::Listener(listener) => {
-                while let Some(socket) = listener.accept() {
-                    self.connected(socket);
-                }
+                self.accept(listener);
                 true
             }
             Source::Connection(connection) => {
@@ -489,6 +504,21 @@ impl Runtime {
         false
     }
 
+    fn accept(&mut self, listener: &mut Listener) {
+        for _ in 0..ACCEPT_TURN_COUNT {
+            match listener.accept() {
+                Accepted::Socket(socket) => self.connected(socket),
+                Accepted::Lost => {}
+                Accepted::None => return,
+                Accepted::Full => {
+                    self.accept_at_ms = Some(now_ms().saturating_add(ACCEPT_PAUSE_MS));
+                    return;
+                }
+            }
+        }
+        self.accept_at_ms = Some(now_ms());
+    }
+
     fn connected(&mut self, socket: OwnedFd) {
         // Dropping the socket closes it: the peer sees the end before an answer.
         if self.connections >= CONNECTIONS_MAX {
@@ -534,7 +564,9 @@ impl Runtime {
                 && !self.supervisor.ends()
             {
                 let word = if *how == How::Reboot { "reboot" } else { "power off" };
-                self.say(LogLevel::Info, &format!("{word}: {why}"));
+                let text = format!("{word}: {why}");
+                self.log(LogLevel::Info, &text);
+                self.kmsg.say_always(&format!("goblin-init: {text}"));
             }
             self.supervisor.step_into(now_ms(), event, &mut actions);
             for action in actions.drain(..) {

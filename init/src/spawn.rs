@@ -25,11 +25,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 use sockets::{Passed, PidWord};
 use stage::{Failed, Stage, at};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 /// First descriptor that is not a standard one: of the sockets that are passed on, else of the notify pipe,
 /// which comes behind them.
@@ -44,7 +42,7 @@ const PATH: &str = "PATH=/usr/bin:/usr/sbin:/bin:/sbin";
 pub struct Program {
     exec: Vec<CString>,
     env: Vec<CString>,
-    cgroup_procs: Option<CString>,
+    cgroup: Option<OwnedFd>,
     limits: limits::Prepared,
     sandbox: Option<sandbox::Prepared>,
     sockets: Passed,
@@ -77,19 +75,23 @@ impl Program {
     /// # Errors
     /// As for [`Program::of_unit`], and when a descriptor cannot be made.
     pub fn with_sockets(unit: &Unit, sockets: &[(&str, BorrowedFd<'_>)]) -> io::Result<Self> {
-        let procs = if std::path::Path::new(cgroup::CGROUP).join("cgroup.procs").exists() {
-            Some(cgroup::make(unit)?)
+        let cgroup = if std::path::Path::new(cgroup::CGROUP).join("cgroup.procs").exists() {
+            Some(cgroup::make(unit).map_err(|err| named("cgroup", &err))?)
         } else {
             None
         };
         let env = unit.env.iter().map(|(name, value)| format!("{name}={value}"));
         let env = env.chain([format!("GOBLIN_UNIT={}", unit.name)]);
-        let mut program = Self::new(&unit.exec, env, procs, Passed::new(sockets)?)?;
-        sandbox::own_folder(&unit.name, unit.sandbox.as_ref())?;
-        program.limits = limits::Prepared::new(&unit.limits)?;
-        let sandbox = unit.sandbox.as_ref();
-        program.sandbox =
-            sandbox.map(|table| sandbox::Prepared::new(&unit.name, table)).transpose()?;
+        let passed = Passed::new(sockets).map_err(|err| named("descriptors", &err))?;
+        let mut program = Self::new(&unit.exec, env, cgroup, passed)?;
+        program.limits =
+            limits::Prepared::new(&unit.limits).map_err(|err| named("limits", &err))?;
+        let sandbox = unit.sandbox.as_deref();
+        program.sandbox = sandbox::own_folder(&unit.name, sandbox)
+            .and_then(|()| {
+                sandbox.map(|table| sandbox::Prepared::new(&unit.name, table)).transpose()
+            })
+            .map_err(|err| named("sandbox", &err))?;
         Ok(program)
     }
 
@@ -104,7 +106,7 @@ impl Program {
     fn new(
         exec: &[String],
         env: impl Iterator<Item = String>,
-        cgroup_procs: Option<PathBuf>,
+        cgroup: Option<OwnedFd>,
         sockets: Passed,
     ) -> io::Result<Self> {
         let c_string = |text: &[u8]| CString::new(text).map_err(io::Error::from);
@@ -117,9 +119,7 @@ impl Program {
                 .chain(sockets.env())
                 .map(|word| c_string(word.as_bytes()))
                 .collect::<Result<_, _>>()?,
-            cgroup_procs: cgroup_procs
-                .map(|path| c_string(path.as_os_str().as_bytes()))
-                .transpose()?,
+            cgroup,
             limits: limits::Prepared::default(),
             sandbox: None,
             sockets,
@@ -131,6 +131,32 @@ impl Program {
     /// # Errors
     /// When pipes or the process cannot be made. What goes wrong later comes over [`Child::status`].
     pub fn start(&self) -> io::Result<Child> {
+        let ((log, notify, status), ends, child_status) =
+            self.pipes().map_err(|err| named("descriptors", &err))?;
+        let argv = pointers(&self.exec);
+        let mut envp = pointers(&self.env);
+        // The child alone knows its id; the word has room for it.
+        let pid_word = PidWord::new();
+        if !self.sockets.is_empty() {
+            envp.insert(0, pid_word.pointer());
+        }
+        // SAFETY: PID 1 has one thread, and the child only makes system calls until exec or _exit, which is
+        // what `fork_into` asks for.
+        match unsafe { kernel::fork_into(self.cgroup.as_ref()) } {
+            Err(err) => Err(named("fork", &err.into())),
+            Ok(0) => {
+                pid_word.fill();
+                let word = stage::word(self.become_program(&ends, &argv, &envp));
+                let _ = rustix::io::write(&child_status, &word);
+                // SAFETY: ends the child at once, without running the parent's destructors in it.
+                unsafe { libc::_exit(NOT_EXECUTED) }
+            }
+            Ok(pid) => Ok(Child { pid, log, notify, status }),
+        }
+    }
+
+    /// PID 1's ends of the pipes, what becomes the child's descriptors, and its end of the status pipe.
+    fn pipes(&self) -> io::Result<((OwnedFd, OwnedFd, OwnedFd), Ends, OwnedFd)> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let (log, child_log) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (notify, child_notify) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
@@ -144,36 +170,14 @@ impl Program {
             rustix::fs::fchown(&child_notify, user, None)?;
             rustix::fs::fchown(&child_log, user, None)?;
         }
-        let argv = pointers(&self.exec);
-        let mut envp = pointers(&self.env);
-        // The child alone knows its id; the word has room for it.
-        let pid_word = PidWord::new();
-        if !self.sockets.is_empty() {
-            envp.insert(0, pid_word.pointer());
-        }
-        // SAFETY: PID 1 has one thread, so no lock can be held by another one; the child only makes
-        // system calls until exec or _exit.
-        match unsafe { libc::fork() } {
-            -1 => Err(io::Error::last_os_error()),
-            0 => {
-                let ends = Ends { null, log: child_log, notify: child_notify };
-                pid_word.fill();
-                let word = stage::word(self.become_program(&ends, &argv, &envp));
-                let _ = rustix::io::write(&child_status, &word);
-                // SAFETY: ends the child at once, without running the parent's destructors in it.
-                unsafe { libc::_exit(NOT_EXECUTED) }
-            }
-            pid => Ok(Child { pid: pid.unsigned_abs(), log, notify, status }),
-        }
+        let ends = Ends { null, log: child_log, notify: child_notify };
+        Ok(((log, notify, status), ends, child_status))
     }
 
     /// In the child: everything before exec.
     fn prepare(&self, ends: &Ends) -> Result<(), Failed> {
         at(Stage::Signals, reset_signals())?;
         at(Stage::Session, rustix::process::setsid())?;
-        if let Some(procs) = &self.cgroup_procs {
-            at(Stage::Cgroup, join(procs))?;
-        }
         at(Stage::Descriptors, ends.install(&self.sockets))?;
         at(Stage::Limits, self.limits.set())?;
         match &self.sandbox {
@@ -223,9 +227,9 @@ impl Ends {
     }
 }
 
-fn join(procs: &CStr) -> rustix::io::Result<()> {
-    let file = rustix::fs::open(procs, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&file, b"0").map(|_| ())
+/// An error that says which step it comes from.
+fn named(step: &str, err: &io::Error) -> io::Error {
+    io::Error::new(err.kind(), format!("{step}: {err}"))
 }
 
 fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {

@@ -7,7 +7,10 @@ use crate::plugs;
 use anyhow::{Context, Result, ensure};
 
 use goblin_core_manifest::time::Instant;
-use goblin_core_types::{BootListed, BoxStatus, HealthState, LinkState, PoolState, Role, Version};
+use goblin_core_types::{
+    BoardStatus, BootListed, BoxStatus, CheckState, HealthState, LinkState, PoolState, Role,
+    Version,
+};
 use goblin_tests::channel::Channel;
 use goblin_tests::http::{Fault, Web};
 use goblin_tests::qemu::{Board, LINK_DEVICE};
@@ -134,13 +137,16 @@ fn no_room_for_a_release(channel: &Channel) -> Result<()> {
     );
     let after = channel.status(LIMIT)?;
     let what = |status: &BoxStatus| {
-        board(status, Role::Storage).map(|board| {
-            let health: Vec<_> =
-                board.health.checks.iter().map(|c| (c.name.clone(), c.state)).collect();
-            (health, board.slots.clone(), board.provision.clone(), board.boot.boot_id.clone())
-        })
+        board(status, Role::Storage)
+            .map(|board| (board.slots.clone(), board.provision.clone(), board.boot.boot_id.clone()))
     };
     ensure!(what(&before) == what(&after), "before {before:?}\nafter {after:?}");
+    let well = |board: &BoardStatus| {
+        board.health.checks.iter().all(|check| check.state != CheckState::Fail)
+            && board.health.checks.iter().any(|c| c.name == "state" && c.state == CheckState::Ok)
+    };
+    ensure!(board(&after, Role::Storage).is_some_and(well), "not well without room: {after:?}");
+    println!("without room an upgrade is refused: {}", output.err.trim());
     Ok(())
 }
 

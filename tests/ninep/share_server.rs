@@ -26,7 +26,7 @@ fn descriptor_limit() -> Option<Rlimit> {
     }
     let most = Some(DESCRIPTORS_MAX);
     let wanted = Rlimit { current: most, maximum: most };
-    if rustix::process::setrlimit(Resource::Nofile, wanted.clone()).is_ok() {
+    if rustix::process::setrlimit(Resource::Nofile, wanted).is_ok() {
         return Some(wanted);
     }
     Some(Rlimit { current: now.maximum, maximum: now.maximum })

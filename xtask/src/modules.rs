@@ -5,12 +5,13 @@ use crate::kernel::{Kernel, MODULE_INDEXES};
 use anyhow::{Context, Result};
 use goblin_core_types::paths;
 use goblin_init_core::modalias::{AllowList, ModuleIndex};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The list as shipped, relative to the root of the source.
 const LIST: &str = "rootfs/etc/modules.toml";
 
-/// Path in the base and file of the host, for the indexes and every module; empty for a kernel without
+/// Path in the base and file of the host, for the indexes and every module that may be loaded; empty for a kernel without
 /// modules.
 ///
 /// # Errors
@@ -23,16 +24,21 @@ pub fn files(kernel: &Kernel) -> Result<Vec<(String, PathBuf)>> {
         .with_context(|| format!("the modules in {}", folder.display()))?;
     let list = AllowList::parse(&text(&host::root().join(LIST))?).context(LIST)?;
     list.check(&index).context(LIST)?;
-    Ok(listed(folder, &kernel.release, &index))
+    Ok(listed(folder, &kernel.release, &index, &list))
 }
 
-fn listed(folder: &Path, release: &str, index: &ModuleIndex) -> Vec<(String, PathBuf)> {
-    let names: Vec<String> = index.names().map(str::to_owned).collect();
-    // A module's own file is the last of those it needs.
-    let own = names.iter().filter_map(|name| index.files(name).last().map(String::as_str));
+/// The indexes, the allowed modules and what these need: nothing else could ever be loaded.
+fn listed(
+    folder: &Path,
+    release: &str,
+    index: &ModuleIndex,
+    list: &AllowList,
+) -> Vec<(String, PathBuf)> {
+    let needed: BTreeSet<&str> =
+        list.allowed().flat_map(|name| index.files(name)).map(String::as_str).collect();
     MODULE_INDEXES
         .into_iter()
-        .chain(own)
+        .chain(needed)
         .map(|name| (format!("{}/{release}/{name}", paths::MODULES), folder.join(name)))
         .collect()
 }
@@ -60,9 +66,10 @@ mod tests {
 
     #[test]
     fn modules_and_indexes_lie_where_the_board_looks() {
-        let dep = "kernel/usb/a.ko: kernel/usb/b.ko\nkernel/usb/b.ko:\n";
+        let dep = "kernel/usb/a.ko: kernel/usb/b.ko\nkernel/usb/b.ko:\nkernel/usb/c.ko:\n";
         let index = ModuleIndex::parse("alias usb:* a\n", dep).unwrap();
-        let files = listed(Path::new("/host"), "6.12", &index);
+        let list = AllowList::parse("schema = 1\n[allow]\na = 'why'\n").unwrap();
+        let files = listed(Path::new("/host"), "6.12", &index, &list);
         let paths: Vec<_> = files.iter().map(|(path, _)| path.as_str()).collect();
         let base = "/usr/lib/modules/6.12";
         assert_eq!(

@@ -77,7 +77,7 @@ pub fn load(folder: &Path, is_program: impl Fn(&str) -> bool) -> Result<Vec<Unit
 
 /// The compiled lists of system calls: path in the base and content.
 pub fn filters(units: &[Unit]) -> Vec<(String, Vec<u8>)> {
-    let sandboxed = units.iter().filter_map(|unit| Some((unit, unit.sandbox.as_ref()?)));
+    let sandboxed = units.iter().filter_map(|unit| Some((unit, unit.sandbox.as_deref()?)));
     sandboxed
         .map(|(unit, sandbox)| {
             (format!("{}/{}.bpf", seccomp::FOLDER, unit.name), seccomp::compile(sandbox))

@@ -68,6 +68,19 @@ pub enum DialError {
     OwnKey(TlsError),
 }
 
+impl From<DialError> for io::Error {
+    /// `PermissionDenied` where trying again is of no use.
+    fn from(err: DialError) -> Self {
+        let kind = match err {
+            DialError::NotEnrolled { .. } | DialError::OtherBox { .. } => {
+                io::ErrorKind::PermissionDenied
+            }
+            _ => io::ErrorKind::NotConnected,
+        };
+        Self::new(kind, err)
+    }
+}
+
 /// Connects over TCP to `address` (`host:port`), first come first served among what the name means.
 pub(crate) fn tcp(address: &str) -> Result<Arc<Socket>, DialError> {
     let named = |source| DialError::Name { address: address.into(), source };

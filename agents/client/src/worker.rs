@@ -54,8 +54,7 @@ impl Keys {
         let address = goblin_sys::peer::address(&link, paths::PORT_SHARES)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, absence(&link)))?;
         let socket = dial::to(address.into())?;
-        let opened = dial::files("the storage board", &socket, &self.me, self.storage)
-            .map_err(io::Error::other)?;
+        let opened = dial::files("the storage board", &socket, &self.me, self.storage)?;
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
         Ok(opened)
     }

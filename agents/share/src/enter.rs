@@ -115,7 +115,7 @@ impl Entrance {
     }
 
     fn speak<S: Stream>(&self, stream: Arc<S>, shares: Arc<[Arc<Share>]>) -> End {
-        serve(stream, Arc::new(HostTree::new(shares)), self.limits.clone())
+        serve(stream, Arc::new(HostTree::new(shares)), self.limits)
     }
 
     fn greeting(&self, grant: &Grant) -> Greeting {

@@ -321,7 +321,8 @@ fn the_users_attributes_are_kept_and_others_refused() {
     raw.walk(1, &[b"file"]);
     let walk = |newfid, name| Request::Xattrwalk { fid: 1, newfid, name };
     assert_eq!(raw.refused(&walk(2, b"security.capability")), Errno::ENODATA);
-    assert_eq!(raw.refused(&walk(2, b"system.posix_acl_access")), Errno::EOPNOTSUPP);
+    assert_eq!(raw.refused(&walk(2, b"system.posix_acl_access")), Errno::ENODATA);
+    assert_eq!(raw.refused(&walk(2, b"trusted.overlay.opaque")), Errno::EOPNOTSUPP);
     raw.walk(3, &[b"file"]);
     let create = |name, size| Request::Xattrcreate { fid: 3, name, size, flags: 0 };
     assert_eq!(raw.refused(&create(b"security.capability", 4)), Errno::EOPNOTSUPP);

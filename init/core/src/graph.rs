@@ -84,8 +84,10 @@ impl Graph {
                     }
                 }
             }
+            row.shrink_to_fit();
             needs.push(row);
         }
+        users.iter_mut().for_each(Vec::shrink_to_fit);
         Self { needs, users }
     }
 

@@ -1,7 +1,7 @@
 //! `[limits]` of a unit: what it may use of the board.
 //!
-//! Absent keys are no limit, but for two: a unit leaves no core file, and the kernel ends it as a whole
-//! when its memory is used up. Source: `Documentation/admin-guide/cgroup-v2.rst`, `setrlimit(2)`.
+//! Absent keys are no limit, but for three: a unit leaves no core file, the kernel ends it as a whole
+//! when its memory is used up, and it may make a quarter of the processes that the board may have. Source: `Documentation/admin-guide/cgroup-v2.rst`, `setrlimit(2)`.
 
 use crate::unit::UnitError;
 use serde::Deserialize;
@@ -29,7 +29,7 @@ pub struct Limits {
     pub cpu_weight: Option<u16>,
     /// Most processor time in percent of one processor (`cpu.max`).
     pub cpu_max_percent: Option<u32>,
-    /// Most processes and threads (`pids.max`).
+    /// Most processes and threads (`pids.max`); absent: a quarter of the board's.
     pub pids_max: Option<u32>,
     /// Share of disk time against other units, 1 to 10000 (`io.weight`). Without a scheduler that has
     /// weights it is no more than a wish.

@@ -211,6 +211,11 @@ impl AllowList {
         }
     }
 
+    /// Names of the modules that may be loaded, sorted.
+    pub fn allowed(&self) -> impl Iterator<Item = &str> {
+        self.allow.keys().map(String::as_str)
+    }
+
     /// Whether a module may be loaded. What an allowed module needs is loaded with it.
     pub fn permission(&self, module: &str) -> Permission {
         if self.allow.contains_key(module) {

@@ -21,7 +21,8 @@
 //! stop, a unit stays until all that require it are down. At the end of the board every dependency counts.
 //!
 //! **Pauses.** Nothing that ended by itself, or with what it requires, is started again before the first of
-//! `backoff_ms` is over; only a person's order starts at once.
+//! `backoff_ms` is over; only a person's order starts at once, and the first start after a minute of being
+//! ready.
 //!
 //! **Cost.** A step looks at the units whose dependencies changed, not at all of them, and allocates nothing
 //! but sentences for units that change their phase.

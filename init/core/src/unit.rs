@@ -38,6 +38,8 @@ const EVERY_MS_MIN: u64 = 1000;
 const WATCHDOG_MS_MIN: u64 = 1000;
 
 /// One thing that PID 1 looks after.
+///
+/// There may be [`UNITS_MAX`] of them in few megabytes, so what most units do not have lies in a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
     /// Stem of its file name.
@@ -63,7 +65,7 @@ pub struct Unit {
     /// When it counts as ready.
     pub ready: ReadyBy,
     /// Whom to ask, for [`ReadyBy::Probe`].
-    pub probe: Option<Probe>,
+    pub probe: Option<Box<Probe>>,
     /// Whether it is started again after it ended.
     pub restart: Restart,
     /// First and longest pause before it is started again, in milliseconds.
@@ -81,11 +83,11 @@ pub struct Unit {
     /// A person may restart it but not stop it: the board could not be asked for anything without it.
     pub refuse_stop: bool,
     /// What a mount mounts.
-    pub mount: Option<MountPlace>,
+    pub mount: Option<Box<MountPlace>>,
     /// Device whose presence makes a device unit ready, as the kernel's reports name it: `block:sda1`.
     pub device: Option<String>,
     /// Where a socket listens.
-    pub listen: Option<Address>,
+    pub listen: Option<Box<Address>>,
     /// Without it the board cannot be healthy: when it ends for good during a trial, the trial failed.
     pub critical: bool,
     /// Only started while the boot is a trial.
@@ -99,7 +101,7 @@ pub struct Unit {
     /// What it may use.
     pub limits: Limits,
     /// What it may see, touch and ask; `None`: whatever root may.
-    pub sandbox: Option<Sandbox>,
+    pub sandbox: Option<Box<Sandbox>>,
     /// Lines it may write.
     pub log_rate: LogRate,
     /// Added to the environment.
@@ -262,6 +264,24 @@ struct RawUnit {
     env: BTreeMap<String, String>,
 }
 
+impl RawUnit {
+    /// Gives back the room in which lists and words could still grow.
+    fn shrink(&mut self) {
+        let lists = [
+            &mut self.exec,
+            &mut self.requires,
+            &mut self.milestone,
+            &mut self.wants,
+            &mut self.after,
+        ];
+        for list in lists {
+            list.shrink_to_fit();
+            list.iter_mut().for_each(String::shrink_to_fit);
+        }
+        self.description.shrink_to_fit();
+    }
+}
+
 fn yes() -> bool {
     true
 }
@@ -342,7 +362,8 @@ impl Checker {
         Err(UnitError::Value { file: self.file.clone(), key, problem: problem.into(), remedy })
     }
 
-    fn check(&self, name: &str, raw: RawUnit) -> Result<Unit, UnitError> {
+    fn check(&self, name: &str, mut raw: RawUnit) -> Result<Unit, UnitError> {
+        raw.shrink();
         self.check_name("file name", name)?;
         self.check_exec(raw.kind, &raw.exec)?;
         self.check_lists(&raw)?;
@@ -354,6 +375,7 @@ impl Checker {
         let (ready, probe) = self.ready(raw.kind, raw.ready.as_deref())?;
         let listen = self.listen(raw.kind, raw.listen.as_deref())?;
         let restart = self.restart(raw.kind, raw.restart)?;
+        let sandbox = raw.sandbox.map(|table| table.check(name, &self.file)).transpose()?;
         if raw.gate_deadline_s.is_some() && !raw.gate {
             return self.refuse(
                 "gate_deadline_s",
@@ -373,7 +395,7 @@ impl Checker {
             wants: raw.wants,
             after: raw.after,
             ready,
-            probe,
+            probe: probe.map(Box::new),
             restart,
             backoff_ms: (raw.backoff_ms[0], raw.backoff_ms[1]),
             no_restart_status: raw.no_restart_status,
@@ -382,16 +404,16 @@ impl Checker {
             every_ms: raw.every_ms,
             watchdog_ms: raw.watchdog_ms,
             refuse_stop: raw.refuse_stop,
-            mount: raw.mount,
+            mount: raw.mount.map(Box::new),
             device: raw.device,
-            listen,
+            listen: listen.map(Box::new),
             critical: raw.critical,
             trial_only: raw.trial_only,
             gate: raw.gate.then(|| raw.gate_deadline_s.unwrap_or(GATE_DEADLINE_DEFAULT_S)),
             stop_timeout_ms: raw.stop_timeout_ms,
             start_timeout_ms: raw.start_timeout_ms,
             limits: raw.limits,
-            sandbox: raw.sandbox.map(|table| table.check(name, &self.file)).transpose()?,
+            sandbox: sandbox.map(Box::new),
             log_rate: raw.log_rate,
             env: raw.env,
         })

@@ -103,7 +103,7 @@ impl Runtime {
         });
         match pid {
             Ok(pid) => Event::Forked(index, pid),
-            Err(err) => Event::NotStarted(index, format!("not started: fork: {err}")),
+            Err(err) => Event::NotStarted(index, format!("not started: {err}")),
         }
     }
 

@@ -125,7 +125,7 @@ impl Runtime {
         if self.sockets.contains_key(&index) {
             return Event::Listening(index);
         }
-        let Some(address) = self.supervisor.unit(index).and_then(|unit| unit.listen.as_ref())
+        let Some(address) = self.supervisor.unit(index).and_then(|unit| unit.listen.as_deref())
         else {
             return Event::NotStarted(index, "no address".into());
         };
@@ -141,7 +141,7 @@ impl Runtime {
     /// Asks a unit whether it accepts connections, instead of any earlier question.
     pub(super) fn probe(&mut self, index: UnitIndex) -> Option<Event> {
         self.forget_question(index);
-        let probe = self.supervisor.unit(index)?.probe.as_ref()?;
+        let probe = self.supervisor.unit(index)?.probe.as_deref()?;
         // Refused or absent: it is asked again after a pause, up to the limit of its start.
         let Ok(mut question) = Question::ask(index, probe) else {
             return Some(Event::Probed(index, false));

@@ -9,7 +9,6 @@ use std::os::fd::BorrowedFd;
 pub(super) enum Stage {
     Signals = 1,
     Session,
-    Cgroup,
     Descriptors,
     Limits,
     Namespaces,
@@ -24,10 +23,9 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 13] = [
         Self::Signals,
         Self::Session,
-        Self::Cgroup,
         Self::Descriptors,
         Self::Limits,
         Self::Namespaces,
@@ -45,7 +43,6 @@ impl Stage {
         match self {
             Self::Signals => "signals",
             Self::Session => "session",
-            Self::Cgroup => "cgroup",
             Self::Descriptors => "descriptors",
             Self::Limits => "limits",
             Self::Namespaces => "namespaces",

@@ -45,12 +45,15 @@ pub(crate) fn park() -> ! {
 
 /// Waits for the phase, does the evil in a thread, and ends when the phase is over: whatever the evil left
 /// is PID 1's to clear away.
-fn during(phase: &str, evil: impl FnOnce() + Send + 'static) {
+fn during(phase: &str, evil: fn()) {
     let runs = || std::fs::read_to_string(PHASE).is_ok_and(|now| now == phase);
     while !runs() {
         std::thread::sleep(LOOK);
     }
-    std::thread::spawn(evil);
+    // A bomb of the phase before may have left no room for a thread yet.
+    while runs() && std::thread::Builder::new().spawn(evil).is_err() {
+        std::thread::sleep(LOOK);
+    }
     while runs() {
         std::thread::sleep(LOOK);
     }
@@ -113,11 +116,10 @@ fn files() {
 /// A service that does not end when it is asked to.
 fn stubborn() -> ! {
     let deaf = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let _deaf = deaf.map(|runtime| {
+    let _deaf = deaf.inspect(|runtime| {
         let kind = tokio::signal::unix::SignalKind::terminate();
         // A handler that nobody asks is as good as none; it stays when the runtime is gone.
         let _ = runtime.block_on(async { tokio::signal::unix::signal(kind) });
-        runtime
     });
     goblin_sys::notify::ready();
     park()

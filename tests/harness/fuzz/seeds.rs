@@ -321,5 +321,7 @@ fn control_lines() -> Vec<serde_json::Value> {
         json!({"notify": "status", "text": "well"}),
         serde_json::to_value(goblin_core_types::BoardStatus::default()).unwrap_or_default(),
         json!({"op": "lines", "boot": {"back": 1}, "level": "warn", "since": {"ago-ms": 9}}),
+        json!({"op": "restart", "unit": "share"}),
+        json!({"re": "unit", "status": {"name": "share", "phase": "ready"}, "kind": "socket"}),
     ]
 }

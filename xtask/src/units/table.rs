@@ -32,13 +32,13 @@ pub(super) fn render(units: &[Unit]) -> String {
             "network",
             "walls left out",
         ],
-        units.iter().filter_map(|unit| Some(reach(unit, unit.sandbox.as_ref()?))),
+        units.iter().filter_map(|unit| Some(reach(unit, unit.sandbox.as_deref()?))),
     );
     text.push_str("\n## System calls and limits\n\n");
     rows(
         &mut text,
         &["unit", "groups of system calls", "calls", "memory MiB", "processes", "others"],
-        units.iter().filter_map(|unit| Some(calls(unit, unit.sandbox.as_ref()?))),
+        units.iter().filter_map(|unit| Some(calls(unit, unit.sandbox.as_deref()?))),
     );
     text.push_str(
         "\n## Groups of system calls\n\nBesides them every unit has what no program can do without: memory, \

@@ -277,7 +277,12 @@ impl Down {
                     (self.listener)(&News::Back { lost_files });
                     return Some(stream);
                 }
-                Err(err) if !told && lost_at.elapsed() >= self.patience.0 => {
+                // A key that is not admitted any more is not worth waiting for.
+                Err(err)
+                    if !told
+                        && (lost_at.elapsed() >= self.patience.0
+                            || err.kind() == io::ErrorKind::PermissionDenied) =>
+                {
                     told = true;
                     let answers = self.shared.state().table.give_up();
                     answers.iter().for_each(|answer| self.shared.answer(answer));

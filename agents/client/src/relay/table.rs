@@ -23,6 +23,9 @@ pub type Frame = Arc<[u8]>;
 /// Fids at most; as many as the server allows a connection.
 const FIDS_MAX: usize = 65_536;
 
+/// Bytes of requests that are kept while the server is away; what comes beyond fails.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
 /// What to do with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -165,10 +168,17 @@ impl Table {
 
     fn keep(&mut self, frame: Frame) -> Verdict {
         let Ok((header, _)) = Header::split(&frame) else { return Verdict::Forward(frame) };
+        if self.server != Server::Here && self.waiting_bytes() > WAITING_BYTES_MAX {
+            return Verdict::Answer(error(header.tag, Errno::EIO));
+        }
         let order = self.next_order;
         self.next_order = order.wrapping_add(1);
         self.waiting.insert(header.tag, Waiting { frame: frame.clone(), order });
         if self.server == Server::Here { Verdict::Forward(frame) } else { Verdict::Hold }
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.waiting.values().fold(0, |sum, waiting| sum.saturating_add(waiting.frame.len()))
     }
 
     /// The server answers; true when the kernel waits for this.

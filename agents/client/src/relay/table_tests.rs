@@ -175,6 +175,21 @@ fn when_patience_is_over_everything_fails_at_once_until_the_server_is_back() {
 }
 
 #[test]
+fn what_waits_for_an_absent_server_is_bounded() {
+    let mut table = attached();
+    table.lost();
+    let data = vec![0; 1 << 20];
+    let held = (0..100u16)
+        .map(|tag| {
+            let write = Request::Write { fid: 0, offset: 0, data: Data(&data) };
+            table.request(frame(tag, &write))
+        })
+        .filter(|verdict| *verdict == Verdict::Hold)
+        .count();
+    assert!((64..=65).contains(&held), "{held}");
+}
+
+#[test]
 fn a_sync_after_the_server_started_anew_does_not_lie() {
     let mut table = attached();
     walk(&mut table, 0, 2, &[b"f"]);

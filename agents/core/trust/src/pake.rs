@@ -19,6 +19,9 @@
 //!   wrong: the box is not trusted     <-- Tb --   MAC(ISK, Yb, key of the box)
 //! ```
 
+// Products in a group of prime order have no overflow.
+#![allow(clippy::arithmetic_side_effects)]
+
 use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::IsIdentity;

@@ -92,7 +92,7 @@ fn place(text: &str) -> Result<(&str, &str, &str), CliError> {
     })
 }
 
-fn open<'a>(text: &'a str) -> Result<(Remote, &'a str), CliError> {
+fn open(text: &str) -> Result<(Remote, &str), CliError> {
     let (the_box, share, path) = place(text)?;
     let remote = Remote::open(&known()?, the_box, share).map_err(CliError::pc)?;
     Ok((remote, path))

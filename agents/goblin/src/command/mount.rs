@@ -116,7 +116,7 @@ fn stay(wanted: &Mount) -> Result<(), CliError> {
         patience: Patience(Duration::from_secs(wanted.wait)),
     };
     let source = format!("{}:{share}", known.name);
-    let dial = Box::new(move || remote::connect(&known, &me).map_err(io::Error::other));
+    let dial = Box::new(move || remote::connect(&known, &me).map_err(io::Error::from));
     let mounted =
         KernelMount::open(first, dial, &options, &source, &target, news).map_err(CliError::pc)?;
     if announce {

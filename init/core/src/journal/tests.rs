@@ -41,7 +41,7 @@ fn sample() -> Vec<Entry<'static>> {
             unix_ms: 6,
             why: WhyLost::Disk,
         }),
-        line(5, &"GJ"),
+        line(5, "GJ"),
         line(6, "last"),
     ]
 }

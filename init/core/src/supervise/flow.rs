@@ -1,7 +1,7 @@
 //! From one phase to the next: what is started, stopped, tried again or given up.
 
 use super::report::Blocker;
-use super::slot::{AfterStop, STEADY_MS, is_active};
+use super::slot::{AfterStop, STEADY_PAUSE_MS, is_active};
 use super::timers::Clock;
 use super::{Action, Exit, PROBE_PATIENCE_MS, PROVISION, RoleState, Supervisor, UnitIndex};
 use crate::graph::Need;
@@ -307,7 +307,7 @@ impl Supervisor {
         slot.alive = false;
         slot.pid = None;
         slot.hung_ms = None;
-        slot.last_end = exit.map_or_else(String::new, |exit| exit.to_string());
+        slot.last_end = exit;
         if let Some(pid) = self.pids.get_mut(index) {
             *pid = 0;
         }
@@ -346,8 +346,10 @@ impl Supervisor {
         } else {
             slot.leaving = false;
             slot.again = false;
-            let why = if slot.last_end.is_empty() { "no process" } else { &slot.last_end };
-            slot.detail = format!("stays mounted: {why}");
+            slot.detail = match slot.last_end {
+                Some(exit) => format!("stays mounted: {exit}"),
+                None => "stays mounted: no process".into(),
+            };
             self.set_phase(index, UnitPhase::Failed);
             out.push(Action::Changed(index));
         }
@@ -368,8 +370,8 @@ impl Supervisor {
         if let Some(exit) = exit.filter(|_| slot.detail.is_empty()) {
             slot.detail = exit.to_string();
         }
-        let steady = now_ms.saturating_sub(slot.ready_since_ms) >= STEADY_MS;
-        if slot.phase == UnitPhase::Ready && steady {
+        let steady = slot.ran_steadily(now_ms);
+        if steady {
             slot.fresh();
         }
         slot.failures = slot.failures.saturating_add(1);
@@ -391,8 +393,11 @@ impl Supervisor {
         let (every_ms, start_ms) = (slot.unit.every_ms, slot.start_ms);
         self.timers.clear_all(index);
         if again && !last_word && !given_up {
-            let at_ms = now_ms.saturating_add(slot.pause_ms);
-            slot.pause_ms = slot.pause_ms.saturating_mul(2).min(slot.unit.backoff_ms.1);
+            let pause_ms = if steady { STEADY_PAUSE_MS } else { slot.pause_ms };
+            let at_ms = now_ms.saturating_add(pause_ms);
+            if !steady {
+                slot.pause_ms = slot.pause_ms.saturating_mul(2).min(slot.unit.backoff_ms.1);
+            }
             self.timers.set(index, Clock::Phase, at_ms);
             self.set_phase(index, UnitPhase::BackOff);
             out.push(Action::Changed(index));

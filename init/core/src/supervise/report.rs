@@ -104,11 +104,17 @@ impl Supervisor {
         ms.saturating_sub(self.boot.start_ms)
     }
 
+    /// State of a unit, or behind the units of a file that is none: that one has failed. `None` from
+    /// [`Supervisor::count`] on.
+    pub fn place_status(&self, index: usize) -> Option<UnitStatus> {
+        let behind = || self.refused_status(index.checked_sub(self.slots.len())?);
+        self.status(index).or_else(behind)
+    }
+
     /// State of every unit, by name; files that are no units are listed as failed.
     pub fn statuses(&self) -> Vec<UnitStatus> {
-        let refused = (0..self.refused.len()).filter_map(|index| self.refused_status(index));
         let mut all: Vec<_> =
-            (0..self.slots.len()).filter_map(|index| self.status(index)).chain(refused).collect();
+            (0..self.count()).filter_map(|index| self.place_status(index)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -170,7 +176,7 @@ impl Supervisor {
             critical: unit.critical,
             started_ms: slot.first_start_ms.map(|ms| self.since_start(ms)),
             watchdog_ms: unit.watchdog_ms,
-            last_end: slot.last_end.clone(),
+            last_end: slot.last_end.map_or_else(String::new, |exit| exit.to_string()),
         })
     }
 

@@ -1,10 +1,14 @@
 //! One unit's state.
 
+use super::Exit;
 use crate::unit::{Kind, Unit};
 use goblin_core_types::UnitPhase;
 
-/// After running ready for this long, in milliseconds, a unit's next failure counts as its first.
+/// After running ready for this long, in milliseconds, a unit's next failure counts as its first, and is
+/// followed by no pause: it cannot happen more often than this.
 pub(super) const STEADY_MS: u64 = 60_000;
+/// From that failure to the next start, in milliseconds: one turn in which the failure is told.
+pub(super) const STEADY_PAUSE_MS: u64 = 1;
 
 /// What follows on the end of a unit that is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +75,7 @@ pub(super) struct Slot {
     pub(super) queued: bool,
     pub(super) detail: String,
     pub(super) said: String,
-    pub(super) last_end: String,
+    pub(super) last_end: Option<Exit>,
     /// It can never be started.
     pub(super) broken: bool,
 }
@@ -106,9 +110,15 @@ impl Slot {
             broken: error.is_some(),
             detail: error.unwrap_or_default(),
             said: String::new(),
-            last_end: String::new(),
+            last_end: None,
             unit,
         }
+    }
+
+    /// True when it has been ready for so long that its failure is no sign of another one.
+    pub(super) fn ran_steadily(&self, now_ms: u64) -> bool {
+        let since_ms = now_ms.saturating_sub(self.ready_since_ms);
+        self.phase == UnitPhase::Ready && since_ms >= STEADY_MS
     }
 
     /// Forgets that it failed.

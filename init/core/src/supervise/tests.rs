@@ -4,7 +4,7 @@ use crate::unit::GATE_DEADLINE_DEFAULT_S;
 
 fn unit(name: &str, text: &str) -> Unit {
     let kind = if text.contains("kind") { "" } else { "kind = 'service'\n" };
-    let program = kind != "" || text.contains("'task'");
+    let program = !kind.is_empty() || text.contains("'task'");
     let exec = if program { "exec = ['/x']\n" } else { "" };
     crate::unit::parse(name, &format!("description = 'd'\n{exec}{kind}{text}")).unwrap()
 }
@@ -61,7 +61,7 @@ fn after_waits_for_an_end_of_the_first_start_whatever_it_was() {
 }
 
 #[test]
-fn pauses_double_up_to_the_limit_and_begin_anew_after_a_steady_run() {
+fn pauses_double_up_to_the_limit_and_are_left_out_after_a_steady_run() {
     let mut board = board(vec![unit("a", "backoff_ms = [200, 700]")], false);
     start(&mut board);
     let mut now = 0;
@@ -79,8 +79,12 @@ fn pauses_double_up_to_the_limit_and_begin_anew_after_a_steady_run() {
     board.step(now, Event::Ready(0));
     now += STEADY_MS;
     board.step(now, Event::Ended(0, Exit::Status(0)));
-    assert_eq!(board.next_deadline_ms(), Some(now + 200));
-    assert_eq!(board.status(0).unwrap().restarts, 4);
+    assert_eq!(phase(&board, 0), UnitPhase::BackOff, "it is told");
+    assert_eq!(started(&board.step(now + 1, Event::Tick)), [0], "but nothing is waited for");
+    assert_eq!(board.status(0).unwrap().restarts, 5);
+    board.step(now + 1, Event::Forked(0, 1));
+    board.step(now + 1, Event::Ended(0, Exit::Status(0)));
+    assert_eq!(board.next_deadline_ms(), Some(now + 201));
 }
 
 #[test]

@@ -186,7 +186,11 @@ impl World {
 
     fn end(&mut self, index: UnitIndex, exit: Exit) {
         if self.processes.remove(&index).is_some() {
-            self.ended_ms.insert(index, self.now_ms);
+            if self.board.slots[index].ran_steadily(self.now_ms) {
+                self.ended_ms.remove(&index);
+            } else {
+                self.ended_ms.insert(index, self.now_ms);
+            }
             self.event(Event::Ended(index, exit));
         }
     }
