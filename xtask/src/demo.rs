@@ -377,9 +377,12 @@ impl Demo {
     }
 
     fn show_console(&mut self) -> Result<String> {
-        let report = "Release 1";
+        // The whole story, once nothing is on trial any more and it fits the page.
+        let story = ["Release 1", SHARE, "Upgraded 1", "Rolled back 2", "Release 3"];
         lab::wait_screen(&self.channel, |text| {
-            text.matches("Healthy").count() >= 2 && text.contains(SHARE) && text.contains(report)
+            text.matches("Healthy").count() >= 2
+                && !text.contains("on trial")
+                && story.iter().all(|word| text.contains(word))
         })?;
         let png = self.out.join("console.png");
         self.compute.qmp().screenshot(&png)?;

@@ -309,14 +309,16 @@ fn other_card(model: &Model, local: &BoardStatus) -> Card {
     }
 }
 
+/// The address a PC reaches the board at: IPv4 before IPv6, which is longer to type.
+fn address(storage: &BoardStatus) -> Option<String> {
+    let mut addresses: Vec<&String> = storage.network.lan_addresses.iter().collect();
+    addresses.sort_by_key(|address| !address.contains('.'));
+    addresses.first().map(|address| words::clean_to(address, 64))
+}
+
 /// The commands that mount each served share on a Linux PC that is enrolled.
 pub(super) fn commands(storage: &BoardStatus) -> Vec<String> {
-    let v4_first = |a: &&String| !a.contains('.');
-    let mut addresses: Vec<&String> = storage.network.lan_addresses.iter().collect();
-    addresses.sort_by_key(v4_first);
-    let Some(address) = addresses.first().map(|a| words::clean_to(a, 64)) else {
-        return Vec::new();
-    };
+    let Some(address) = address(storage) else { return Vec::new() };
     let command = |share: &ShareStatus| {
         let name = words::clean_to(&share.name, 64);
         format!("sudo goblin mount {address}:{name} /mnt")
@@ -327,12 +329,7 @@ pub(super) fn commands(storage: &BoardStatus) -> Vec<String> {
 /// How to mount a share; nothing while the storage board was never seen, since its card says so.
 fn mount_card(model: &Model) -> Option<Card> {
     let storage = model.storage()?;
-    let mut card = Card {
-        title: "Mount on a Linux PC".to_owned(),
-        subtitle: "once, with a code of `goblin client add`: sudo goblin login ADDRESS CODE"
-            .to_owned(),
-        ..Card::default()
-    };
+    let mut card = Card { title: "Mount on a Linux PC".to_owned(), ..Card::default() };
     let commands = commands(storage);
     if commands.is_empty() {
         let reason = storage.shares.iter().find_map(|s| s.problem.as_deref()).map(words::clean);
@@ -344,7 +341,12 @@ fn mount_card(model: &Model) -> Option<Card> {
         return Some(card);
     }
     let more = commands.len().saturating_sub(COMMANDS_MAX);
-    card.parts.push(Part::Code(commands.into_iter().take(COMMANDS_MAX).collect()));
+    let login = address(storage).map(|address| {
+        format!("sudo goblin login {address} CODE      # once; CODE: goblin client add")
+    });
+    card.parts.push(Part::Code(
+        login.into_iter().chain(commands.into_iter().take(COMMANDS_MAX)).collect(),
+    ));
     if more > 0 {
         card.subtitle = format!("{more} more on page 2");
     }
