@@ -37,11 +37,6 @@ fn main() {
                 println!("line {number} of a flood that the ring cannot hold as a whole");
             }
         }
-        // Asks PID 1 and copies its answer to the kernel's log.
-        ["ask", "units"] => ask(&InitRequest::Units),
-        ["ask", "graph"] => ask(&InitRequest::Graph),
-        ["ask", "restart", unit] => ask(&InitRequest::Restart { unit: (*unit).to_owned() }),
-        ["ask", "stop", unit] => ask(&InitRequest::Stop { unit: (*unit).to_owned() }),
         // Says how it was started with sockets, and answers nobody.
         ["held"] => {
             kmsg(&format!("sockets {}", std::env::var("GOBLIN_SOCKETS").unwrap_or_default()));
@@ -55,22 +50,12 @@ fn main() {
             sleep("1000000000");
             drop(listener);
         }
-        ["ask", "logs", unit] => ask(&InitRequest::Logs(LogFilter {
-            unit: Some((*unit).to_owned()),
-            follow: false,
-            lines_max: 5,
-        })),
-        ["ask", "reboot"] => ask(&InitRequest::Reboot { reason: "asked by the example".into() }),
-        ["ask", "off"] => ask(&InitRequest::PowerOff { reason: "asked by the example".into() }),
-        // Leaves a child behind that would speak later, if it lived.
-        ["leave"] => {
-            let program = std::env::current_exe().unwrap_or_default();
-            let child =
-                std::process::Command::new(program).args(["say", "1000", "STILL HERE"]).spawn();
-            if let Err(err) = child {
-                eprintln!("{err}");
-            }
-        }
+        // Asks PID 1 and copies its answer to the kernel's log.
+        ["ask", question @ ..] => match request(question) {
+            Some(request) => ask(&request),
+            None => eprintln!("no such question: {question:?}"),
+        },
+        ["leave"] => leave(),
         ["say", wait_ms, text] => {
             sleep(wait_ms);
             kmsg(text);
@@ -97,6 +82,33 @@ fn main() {
             std::process::exit(2)
         }
     }
+}
+
+/// Leaves a child behind that would speak later, if it lived.
+fn leave() {
+    let program = std::env::current_exe().unwrap_or_default();
+    let child = std::process::Command::new(program).args(["say", "1000", "STILL HERE"]).spawn();
+    if let Err(err) = child {
+        eprintln!("{err}");
+    }
+}
+
+fn request(question: &[&str]) -> Option<InitRequest> {
+    let reason = || "asked by the example".to_owned();
+    Some(match question {
+        ["units"] => InitRequest::Units,
+        ["graph"] => InitRequest::Graph,
+        ["restart", unit] => InitRequest::Restart { unit: (*unit).to_owned() },
+        ["stop", unit] => InitRequest::Stop { unit: (*unit).to_owned() },
+        ["logs", unit] => InitRequest::Logs(LogFilter {
+            unit: Some((*unit).to_owned()),
+            follow: false,
+            lines_max: 5,
+        }),
+        ["reboot"] => InitRequest::Reboot { reason: reason() },
+        ["off"] => InitRequest::PowerOff { reason: reason() },
+        _ => return None,
+    })
 }
 
 /// The notes of the release say how it fares: `sick`, `panic`, or well.

@@ -44,7 +44,7 @@ fn group(name: &str) -> PathBuf {
     Path::new(UNITS).join(name)
 }
 
-/// Makes a unit's group with its limits and opens it: processes are made in it.
+/// Makes a unit's group with its limits and opens it, for processes to join.
 ///
 /// # Errors
 /// When the group cannot be made or a limit cannot be set: a unit must not run without its limits.

@@ -140,18 +140,18 @@ impl Program {
         if !self.sockets.is_empty() {
             envp.insert(0, pid_word.pointer());
         }
-        // SAFETY: PID 1 has one thread, and the child only makes system calls until exec or _exit, which is
-        // what `fork_into` asks for.
-        match unsafe { kernel::fork_into(self.cgroup.as_ref()) } {
-            Err(err) => Err(named("fork", &err.into())),
-            Ok(0) => {
+        // SAFETY: PID 1 has one thread, so no lock can be held by another one; the child only makes
+        // system calls until exec or _exit.
+        match unsafe { libc::fork() } {
+            -1 => Err(named("fork", &io::Error::last_os_error())),
+            0 => {
                 pid_word.fill();
                 let word = stage::word(self.become_program(&ends, &argv, &envp));
                 let _ = rustix::io::write(&child_status, &word);
                 // SAFETY: ends the child at once, without running the parent's destructors in it.
                 unsafe { libc::_exit(NOT_EXECUTED) }
             }
-            Ok(pid) => Ok(Child { pid, log, notify, status }),
+            pid => Ok(Child { pid: pid.unsigned_abs(), log, notify, status }),
         }
     }
 
@@ -178,6 +178,9 @@ impl Program {
     fn prepare(&self, ends: &Ends) -> Result<(), Failed> {
         at(Stage::Signals, reset_signals())?;
         at(Stage::Session, rustix::process::setsid())?;
+        if let Some(group) = &self.cgroup {
+            at(Stage::Cgroup, join(group))?;
+        }
         at(Stage::Descriptors, ends.install(&self.sockets))?;
         at(Stage::Limits, self.limits.set())?;
         match &self.sandbox {
@@ -225,6 +228,14 @@ impl Ends {
         sockets.install()?;
         duplicate(&notify, notify_fd)
     }
+}
+
+/// Moves the child into its group. Not `CLONE_INTO_CGROUP`: Linux 6.12.107 kills at once every process
+/// that is cloned into a group whose `cgroup.kill` was ever written, which each end of a unit does.
+fn join(group: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(group, c"cgroup.procs", flags, Mode::empty())?;
+    rustix::io::write(&file, b"0").map(drop)
 }
 
 /// An error that says which step it comes from.

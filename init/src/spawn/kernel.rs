@@ -137,47 +137,6 @@ pub(super) fn seccomp_filter(program: &[libc::sock_filter]) -> rustix::io::Resul
     .map(drop)
 }
 
-/// `struct clone_args` of clone(2), up to `cgroup`.
-#[repr(C)]
-#[derive(Default)]
-struct CloneArguments {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-/// Forks, with the child in a control group from its first moment: it cannot leave a process outside, and
-/// the kernel moves nothing. Returns 0 in the child.
-///
-/// # Safety
-/// The process has one thread, and the child makes only system calls until exec or `_exit`: the C library
-/// does not know of this fork.
-pub(super) unsafe fn fork_into(cgroup: Option<&OwnedFd>) -> rustix::io::Result<u32> {
-    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-    let mut arguments = CloneArguments {
-        exit_signal: libc::SIGCHLD.unsigned_abs().into(),
-        ..CloneArguments::default()
-    };
-    if let Some(cgroup) = cgroup {
-        arguments.flags = CLONE_INTO_CGROUP;
-        arguments.cgroup = cgroup.as_raw_fd().unsigned_abs().into();
-    }
-    // SAFETY: `arguments` is a `struct clone_args` of the length given and is only read. Without CLONE_VM the
-    // child has a copy of all memory, this stack included; the caller keeps what a copy must not do.
-    let pid = check(unsafe {
-        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>())
-    })?;
-    u32::try_from(pid).map_err(|_| Errno::INVAL)
-}
-
 /// `dup2`: the new descriptor survives exec.
 pub(super) fn duplicate(from: &OwnedFd, to: RawFd) -> rustix::io::Result<()> {
     // SAFETY: dup2 takes any two integers; `from` is open, and what `to` was before belongs to this child

@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 pub(super) enum Stage {
     Signals = 1,
     Session,
+    Cgroup,
     Descriptors,
     Limits,
     Namespaces,
@@ -23,9 +24,10 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Signals,
         Self::Session,
+        Self::Cgroup,
         Self::Descriptors,
         Self::Limits,
         Self::Namespaces,
@@ -43,6 +45,7 @@ impl Stage {
         match self {
             Self::Signals => "signals",
             Self::Session => "session",
+            Self::Cgroup => "cgroup",
             Self::Descriptors => "descriptors",
             Self::Limits => "limits",
             Self::Namespaces => "namespaces",

@@ -34,8 +34,20 @@ const PRINTED: &str = "print-only: ready";
 /// The last line of that unit.
 const COUNTED: &str = "print-only: end";
 /// Units of a compute board; `health` is told about in the module's words.
-const UNITS: [&str; 9] =
-    ["state", "provision", "net", "time", "control", "channel", "mount", "update", "console"];
+const UNITS: [&str; 12] = [
+    "state",
+    "provision",
+    "net",
+    "time",
+    "control",
+    "channel",
+    "mount",
+    "update",
+    "console",
+    "devices",
+    "journal",
+    "dbus",
+];
 /// Where the measured base carries the provisioning file.
 const SEED_FILE: &str = "/usr/lib/goblin/measured.toml";
 /// The program that copies it.
@@ -271,6 +283,9 @@ mod tests {
         let dir = host::root().join("rootfs/units");
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
             let unit: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
             let name = path.file_stem().unwrap().to_str().unwrap();
             let roles = unit.get("roles").map(ToString::to_string).unwrap_or_default();
