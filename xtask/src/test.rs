@@ -52,11 +52,12 @@ const FAST: Suite =
 /// Scenarios with real firmware, kernel and disks; one after the other, for each fills both cores.
 const WHOLE_BOARDS: Suite = Suite {
     name: "boards",
+    // The whole workspace, as above: one package alone would have its dependencies compiled anew, with
+    // only the features that it asks for.
     arguments: &[
-        "--package",
-        "goblin-tests",
+        "--workspace",
         "--features",
-        "e2e",
+        "goblin-tests/e2e",
         "--test",
         "e2e",
         "--no-fail-fast",
