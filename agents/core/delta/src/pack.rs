@@ -212,7 +212,7 @@ pub fn arrange(mut items: Vec<Item>, contents: &[Content]) -> Vec<Vec<u32>> {
 }
 
 /// Sorts by the end of the name, then the folder: programs of one folder, libraries, modules, scripts.
-fn likeness(path: &str) -> (String, String) {
+pub fn likeness(path: &str) -> (String, String) {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let ending = match name.split_once(".so") {
         Some(_) => "so",

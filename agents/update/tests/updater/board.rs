@@ -188,6 +188,7 @@ pub fn release(n: u32) -> Release {
         created: None,
         protocol: ProtocolRange { min: 1, max: 1 },
         roles: Role::ALL.to_vec(),
+        parcels: None,
         uki: recipe,
     };
     Release { manifest, blobs, uki }
@@ -314,6 +315,7 @@ impl Board {
     pub fn env(&self, trial: bool) -> Env {
         Env {
             store: self.store(),
+            base: self.dir.path().join("base"),
             esp: self.dir.path().join("esp"),
             guard: Guard::Writable,
             record: Some(self.record()),
