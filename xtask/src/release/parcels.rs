@@ -37,12 +37,13 @@ impl View {
 /// Gives the bytes of a content.
 pub(crate) type Load<'a> = &'a dyn Fn(&Digest) -> Result<Vec<u8>>;
 
-/// Writes the pack of `new`, whose older releases are `older`, newest first.
+/// Writes the pack of `new`, whose older releases are `older`, newest first. The second effort is for what
+/// those hold already.
 pub(crate) fn write_pack(
     new: &View,
     older: &[&View],
     load: Load<'_>,
-    effort: Effort,
+    (effort, effort_old): (Effort, Effort),
     path: &Path,
 ) -> Result<PackFile> {
     let contents = new.list();
@@ -60,6 +61,9 @@ pub(crate) fn write_pack(
             .map(|ordinal| load(&contents[*ordinal as usize].digest))
             .collect::<Result<Vec<_>>>()?;
         let pieces: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+        let is_new =
+            held.iter().any(|ordinal| age(&contents[*ordinal as usize].digest, older) == 0);
+        let effort = if is_new { effort } else { effort_old };
         frames.push(frame::compress(&pieces, effort).context("cannot compress a frame")?);
     }
     let sizes = frames.iter().map(|frame| frame.len() as u64).zip(order).collect();
@@ -125,8 +129,7 @@ fn make_patch(old: &View, new: &View, load: Load<'_>, effort: Effort) -> Result<
             old_bytes.push((*held[*place].0, load(held[*place].0)?));
         }
     }
-    let new_bytes =
-        wanted.iter().map(|(_, digest, _)| load(digest)).collect::<Result<Vec<_>>>()?;
+    let new_bytes = wanted.iter().map(|(_, digest, _)| load(digest)).collect::<Result<Vec<_>>>()?;
     let old: Vec<(Digest, &[u8])> =
         old_bytes.iter().map(|(digest, bytes)| (*digest, bytes.as_slice())).collect();
     let targets: Vec<New<'_>> = wanted

@@ -361,34 +361,42 @@ fn put_steps(control: &mut Vec<u8>, steps: &[Step]) {
     }
 }
 
+/// Tries the properties quickly; the best of them is then taken with all effort.
 fn pack(
     raw: &[u8],
     dict: u32,
     tried: &[(u32, u32, u32)],
     effort: Effort,
 ) -> io::Result<(u8, Vec<u8>)> {
-    let mut best: Option<(u8, Vec<u8>)> = None;
-    for (lc, lp, pb) in tried.iter().copied() {
-        let mut options = LzmaOptions::with_preset(match effort {
-            Effort::Quick => 1,
-            Effort::Best => 9,
-        });
-        (options.lc, options.lp, options.pb, options.dict_size) = (lc, lp, pb, dict);
-        if effort == Effort::Best {
-            options.nice_len = LzmaOptions::NICE_LEN_MAX;
-        }
-        let mut writer = LzmaWriter::new_no_header(Vec::new(), &options, false)?;
-        let props = writer.props();
-        writer.write_all(raw)?;
-        let packed = writer.finish()?;
-        if best.as_ref().is_none_or(|(_, known)| packed.len() < known.len()) {
-            best = Some((props, packed));
-        }
-        if effort == Effort::Quick {
-            break;
+    let first = tried.first().copied().unwrap_or((3, 0, 2));
+    let mut best = (compress(raw, dict, first, Effort::Quick)?, first);
+    if effort == Effort::Quick {
+        return Ok(best.0);
+    }
+    for props in tried.iter().skip(1).copied() {
+        let packed = compress(raw, dict, props, Effort::Quick)?;
+        if packed.1.len() < best.0.1.len() {
+            best = (packed, props);
         }
     }
-    best.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    compress(raw, dict, best.1, effort)
+}
+
+fn compress(
+    raw: &[u8],
+    dict: u32,
+    (lc, lp, pb): (u32, u32, u32),
+    effort: Effort,
+) -> io::Result<(u8, Vec<u8>)> {
+    let mut options = LzmaOptions::with_preset(match effort {
+        Effort::Quick => 1,
+        Effort::Best => 6,
+    });
+    (options.lc, options.lp, options.pb, options.dict_size) = (lc, lp, pb, dict);
+    let mut writer = LzmaWriter::new_no_header(Vec::new(), &options, false)?;
+    let props = writer.props();
+    writer.write_all(raw)?;
+    Ok((props, writer.finish()?))
 }
 
 /// For each new path the place of the old one whose content it most likely resembles: its namesake, else
