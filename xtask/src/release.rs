@@ -1,12 +1,18 @@
 //! `cargo xtask release`: a release into a plain folder that any web server can serve, and the check of
 //! such a folder as a board would do it.
 //!
-//! Order of writing: blobs, images, manifest, then metadata with the timestamp last, each file whole under
+//! What boards fetch: `releases/VERSION/pack` with every content, `from-OLDER.patch` beside it for the
+//! last releases, and the manifest that names both. `blobs/` has each content once more by itself, for
+//! boards of releases that know of no packs.
+//!
+//! Order of writing: blobs, pack, patches, images, manifest, then metadata with the timestamp last, each file whole under
 //! its name. Boards may read all the while: who reads between the last three files is told that they do
 //! not belong together, and asks again. A publish that was cut off before them left the folder as its
 //! readers knew it; one cut off between them is repaired by the next, or by `release renew`.
 
 mod keys;
+pub(crate) mod parcels;
+mod repository;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -16,8 +22,11 @@ pub use crate::image::ReleaseSpec;
 use crate::image::{self, BuiltUki};
 use crate::{host, sources};
 use anyhow::{Context, Result, bail};
+use goblin_core_delta::frame::Effort;
 use goblin_core_manifest::publish::{Lifetimes, Publisher, sign};
-use goblin_core_manifest::release::{MANIFEST_SCHEMA, Manifest, ProtocolRange, blob_path};
+use goblin_core_manifest::release::{
+    MANIFEST_PACKED, MANIFEST_SCHEMA, Manifest, ProtocolRange, blob_path,
+};
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::{Hashes, Kind, ReleaseCustom, Target, sha256_hex};
 use goblin_core_types::{Digest, Role, Version};
@@ -27,6 +36,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Versions of the protocol between boards that this source speaks.
 const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+/// Releases before a new one that boards get a patch from, where nothing else is said.
+const PATCHES_DEFAULT: usize = 3;
+/// How hard zstd tries with a manifest.
+const MANIFEST_LEVEL: i32 = 19;
 /// Where the first root lies in a repository: what a provisioning file carries.
 const FIRST_ROOT: &str = "metadata/1.root.json";
 
@@ -102,9 +115,12 @@ struct PublishArgs {
     /// Folder of the signing keys; made on first use
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
-    /// Link with fat LTO: smaller programs, minutes more
+    /// Link with fat LTO and compress as well as it gets: smaller, minutes more
     #[arg(long)]
     lto: bool,
+    /// From how many releases before this one boards get a patch
+    #[arg(long, value_name = "N", default_value_t = PATCHES_DEFAULT)]
+    patches: usize,
     /// Install missing host packages without asking
     #[arg(long)]
     yes: bool,
@@ -133,7 +149,7 @@ pub fn command(args: &ReleaseArgs) -> Result<()> {
     spec.about.channel.clone_from(&args.channel);
     spec.lto = if args.lto { Lto::Fat } else { Lto::Off };
     let keys = args.keys.clone().map_or_else(|| host::target("keys"), Ok)?;
-    let built = publish_with(&spec, &args.out, &keys)?;
+    let built = publish_patches(&spec, &args.out, &keys, args.patches)?;
     println!("release {version} is in {}", args.out.display());
     println!("  UKI    {} bytes, base {} bytes", built.uki_bytes, built.base_bytes);
     println!("  flash  {}", built.image.display());
@@ -189,6 +205,15 @@ pub fn publish(spec: &ReleaseSpec, repository: &Path) -> Result<BuiltRelease> {
 /// When a part cannot be built, the version was published with other content, or the keys are not
 /// those that the repository's root names.
 pub fn publish_with(spec: &ReleaseSpec, repository: &Path, keys: &Path) -> Result<BuiltRelease> {
+    publish_patches(spec, repository, keys, PATCHES_DEFAULT)
+}
+
+fn publish_patches(
+    spec: &ReleaseSpec,
+    repository: &Path,
+    keys: &Path,
+    patches: usize,
+) -> Result<BuiltRelease> {
     let version = spec.about.version;
     std::fs::create_dir_all(repository)
         .with_context(|| format!("cannot make the folder {}", repository.display()))?;
@@ -204,10 +229,13 @@ pub fn publish_with(spec: &ReleaseSpec, repository: &Path, keys: &Path) -> Resul
     let source = sources::digest()?;
     let mut uki = image::build_uki(spec, &images)?;
     sources::remember(&uki.recipe.uki_digest, &source)?;
-    let manifest = manifest(spec, &uki)?;
+    let mut manifest = manifest(spec, &uki);
     let path = format!("releases/{version}/manifest.json");
-    if let Some(known) = publisher.targets.get(&path) {
-        if known.hashes.sha256.as_deref() != Some(sha256_hex(&manifest).as_str()) {
+    let known =
+        publisher.targets.contains_key(&path).then(|| stored(repository, &path)).transpose()?;
+    if let Some(known) = &known {
+        // What older releases there were when it was published, its patches tell.
+        if (Manifest { parcels: None, ..known.clone() }) != manifest {
             bail!(
                 "release {version} was published in {} with other content, which boards may run: \
                  choose a higher version",
@@ -217,6 +245,15 @@ pub fn publish_with(spec: &ReleaseSpec, repository: &Path, keys: &Path) -> Resul
         host::say(format!("release {version} is published already, unchanged"));
     }
     write_blobs(&mut uki, repository)?;
+    manifest.parcels = match known {
+        Some(known) => known.parcels,
+        None => {
+            let effort = if spec.lto == Lto::Fat { Effort::Best } else { Effort::Quick };
+            let older = older(&publisher, repository, version)?;
+            Some(repository::write(repository, &manifest, &older, patches, effort)?)
+        }
+    };
+    let manifest = manifest.to_bytes().context("the manifest cannot be written")?;
     let disk = image::build_disk(&uki, version, &repository_folder(repository, "images")?)?;
     for file in [&disk.image, &disk.map] {
         add_target(&mut publisher, repository, file)?;
@@ -227,6 +264,10 @@ pub fn publish_with(spec: &ReleaseSpec, repository: &Path, keys: &Path) -> Resul
         uki: Some(uki.recipe.uki_digest),
     };
     let path = publisher.add_release(&custom, &manifest).context("cannot add the release")?;
+    let packed =
+        zstd::bulk::compress(&manifest, MANIFEST_LEVEL).context("cannot pack the manifest")?;
+    host::write_whole(&repository.join(format!("{path}{MANIFEST_PACKED}")), &packed)?;
+    publisher.note_packed(&path, packed.len() as u64);
     host::write_whole(&repository.join(path), &manifest)?;
     write_metadata(&publisher, &keys, repository, now())?;
     Ok(BuiltRelease {
@@ -297,14 +338,15 @@ fn check_notes(spec: &ReleaseSpec) -> Result<()> {
         created: None,
         protocol: PROTOCOL,
         roles: Role::ALL.to_vec(),
+        parcels: None,
         uki: (),
     };
     probe.to_bytes().map(drop).context("the release is not allowed so")
 }
 
-fn manifest(spec: &ReleaseSpec, uki: &BuiltUki) -> Result<Vec<u8>> {
+fn manifest(spec: &ReleaseSpec, uki: &BuiltUki) -> Manifest<UkiRecipe> {
     let about = &spec.about;
-    let manifest: Manifest<UkiRecipe> = Manifest {
+    Manifest {
         schema: MANIFEST_SCHEMA,
         version: about.version,
         channel: about.channel.clone(),
@@ -313,9 +355,35 @@ fn manifest(spec: &ReleaseSpec, uki: &BuiltUki) -> Result<Vec<u8>> {
         created: None,
         protocol: PROTOCOL,
         roles: Role::ALL.to_vec(),
+        parcels: None,
         uki: uki.recipe.clone(),
+    }
+}
+
+fn stored(repository: &Path, path: &str) -> Result<Manifest<UkiRecipe>> {
+    let bytes = host::read(&repository.join(path))?;
+    Manifest::parse(&bytes).with_context(|| format!("{path} is damaged"))
+}
+
+/// Releases older than `version`, newest first. Those of formats that are no longer read are passed over:
+/// their boards fetch more.
+fn older(
+    publisher: &Publisher,
+    repository: &Path,
+    version: Version,
+) -> Result<Vec<Manifest<UkiRecipe>>> {
+    let named = |path: &String| -> Option<Version> {
+        path.strip_prefix("releases/")?.strip_suffix("/manifest.json")?.parse().ok()
     };
-    manifest.to_bytes().context("the manifest cannot be written")
+    let mut found = Vec::new();
+    for path in publisher.targets.keys().filter(|path| named(path).is_some_and(|v| v < version)) {
+        match stored(repository, path) {
+            Ok(manifest) => found.push(manifest),
+            Err(err) => host::warn(format!("{path} is passed over: {err:#}")),
+        }
+    }
+    found.sort_by_key(|manifest| std::cmp::Reverse(manifest.version));
+    Ok(found)
 }
 
 fn repository_folder(repository: &Path, name: &str) -> Result<PathBuf> {

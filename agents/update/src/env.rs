@@ -35,6 +35,8 @@ pub struct Source {
 pub struct Env {
     /// The store on STATE.
     pub store: PathBuf,
+    /// Root of the system that runs, where contents are taken from that it shares with the next.
+    pub base: PathBuf,
     /// Mount point of the ESP.
     pub esp: PathBuf,
     /// How the ESP is mounted.

@@ -43,6 +43,11 @@ impl Esp {
         self.root.join(paths::ESP_LINUX)
     }
 
+    /// Where an image lies.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.linux().join(file)
+    }
+
     fn error(path: &Path) -> impl Fn(io::Error) -> UpdateError {
         let path = path.to_owned();
         move |source| UpdateError::Esp { path: path.clone(), source }

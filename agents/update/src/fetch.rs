@@ -1,19 +1,16 @@
-//! Files of the repository over HTTP, bounded in size and time, tried again when the network fails.
+//! Files of the repository, bounded in size and time, tried again when the network fails, or elsewhere.
 
 use crate::error::UpdateError;
-use std::io::Read;
+use crate::origin::{Folder, OpenError, Opened, Origin, Piece, SLOWEST_BYTES_PER_S, Web};
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Times a file is asked for.
 const TRIES_MAX: u32 = 3;
-/// Redirects followed.
-const REDIRECTS_MAX: u32 = 3;
-/// Longest silence of the server.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Longest wait for a connection.
-const CONNECT_MAX: Duration = Duration::from_secs(15);
-/// Slowest download worth waiting for, in bytes a second, beyond [`SILENCE_MAX`].
-const SLOWEST_BYTES_PER_S: u64 = 16 << 10;
+/// Connections of one piece that may end early.
+const CUTS_MAX: u32 = 16;
 
 /// Longest silences, all together, that a whole release is worth.
 const RELEASE_SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -46,12 +43,13 @@ impl Deadline {
     }
 }
 
-/// A folder on a web server.
+/// A repository's folder on one or more servers, or in a file system.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
-    agent: ureq::Agent,
-    base: String,
+    /// The same repository at each; the first that has what is wanted gives it.
+    origins: Arc<[Box<dyn Origin>]>,
     pause: Duration,
+    requests: Arc<AtomicU64>,
 }
 
 /// Why one try failed.
@@ -65,20 +63,33 @@ enum TryError {
 }
 
 impl Fetcher {
-    /// A fetcher for the folder at `base`, an `http://` or `https://` address. `pause` is waited before
-    /// the second try, and twice as long before each further one.
+    /// A fetcher for the folder at `base`: an `http://` or `https://` address, or the absolute path of a
+    /// folder, such as a stick's. Further addresses of the same repository may follow, separated by
+    /// spaces. `pause` is waited before the second try, and twice as long before each further one.
     pub fn new(base: &str, pause: Duration) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(CONNECT_MAX))
-            .timeout_recv_response(Some(SILENCE_MAX))
-            .timeout_per_read(Some(SILENCE_MAX))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .accept_encoding("identity")
-            .user_agent("goblinux")
-            .build();
-        Self { agent: config.into(), base: base.trim_end_matches('/').to_owned(), pause }
+        Self::with_proxy(base, None, pause)
+    }
+
+    /// As [`Fetcher::new`], over an HTTP proxy. No variable of the environment is looked at.
+    pub fn with_proxy(base: &str, proxy: Option<&str>, pause: Duration) -> Self {
+        let origins = base.split_whitespace().map(|base| -> Box<dyn Origin> {
+            if base.starts_with('/') {
+                Box::new(Folder::new(base.into()))
+            } else {
+                Box::new(Web::new(base, proxy))
+            }
+        });
+        Self::of(origins.collect(), pause)
+    }
+
+    /// A fetcher for any origins, such as the other board.
+    pub fn of(origins: Vec<Box<dyn Origin>>, pause: Duration) -> Self {
+        Self { origins: origins.into(), pause, requests: Arc::default() }
+    }
+
+    /// Requests made so far, repetitions and redirects included.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Reads a small file whole.
@@ -86,11 +97,10 @@ impl Fetcher {
     /// # Errors
     /// [`UpdateError::Network`], also for a file that is not there or longer than `bytes_max`.
     pub fn read(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, UpdateError> {
-        self.read_if_there(path, bytes_max)?
-            .ok_or_else(|| self.network(path, "the server does not have it".into()))
+        self.read_if_there(path, bytes_max)?.ok_or_else(|| self.absent(path))
     }
 
-    /// Reads a small file whole; `None` when the server does not have it.
+    /// Reads a small file whole; `None` when no server has it.
     ///
     /// # Errors
     /// [`UpdateError::Network`].
@@ -99,22 +109,23 @@ impl Fetcher {
         path: &str,
         bytes_max: u64,
     ) -> Result<Option<Vec<u8>>, UpdateError> {
-        self.tries(path, |fetcher| {
-            let mut body = fetcher.open(path, bytes_max)?;
+        self.tries(path, |origin| {
+            let mut opened = self.open(origin, path, Piece { at: 0, bytes: None, bytes_max })?;
             let mut bytes = Vec::new();
             // One byte more tells a longer file from one of just this length.
-            let read = body.by_ref().take(bytes_max.saturating_add(1)).read_to_end(&mut bytes);
+            let read =
+                opened.body.by_ref().take(bytes_max.saturating_add(1)).read_to_end(&mut bytes);
             read.map_err(|err| TryError::Again(err.to_string()))?;
             if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
                 let detail = format!("it is longer than the {bytes_max} bytes allowed");
-                return Err(TryError::Final(fetcher.network(path, detail)));
+                return Err(TryError::Final(self.network(path, detail)));
             }
             Ok(bytes)
         })
     }
 
     /// Hands the body of a file of `size` bytes to `receive`, again from its start after a network
-    /// failure. `receive` answers `Ok(None)` when the body ended early.
+    /// failure. `receive` answers [`Received::Cut`] when the body ended early.
     ///
     /// # Errors
     /// [`UpdateError::Network`], or what `receive` answered.
@@ -124,30 +135,49 @@ impl Fetcher {
         size: u64,
         mut receive: impl FnMut(&mut dyn Read) -> Result<Received<T>, UpdateError>,
     ) -> Result<T, UpdateError> {
-        let got = self.tries(path, |fetcher| {
-            let mut body = fetcher.open(path, size)?;
-            match receive(&mut body).map_err(TryError::Final)? {
+        let got = self.tries(path, |origin| {
+            let piece = Piece { at: 0, bytes: None, bytes_max: size };
+            let mut opened = self.open(origin, path, piece)?;
+            match receive(&mut opened.body).map_err(TryError::Final)? {
                 Received::Whole(value) => Ok(value),
                 Received::Cut { got, detail } => Err(TryError::Again(format!(
                     "it stopped after {got} of {size} bytes ({detail})"
                 ))),
             }
         })?;
-        got.ok_or_else(|| self.network(path, "the server does not have it".into()))
+        got.ok_or_else(|| self.absent(path))
+    }
+
+    /// A reader over `bytes` bytes of a file from `at` on, which goes on where it was when a connection
+    /// ends, on the next server if there is one. Its errors are [`UpdateError`]s; see [`cause`].
+    pub fn pull<'f>(&'f self, path: &'f str, at: u64, bytes: u64) -> Pull<'f> {
+        let deadline = Deadline::of(bytes);
+        let end = at.saturating_add(bytes);
+        Pull { fetcher: self, path, at, end, body: None, idle: 0, cuts: 0, origin: 0, deadline }
     }
 
     fn tries<T>(
         &self,
         path: &str,
-        mut attempt: impl FnMut(&Self) -> Result<T, TryError>,
+        mut attempt: impl FnMut(&dyn Origin) -> Result<T, TryError>,
     ) -> Result<Option<T>, UpdateError> {
         let mut pause = self.pause;
         let mut tried = 0u32;
+        let (mut absent, mut origin) = (0usize, 0usize);
         loop {
             tried = tried.saturating_add(1);
-            match attempt(self) {
+            let Some(from) = self.origins.get(origin) else { return Ok(None) };
+            // The next one, of which there may be one only.
+            origin = origin.saturating_add(1).checked_rem(self.origins.len()).unwrap_or(0);
+            match attempt(&**from) {
                 Ok(value) => return Ok(Some(value)),
-                Err(TryError::Absent) => return Ok(None),
+                Err(TryError::Absent) => {
+                    absent = absent.saturating_add(1);
+                    tried = tried.saturating_sub(1);
+                    if absent >= self.origins.len() {
+                        return Ok(None);
+                    }
+                }
                 Err(TryError::Final(err)) => return Err(err),
                 Err(TryError::Again(detail)) if tried >= TRIES_MAX => {
                     return Err(self.network(path, format!("{detail}, {tried} times")));
@@ -161,39 +191,152 @@ impl Fetcher {
         }
     }
 
-    pub(crate) fn network(&self, path: &str, detail: String) -> UpdateError {
-        UpdateError::Network { url: format!("{}/{path}", self.base), detail }
+    fn open(&self, origin: &dyn Origin, path: &str, piece: Piece) -> Result<Opened, TryError> {
+        origin.open(path, piece, &self.requests).map_err(|err| match err {
+            OpenError::Absent => TryError::Absent,
+            OpenError::Again(detail) => TryError::Again(detail),
+            OpenError::Final(detail) => {
+                TryError::Final(UpdateError::Network { url: origin.address(path), detail })
+            }
+        })
     }
 
-    fn open(&self, path: &str, size: u64) -> Result<impl Read + use<>, TryError> {
-        let mut url = format!("{}/{path}", self.base);
-        let whole = SILENCE_MAX.saturating_add(Duration::from_secs(size / SLOWEST_BYTES_PER_S));
-        for _ in 0..=REDIRECTS_MAX {
-            let request = self.agent.get(&url).config().timeout_recv_body(Some(whole)).build();
-            let response = request.call().map_err(|err| TryError::Again(err.to_string()))?;
-            let status = response.status().as_u16();
-            match status {
-                200 => return Ok(response.into_body().into_reader()),
-                // Object stores say "forbidden" where listing is not allowed.
-                403 | 404 | 410 => return Err(TryError::Absent),
-                301 | 302 | 303 | 307 | 308 => {
-                    let location = response.headers().get("location").and_then(|v| v.to_str().ok());
-                    url = redirect(&url, location.unwrap_or_default()).ok_or_else(|| {
-                        let detail = "the server redirects to another kind of address".into();
-                        TryError::Final(self.network(path, detail))
-                    })?;
+    pub(crate) fn network(&self, path: &str, detail: String) -> UpdateError {
+        let url = self.origins.first().map_or_else(|| path.to_owned(), |first| first.address(path));
+        UpdateError::Network { url, detail }
+    }
+
+    pub(crate) fn absent(&self, path: &str) -> UpdateError {
+        self.network(path, "the server does not have it".into())
+    }
+}
+
+/// A piece of a file as it comes; see [`Fetcher::pull`].
+pub struct Pull<'f> {
+    fetcher: &'f Fetcher,
+    path: &'f str,
+    at: u64,
+    end: u64,
+    body: Option<Box<dyn Read + Send>>,
+    /// Tries since the last byte.
+    idle: u32,
+    /// Connections that ended early.
+    cuts: u32,
+    origin: usize,
+    deadline: Deadline,
+}
+
+impl std::fmt::Debug for Pull<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pull").field("path", &self.path).field("at", &self.at).finish()
+    }
+}
+
+impl Pull<'_> {
+    /// Where the next byte lies in the file.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    fn reopen(&mut self) -> Result<(), UpdateError> {
+        let fetcher = self.fetcher;
+        let mut absent = 0usize;
+        loop {
+            self.deadline.check(|detail| fetcher.network(self.path, detail))?;
+            let count = fetcher.origins.len();
+            let place = self.origin.checked_rem(count).unwrap_or(0);
+            let Some(origin) = fetcher.origins.get(place) else {
+                return Err(fetcher.absent(self.path));
+            };
+            let left = self.end.saturating_sub(self.at);
+            let piece = Piece { at: self.at, bytes: Some(left), bytes_max: left };
+            match fetcher.open(&**origin, self.path, piece) {
+                Ok(opened) => {
+                    self.body = Some(opened.body);
+                    return Ok(());
                 }
-                500..=599 | 408 | 429 => {
-                    return Err(TryError::Again(format!("the server answered {status}")));
+                Err(TryError::Absent) => {
+                    absent = absent.saturating_add(1);
+                    if absent >= count {
+                        return Err(fetcher.absent(self.path));
+                    }
                 }
-                _ => {
-                    let detail = format!("the server answered {status}");
-                    return Err(TryError::Final(self.network(path, detail)));
+                Err(TryError::Again(detail)) => self.failed(detail)?,
+                // Another server may do better.
+                Err(TryError::Final(err))
+                    if self.idle.saturating_add(1) >= TRIES_MAX || count < 2 =>
+                {
+                    return Err(err);
                 }
+                Err(TryError::Final(err)) => self.failed(err.to_string())?,
+            }
+            self.origin = self.origin.saturating_add(1);
+        }
+    }
+
+    /// Counts a failure, and waits before the next try.
+    fn failed(&mut self, detail: String) -> Result<(), UpdateError> {
+        self.body = None;
+        self.idle = self.idle.saturating_add(1);
+        self.cuts = self.cuts.saturating_add(1);
+        if self.idle >= TRIES_MAX || self.cuts >= CUTS_MAX {
+            let detail = format!("{detail} at byte {}, {} times", self.at, self.cuts);
+            return Err(self.fetcher.network(self.path, detail));
+        }
+        tracing::warn!(
+            path = self.path,
+            detail,
+            at = self.at,
+            "fetch was cut, going on from there"
+        );
+        std::thread::sleep(self.fetcher.pause.saturating_mul(self.idle));
+        Ok(())
+    }
+
+    fn next(&mut self, buffer: &mut [u8]) -> Result<usize, UpdateError> {
+        loop {
+            let left = self.end.saturating_sub(self.at);
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            if length == 0 {
+                return Ok(0);
+            }
+            if self.body.is_none() {
+                self.reopen()?;
+            }
+            self.deadline.check(|detail| self.fetcher.network(self.path, detail))?;
+            let piece = buffer.get_mut(..length).unwrap_or_default();
+            let Some(body) = &mut self.body else { continue };
+            match body.read(piece) {
+                Ok(0) => self.origin_failed("the server ended it".into())?,
+                Ok(read) => {
+                    self.idle = 0;
+                    self.at = self.at.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+                    return Ok(read);
+                }
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => self.origin_failed(err.to_string())?,
             }
         }
-        Err(TryError::Final(self.network(path, "the server redirects in circles".into())))
     }
+
+    fn origin_failed(&mut self, detail: String) -> Result<(), UpdateError> {
+        self.origin = self.origin.saturating_add(1);
+        self.failed(detail)
+    }
+}
+
+impl Read for Pull<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.next(buffer).map_err(io::Error::other)
+    }
+}
+
+/// The [`UpdateError`] that [`Pull`] wrapped; else the error as it is.
+///
+/// # Errors
+/// The error that came from elsewhere.
+pub fn cause(err: io::Error) -> Result<UpdateError, io::Error> {
+    err.downcast::<UpdateError>()
 }
 
 /// How a body ended.
@@ -210,19 +353,6 @@ pub enum Received<T> {
     },
 }
 
-/// Where a redirect leads: the same kind of address or `https`, never a file or another protocol.
-fn redirect(from: &str, location: &str) -> Option<String> {
-    let (scheme, rest) = from.split_once("://")?;
-    if location.starts_with("https://") || (scheme == "http" && location.starts_with("http://")) {
-        return Some(location.to_owned());
-    }
-    if location.starts_with('/') && !location.starts_with("//") {
-        let host = rest.split('/').next()?;
-        return Some(format!("{scheme}://{host}{location}"));
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,16 +363,5 @@ mod tests {
         std::thread::sleep(Duration::from_millis(2));
         assert!(late.check(|text| text).unwrap_err().contains("too slow"));
         assert!(Deadline::of(60 << 20).check(|text| text).is_ok());
-    }
-
-    #[test]
-    fn redirects_stay_with_the_web() {
-        let from = "http://a/x/y";
-        assert_eq!(redirect(from, "https://b/z").as_deref(), Some("https://b/z"));
-        assert_eq!(redirect(from, "/z").as_deref(), Some("http://a/z"));
-        assert_eq!(redirect("https://a/x", "http://a/x"), None);
-        for bad in ["file:///etc/passwd", "ftp://a/x", "//b/z", "", "z"] {
-            assert_eq!(redirect(from, bad), None, "{bad}");
-        }
     }
 }

@@ -15,7 +15,10 @@
 mod env;
 mod error;
 pub mod esp;
-mod fetch;
+pub mod fetch;
+pub mod held;
+pub mod obtain;
+pub mod origin;
 mod pair;
 mod peer;
 mod repository;

@@ -3,22 +3,27 @@
 use crate::env::{Env, Source};
 use crate::error::UpdateError;
 use crate::fetch::Fetcher;
+use crate::held::Held;
 use crate::store::Store;
+use goblin_core_delta::frame;
 use goblin_core_manifest::client::Client;
 use goblin_core_manifest::offer::{self, Offer, OfferError, Question, Release};
 use goblin_core_manifest::release::{
-    BLOB_BYTES_MAX, BLOBS_MAX, MANIFEST_BYTES_MAX, Manifest, UKI_BYTES_MAX,
+    BLOB_BYTES_MAX, BLOBS_MAX, MANIFEST_BYTES_MAX, MANIFEST_PACKED, Manifest, UKI_BYTES_MAX,
 };
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::TufError;
 use goblin_core_types::{Quarantined, Role, Version};
 use goblin_image::recipe::{BlobRef, UkiRecipe};
+use std::io::Read;
 
 /// A release that may be tried here, with everything needed to build it.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) manifest: Manifest<UkiRecipe>,
     pub(crate) blobs: Vec<BlobRef>,
+    /// What the running system holds of it; filled when contents are fetched.
+    pub(crate) held: Held,
 }
 
 fn quarantined(env: &Env, version: Version, reason: String) -> UpdateError {
@@ -54,7 +59,7 @@ pub(crate) fn consult(
         return Err(quarantined(env, version, reason));
     }
     let blobs = checked_blobs(&manifest)?;
-    Ok(Some(Job { manifest, blobs }))
+    Ok(Some(Job { manifest, blobs, held: Held::default() }))
 }
 
 fn ask(
@@ -99,9 +104,34 @@ fn ask(
         let (file, got) = (release.path.clone(), wanted.bytes_max);
         return Err(TufError::TooLong { file, got, max: MANIFEST_BYTES_MAX }.into());
     }
+    if let Some(bytes) = packed(fetcher, &release) {
+        return Ok(Some((*release, bytes)));
+    }
     let bytes = fetcher.read(&wanted.path, wanted.bytes_max)?;
     release.target.check(&release.path, &bytes)?;
     Ok(Some((*release, bytes)))
+}
+
+/// The manifest from its compressed form, if there is one and it is what was signed.
+fn packed(fetcher: &Fetcher, release: &Release) -> Option<Vec<u8>> {
+    let packed_bytes = release.target.packed_bytes()?;
+    let path = format!("{}{MANIFEST_PACKED}", release.path);
+    let taken = || -> Result<Option<Vec<u8>>, UpdateError> {
+        let bytes_max = packed_bytes.min(MANIFEST_BYTES_MAX);
+        let Some(packed) = fetcher.read_if_there(&path, bytes_max)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        // One byte more tells a longer one.
+        let read = frame::open(&packed[..]).and_then(|from| {
+            from.take(release.target.length.saturating_add(1)).read_to_end(&mut bytes)
+        });
+        read.map_err(|err| fetcher.network(&path, format!("it cannot be unpacked ({err})")))?;
+        release.target.check(&release.path, &bytes)?;
+        Ok(Some(bytes))
+    };
+    taken().unwrap_or_else(|err| {
+        tracing::warn!(%err, "the packed manifest is passed over");
+        None
+    })
 }
 
 fn walk(client: &mut Client, fetcher: &Fetcher) -> Result<(), UpdateError> {

@@ -48,6 +48,7 @@ fn environment() -> Result<Env, UpdateError> {
     });
     Ok(Env {
         store: paths::UPDATE_STORE.into(),
+        base: "/".into(),
         esp: paths::ESP.into(),
         guard: Guard::ReadOnly,
         record,

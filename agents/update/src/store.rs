@@ -1,7 +1,7 @@
 //! The updater's store on STATE: verified metadata, what is staged, and file contents by blake3.
 //!
 //! `trusted.json` what is believed · `staged.json` what is staged · `blobs/<blake3>` whole, verified contents ·
-//! `incoming` the one being written. Every file is replaced whole, so a power cut leaves old or new.
+//! `incoming` the one being written · `patch-<blake3>` a patch as it comes. Every file is replaced whole, so a power cut leaves old or new.
 
 use crate::error::UpdateError;
 use crate::fetch::Received;
@@ -27,6 +27,13 @@ const STAGED_BYTES_MAX: usize = 4096;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Room left on STATE for everyone else, in bytes.
 pub const SPARE_BYTES: u64 = 16 << 20;
+
+/// What the name of a patch begins with.
+const PATCH_PREFIX: &str = "patch-";
+/// Most contents that are made durable together.
+const BATCH_MAX: usize = 256;
+/// Most of their bytes: what a power cut costs.
+const BATCH_BYTES_MAX: u64 = 32 << 20;
 
 /// STATE, as people are told of it.
 const STATE: &str = "the state partition";
@@ -310,6 +317,150 @@ impl Store {
         let blobs = self.blobs();
         File::open(&blobs).and_then(|dir| dir.sync_all()).map_err(Self::error(&blobs))?;
         Ok(Received::Whole(()))
+    }
+}
+
+/// Contents that are written and checked, and get their names together: one flush for many.
+#[derive(Debug)]
+pub struct Batch<'s> {
+    store: &'s Store,
+    written: Vec<Digest>,
+    bytes: u64,
+}
+
+impl Store {
+    /// Begins a batch.
+    ///
+    /// # Errors
+    /// [`UpdateError::Store`].
+    pub fn batch(&self) -> Result<Batch<'_>, UpdateError> {
+        self.make_folders()?;
+        Ok(Batch { store: self, written: Vec::new(), bytes: 0 })
+    }
+
+    fn unnamed(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(format!("new-{digest}"))
+    }
+
+    /// Where a patch is kept while it comes.
+    pub(crate) fn patch(&self, digest: &Digest) -> PathBuf {
+        self.root.join(format!("{PATCH_PREFIX}{digest}"))
+    }
+
+    /// Removes every patch but this one.
+    ///
+    /// # Errors
+    /// [`UpdateError::Store`].
+    pub(crate) fn drop_patches(&self, but: Option<&Digest>) -> Result<(), UpdateError> {
+        let kept = but.map(|digest| self.patch(digest));
+        for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_patch =
+                entry.file_name().to_str().is_some_and(|name| name.starts_with(PATCH_PREFIX));
+            if is_patch && kept.as_ref() != Some(&path) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Batch<'_> {
+    /// Writes a content: `fill` writes all of it, in order. It is checked before it counts as written.
+    ///
+    /// # Errors
+    /// [`UpdateError::Blob`] when it is not what its name says, what `fill` answers, [`UpdateError::Space`]
+    /// or [`UpdateError::Store`]; nothing of it stays.
+    pub fn put(
+        &mut self,
+        blob: &BlobRef,
+        fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), UpdateError>,
+    ) -> Result<(), UpdateError> {
+        let path = self.store.unnamed(&blob.digest);
+        let put = self.put_to(&path, blob, fill);
+        if put.is_err() {
+            // The error that is reported says more.
+            let _ = remove(&path);
+            return put;
+        }
+        self.written.push(blob.digest);
+        self.bytes = self.bytes.saturating_add(blob.size);
+        if self.written.len() >= BATCH_MAX || self.bytes >= BATCH_BYTES_MAX {
+            self.name()?;
+        }
+        Ok(())
+    }
+
+    fn put_to(
+        &self,
+        path: &Path,
+        blob: &BlobRef,
+        fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), UpdateError>,
+    ) -> Result<(), UpdateError> {
+        let file = File::create(path).map_err(Store::error(path))?;
+        let mut out =
+            Checked { file, hasher: blake3::Hasher::new(), left: blob.size, failed: None };
+        let filled = fill(&mut out);
+        if let Some(source) = out.failed {
+            return Err(Store::error(path)(source));
+        }
+        filled?;
+        let found = Digest(*out.hasher.finalize().as_bytes());
+        if out.left > 0 || found != blob.digest {
+            let detail = if out.left > 0 {
+                format!("{} of its {} bytes are missing", out.left, blob.size)
+            } else {
+                format!("its blake3 digest is {found}")
+            };
+            return Err(UpdateError::Blob { digest: blob.digest, detail });
+        }
+        Ok(())
+    }
+
+    /// Makes what was written durable under its names.
+    ///
+    /// # Errors
+    /// [`UpdateError::Store`].
+    pub fn name(&mut self) -> Result<(), UpdateError> {
+        if self.written.is_empty() {
+            return Ok(());
+        }
+        let blobs = self.store.blobs();
+        let failed = Store::error(&blobs);
+        let folder = File::open(&blobs).map_err(&failed)?;
+        rustix::fs::syncfs(&folder).map_err(|err| failed(err.into()))?;
+        for digest in self.written.drain(..) {
+            std::fs::rename(self.store.unnamed(&digest), self.store.blob(&digest))
+                .map_err(&failed)?;
+        }
+        self.bytes = 0;
+        folder.sync_all().map_err(&failed)
+    }
+}
+
+/// Hashes what it writes, and takes no more than it should.
+struct Checked {
+    file: File,
+    hasher: blake3::Hasher,
+    left: u64,
+    failed: Option<io::Error>,
+}
+
+impl Write for Checked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.left = self.left.checked_sub(length).ok_or(io::ErrorKind::InvalidData)?;
+        if let Err(err) = self.file.write_all(bytes) {
+            let kind = err.kind();
+            self.failed = Some(err);
+            return Err(kind.into());
+        }
+        self.hasher.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,16 +1,31 @@
 //! The effects of the state machine, carried out.
 
 use crate::error::UpdateError;
-use crate::fetch::Deadline;
+use crate::held::Held;
+use crate::obtain::{Wanted, obtain};
 use crate::repository::{self, Job};
+use crate::store::Store;
 use crate::updater::{Replies, Updater, done};
-use goblin_core_manifest::release::blob_path;
 use goblin_core_types::{BootRecord, Digest, Pending, SlotStatus};
 use goblin_core_update::machine::{Chosen, Effect, Event};
 use goblin_core_update::slots::{self, FlipSource, NEW_FILE, SLOTS_MAX, SlotError};
-use goblin_image::BuildError;
-use goblin_image::recipe::BlobRef;
-use std::io;
+use goblin_image::{BuildError, Contents};
+use std::io::{self, Read};
+
+/// Contents from the store, else from the running system.
+struct Sources<'a> {
+    store: Store,
+    held: &'a Held,
+}
+
+impl Contents for Sources<'_> {
+    fn open(&mut self, digest: &Digest, size: u64) -> io::Result<Box<dyn Read + '_>> {
+        if self.held.has(digest, size) {
+            return Ok(Box::new(self.held.open(digest)?));
+        }
+        self.store.open(digest, size)
+    }
+}
 
 impl Updater {
     /// Carries out one effect; answers with the event that follows from it, if one does.
@@ -67,37 +82,26 @@ impl Updater {
     }
 
     fn fetch(&mut self, replies: Replies<'_>) -> Result<(), UpdateError> {
-        let job = self.job()?;
+        let mut job = self.job()?;
         let fetcher = self.fetcher.clone().ok_or(UpdateError::NoSource)?;
         let version = job.manifest.version;
         self.store.keep_only(&job.blobs)?;
-        let missing: Vec<BlobRef> =
-            job.blobs.iter().filter(|blob| !self.store.has(blob)).copied().collect();
-        let total = missing.iter().fold(0u64, |sum, blob| sum.saturating_add(blob.size));
-        self.store.check_room(total, self.env.spare_bytes)?;
-        let store = self.store.clone();
-        let deadline = Deadline::of(total);
-        let mut before = 0u64;
-        for blob in &missing {
-            let path = blob_path(&blob.digest);
-            let fetched = fetcher.download(&path, blob.size, |body| {
-                deadline.check(|detail| fetcher.network(&path, detail))?;
-                store.receive(blob, body, &mut |got| {
-                    let message = format!("fetching release {version}");
-                    self.progress(replies, message, before.saturating_add(got), total);
-                })
-            });
-            if let Err(err @ UpdateError::Space { .. }) = fetched {
-                // Others filled STATE up meanwhile: they need the room more than a release that cannot
-                // be fetched.
-                for blob in &missing {
-                    let _ = store.remove_blob(&blob.digest);
-                }
-                return Err(err);
-            }
-            fetched?;
-            before = before.saturating_add(blob.size);
-        }
+        let running = self.slots()?.into_iter().find(|slot| slot.running);
+        let uki = running.map(|slot| self.esp.path(&slot.file));
+        let mut held = Held::list(&self.env.base, uki.as_deref());
+        let (store, spare_bytes) = (self.store.clone(), self.env.spare_bytes);
+        let wanted = Wanted {
+            version,
+            running: self.env.running,
+            blobs: &job.blobs,
+            parcels: job.manifest.parcels.as_ref(),
+        };
+        let mut moved = |done, total| {
+            self.progress(replies, format!("fetching release {version}"), done, total);
+        };
+        obtain(&wanted, &fetcher, &store, &mut held, spare_bytes, &mut moved)?;
+        job.held = held;
+        self.job = Some(job);
         Ok(())
     }
 
@@ -121,7 +125,7 @@ impl Updater {
         }
         self.esp.check_room(size)?;
         self.progress(replies, format!("building release {}", release.version), 0, size);
-        let mut contents = self.store.clone();
+        let mut contents = Sources { store: self.store.clone(), held: &job.held };
         let recipe = &job.manifest.uki;
         let written = self.esp.write_new(|out| {
             recipe.write_uki(out, &mut contents).map_err(|err| self.build_error(err, size))

@@ -1,27 +1,17 @@
 //! A repository as a board reads it: metadata by the first root, manifests by the metadata, contents by
 //! the manifests; and every UKI rebuilt from contents alone.
 
+use super::repository::{self, Blobs};
 use super::{FIRST_ROOT, now};
 use crate::host;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use goblin_core_manifest::client::{Client, TrustedState};
 use goblin_core_manifest::offer;
-use goblin_core_manifest::release::{Manifest, blob_path};
+use goblin_core_manifest::release::{MANIFEST_PACKED, Manifest};
 use goblin_core_manifest::tuf::Targets;
-use goblin_core_types::Digest;
-use goblin_image::{Contents, UkiRecipe};
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-/// Contents from a repository's blobs.
-struct Blobs(PathBuf);
-
-impl Contents for Blobs {
-    fn open(&mut self, digest: &Digest, _size: u64) -> io::Result<Box<dyn Read + '_>> {
-        Ok(Box::new(File::open(self.0.join(blob_path(digest)))?))
-    }
-}
+use goblin_image::UkiRecipe;
+use std::io;
+use std::path::Path;
 
 /// Runs `cargo xtask release verify`.
 pub(super) fn command(folder: &Path) -> Result<()> {
@@ -31,6 +21,7 @@ pub(super) fn command(folder: &Path) -> Result<()> {
         let bytes = host::read(&folder.join(path))?;
         target.check(path, &bytes).with_context(|| format!("{path} is not what was signed"))?;
     }
+    let mut manifests = Vec::new();
     for release in &releases {
         let bytes = host::read(&folder.join(&release.path))?;
         let manifest: Manifest<UkiRecipe> = Manifest::parse(&bytes)
@@ -43,10 +34,24 @@ pub(super) fn command(folder: &Path) -> Result<()> {
         recipe
             .build(&mut io::sink(), &mut Blobs(folder.to_path_buf()))
             .with_context(|| format!("release {version} cannot be rebuilt from its contents"))?;
+        if let Some(packed_bytes) = release.target.packed_bytes() {
+            let path = format!("{}{MANIFEST_PACKED}", release.path);
+            let packed = host::read(&folder.join(&path))?;
+            ensure!(packed.len() as u64 == packed_bytes, "{path} has another size than was signed");
+            let unpacked = zstd::bulk::decompress(&packed, bytes.len())
+                .with_context(|| format!("{path} cannot be unpacked"))?;
+            ensure!(unpacked == bytes, "{path} is not the manifest");
+        }
+        manifests.push(manifest);
+    }
+    for manifest in &manifests {
+        repository::verify(folder, manifest, &manifests)?;
+        let patches = manifest.parcels.as_ref().map_or(0, |parcels| parcels.patches.len());
         println!(
-            "release {version}  channel {}  {} contents, rebuilt bit for bit",
+            "release {}  channel {}  {} contents, pack and {patches} patches, rebuilt bit for bit",
+            manifest.version,
             manifest.channel,
-            recipe.blobs().len()
+            manifest.uki.blobs().len()
         );
     }
     println!("{}: {} releases, all as signed", folder.display(), releases.len());

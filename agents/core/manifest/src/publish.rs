@@ -207,6 +207,15 @@ impl Publisher {
         Ok(path)
     }
 
+    /// Says of a release's manifest that it also lies there compressed, with so many bytes.
+    pub fn note_packed(&mut self, path: &str, packed_bytes: u64) {
+        if let Some(serde_json::Value::Object(custom)) =
+            self.targets.get_mut(path).and_then(|target| target.custom.as_mut())
+        {
+            custom.insert("packed_bytes".into(), packed_bytes.into());
+        }
+    }
+
     /// Signs targets, snapshot and timestamp; write them in this order, after the manifests and blobs.
     ///
     /// # Errors

@@ -19,6 +19,10 @@ pub const CHANNEL_BYTES_MAX: usize = 32;
 pub const BLOB_BYTES_MAX: u64 = 256 << 20;
 /// Most file contents a release is made of.
 pub const BLOBS_MAX: usize = 16_384;
+/// Largest pack in bytes: every content, and room for what does not compress.
+pub const PACK_BYTES_MAX: u64 = 1 << 30;
+/// Most patches that a release names.
+pub const PATCHES_MAX: usize = 16;
 /// Largest UKI in bytes: three of them and a temporary one fit on the ESP.
 pub const UKI_BYTES_MAX: u64 = 240 << 20;
 
@@ -42,6 +46,39 @@ impl ProtocolRange {
     }
 }
 
+/// The file that holds every content of a release; [`pack_path`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackFile {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Size in bytes of the index at its head.
+    pub index_bytes: u64,
+    /// blake3 of the index. The rest is checked content by content.
+    pub index: Digest,
+}
+
+/// The file that leads from an older release to this one; [`patch_path`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchFile {
+    /// The older release.
+    pub from: Version,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its blake3.
+    pub digest: Digest,
+}
+
+/// How the contents come in few requests. A release that does not know of it, of the publisher or of the
+/// board, goes by [`blob_path`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parcels {
+    /// Every content.
+    pub pack: PackFile,
+    /// From the releases before, newest first; at most [`PATCHES_MAX`].
+    #[serde(default)]
+    pub patches: Vec<PatchFile>,
+}
+
 /// A release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest<R> {
@@ -63,6 +100,9 @@ pub struct Manifest<R> {
     pub protocol: ProtocolRange,
     /// Boards it is for.
     pub roles: Vec<Role>,
+    /// How its contents come in few requests; absent in releases of publishers that made none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parcels: Option<Parcels>,
     /// Rebuilds the UKI from file contents; holds its size and digest.
     pub uki: R,
 }
@@ -162,6 +202,13 @@ impl<R: Serialize + DeserializeOwned> Manifest<R> {
     }
 }
 
+impl Parcels {
+    fn is_bounded(&self) -> bool {
+        let PackFile { bytes, index_bytes, .. } = self.pack;
+        bytes <= PACK_BYTES_MAX && index_bytes <= bytes && self.patches.len() <= PATCHES_MAX
+    }
+}
+
 impl<R> Manifest<R> {
     fn check(&self) -> Result<(), ManifestError> {
         let rules = [
@@ -174,6 +221,11 @@ impl<R> Manifest<R> {
             ("accent", is_accent(&self.accent), "#rrggbb or empty"),
             ("protocol", self.protocol.min <= self.protocol.max, "min is at most max"),
             ("roles", (1..=8).contains(&self.roles.len()), "1 to 8 roles"),
+            (
+                "parcels",
+                self.parcels.as_ref().is_none_or(Parcels::is_bounded),
+                "an index inside a pack of at most 1 GiB, and at most 16 patches",
+            ),
         ];
         match rules.into_iter().find(|&(_, holds, _)| !holds) {
             Some((field, _, rule)) => Err(ManifestError::Field { field, rule }),
@@ -216,6 +268,19 @@ pub fn blob_path(digest: &Digest) -> String {
     format!("blobs/{folder}/{text}")
 }
 
+/// Path of a release's pack inside the repository.
+pub fn pack_path(version: Version) -> String {
+    format!("releases/{version}/pack")
+}
+
+/// Path inside the repository of the patch between two releases.
+pub fn patch_path(from: Version, to: Version) -> String {
+    format!("releases/{to}/from-{from}.patch")
+}
+
+/// What is added to a manifest's path for the same manifest compressed with zstd.
+pub const MANIFEST_PACKED: &str = ".zst";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +296,7 @@ mod tests {
             created: None,
             protocol: ProtocolRange { min: 1, max: 1 },
             roles: Role::ALL.to_vec(),
+            parcels: None,
             uki: vec![1, 2, 3],
         }
     }
@@ -251,6 +317,31 @@ mod tests {
         let bytes = serde_json::to_vec(&wrong).unwrap();
         let refused = Manifest::<Vec<u32>>::parse(&bytes);
         assert!(matches!(refused, Err(ManifestError::Field { field: "roles", .. })));
+    }
+
+    #[test]
+    fn manifest_without_parcels_is_that_of_older_releases() {
+        let bytes = manifest().to_bytes().unwrap();
+        assert!(!String::from_utf8(bytes).unwrap().contains("parcels"));
+        let mut with = manifest();
+        let digest = Digest([7; 32]);
+        let pack = PackFile { bytes: 100, index_bytes: 10, index: digest };
+        let patch = PatchFile { from: Version::new(1, 0, 0), bytes: 5, digest };
+        with.parcels = Some(Parcels { pack, patches: vec![patch] });
+        assert_eq!(Manifest::parse(&with.to_bytes().unwrap()).unwrap(), with);
+        with.parcels =
+            Some(Parcels { pack: PackFile { index_bytes: 101, ..pack }, patches: vec![] });
+        let refused = with.to_bytes();
+        assert!(matches!(refused, Err(ManifestError::Field { field: "parcels", .. })));
+        // A reader that does not know the field takes the release all the same.
+        #[derive(Deserialize)]
+        struct Older {
+            schema: u32,
+            uki: Vec<u32>,
+        }
+        with.parcels = Some(Parcels { pack, patches: vec![patch] });
+        let older: Older = serde_json::from_slice(&with.to_bytes().unwrap()).unwrap();
+        assert_eq!((older.schema, older.uki), (MANIFEST_SCHEMA, vec![1, 2, 3]));
     }
 
     #[test]

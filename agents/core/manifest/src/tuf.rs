@@ -400,6 +400,12 @@ impl Target {
         serde_json::from_value(self.custom.clone()?).ok()
     }
 
+    /// Size in bytes of the same file compressed with zstd, which lies beside it under
+    /// [`crate::release::MANIFEST_PACKED`]; `None` where the publisher made none.
+    pub fn packed_bytes(&self) -> Option<u64> {
+        self.custom.as_ref()?.get("packed_bytes")?.as_u64()
+    }
+
     /// Checks a fetched target against what was signed.
     ///
     /// # Errors

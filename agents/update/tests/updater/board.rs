@@ -46,6 +46,33 @@ pub enum Fault {
     Cut(&'static str, u32),
     /// Does this before it answers for a file whose path holds this.
     Before(&'static str, Arc<dyn Fn() + Send + Sync>),
+    /// Misbehaves so for files whose path holds this.
+    Rude(&'static str, Rude),
+}
+
+/// What a server can do to a request for a piece of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rude {
+    /// Sends the whole file instead of the piece.
+    IgnoresRange,
+    /// Says that it sends another piece.
+    LiesAboutRange,
+    /// Sends more than the piece.
+    SendsTooMuch,
+    /// Says that it compressed the piece.
+    Compresses,
+    /// Sends elsewhere, to the same file.
+    Redirects,
+    /// Sends in circles.
+    RedirectsForEver,
+    /// Ends every connection after so many bytes.
+    CutsAfter(usize),
+    /// Flips a bit of the piece.
+    FlipsBit,
+    /// Answers that it has a problem.
+    Fails,
+    /// Sends a byte at a time.
+    Drips,
 }
 
 /// Files of a web server, and what is wrong with it.
@@ -55,6 +82,8 @@ pub struct Server {
     pub files: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     pub fault: Arc<Mutex<Fault>>,
     pub requests: Arc<Mutex<Vec<String>>>,
+    /// Where each piece began that was asked for.
+    pub began: Arc<Mutex<Vec<(String, usize)>>>,
 }
 
 impl Server {
@@ -65,6 +94,7 @@ impl Server {
             files: Arc::default(),
             fault: Arc::new(Mutex::new(Fault::None)),
             requests: Arc::default(),
+            began: Arc::default(),
         };
         let served = server.clone();
         std::thread::spawn(move || {
@@ -79,31 +109,87 @@ impl Server {
     fn answer(&self, mut stream: std::net::TcpStream) -> Option<()> {
         let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
         let request = lines.next()?.ok()?;
-        while !lines.next()?.ok()?.is_empty() {}
+        let mut range = None;
+        loop {
+            let line = lines.next()?.ok()?.to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            let bytes = line.strip_prefix("range: bytes=").and_then(|rest| rest.split_once('-'));
+            let number = |text: &str| text.trim().parse::<usize>().ok();
+            range = range.or(bytes.and_then(|(from, to)| Some((number(from)?, number(to)?))));
+        }
         let path = request.split(' ').nth(1)?.strip_prefix("/repo/")?.to_owned();
         self.requests.lock().unwrap().push(path.clone());
+        if let Some((from, _)) = range {
+            self.began.lock().unwrap().push((path.clone(), from));
+        }
         let fault = self.fault.lock().unwrap().clone();
+        let path = path.strip_prefix("moved/").map(str::to_owned).unwrap_or(path);
         let Some(bytes) = self.files.lock().unwrap().get(&path).cloned() else {
             let _ = stream.write_all(
                 b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             );
             return None;
         };
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            bytes.len()
-        );
-        let _ = stream.write_all(head.as_bytes());
-        match fault {
-            Fault::Cut(part, times) if path.contains(part) && times > 0 => {
-                *self.fault.lock().unwrap() = Fault::Cut(part, times - 1);
-                let _ = stream.write_all(&bytes[..bytes.len() / 2]);
-                return None;
+        let rude = match &fault {
+            Fault::Rude(part, rude) if path.contains(part) => Some(*rude),
+            _ => None,
+        };
+        let whole = bytes.len();
+        let range = range
+            .filter(|_| rude != Some(Rude::IgnoresRange))
+            .map(|(from, to)| (from, to.saturating_add(1).min(whole)));
+        let (from, to) = range.unwrap_or((0, whole));
+        let moved = self.requests.lock().unwrap().last().is_some_and(|p| p.starts_with("moved/"));
+        let mut sent = bytes[from.min(to)..to].to_vec();
+        let mut head = match (range, rude) {
+            (_, Some(Rude::Redirects)) if !moved => {
+                format!("HTTP/1.1 302 Found\r\nLocation: /repo/moved/{path}\r\n")
             }
-            Fault::Before(part, act) if path.contains(part) => act(),
+            (_, Some(Rude::RedirectsForEver)) => {
+                format!("HTTP/1.1 302 Found\r\nLocation: /repo/{path}\r\n")
+            }
+            (_, Some(Rude::Fails)) => "HTTP/1.1 500 Broken\r\n".into(),
+            (Some(_), Some(Rude::LiesAboutRange)) => {
+                format!("HTTP/1.1 206 Partial\r\nContent-Range: bytes 1-{to}/{whole}\r\n")
+            }
+            (Some(_), _) => {
+                format!(
+                    "HTTP/1.1 206 Partial\r\nContent-Range: bytes {from}-{}/{whole}\r\n",
+                    to - 1
+                )
+            }
+            (None, _) => "HTTP/1.1 200 OK\r\n".to_owned(),
+        };
+        match rude {
+            Some(Rude::Compresses) => head.push_str("Content-Encoding: gzip\r\n"),
+            Some(Rude::SendsTooMuch) => sent.extend_from_slice(&[7; 5000]),
+            Some(Rude::FlipsBit) => {
+                let middle = sent.len() / 2;
+                sent[middle] ^= 1;
+            }
             _ => {}
         }
-        let _ = stream.write_all(&bytes);
+        let head = format!("{head}Content-Length: {}\r\nConnection: close\r\n\r\n", sent.len());
+        let _ = stream.write_all(head.as_bytes());
+        match (fault, rude) {
+            (Fault::Cut(part, times), _) if path.contains(part) && times > 0 => {
+                *self.fault.lock().unwrap() = Fault::Cut(part, times - 1);
+                let _ = stream.write_all(&sent[..sent.len() / 2]);
+                return None;
+            }
+            (Fault::Before(part, act), _) if path.contains(part) => act(),
+            (_, Some(Rude::CutsAfter(bytes))) => sent.truncate(bytes),
+            (_, Some(Rude::Drips)) => {
+                for byte in &sent {
+                    let _ = stream.write_all(&[*byte]);
+                }
+                return Some(());
+            }
+            _ => {}
+        }
+        let _ = stream.write_all(&sent);
         Some(())
     }
 }
@@ -188,6 +274,7 @@ pub fn release(n: u32) -> Release {
         created: None,
         protocol: ProtocolRange { min: 1, max: 1 },
         roles: Role::ALL.to_vec(),
+        parcels: None,
         uki: recipe,
     };
     Release { manifest, blobs, uki }
@@ -314,6 +401,7 @@ impl Board {
     pub fn env(&self, trial: bool) -> Env {
         Env {
             store: self.store(),
+            base: self.dir.path().join("base"),
             esp: self.dir.path().join("esp"),
             guard: Guard::Writable,
             record: Some(self.record()),

@@ -2,4 +2,5 @@
 
 mod board;
 mod pair;
+mod parcels;
 mod single;
