@@ -104,7 +104,8 @@ fn ask(
     Ok(Some((*release, bytes)))
 }
 
-fn walk(client: &mut Client, fetcher: &Fetcher) -> Result<(), UpdateError> {
+/// Takes the client through everything up to the targets.
+pub(crate) fn walk(client: &mut Client, fetcher: &Fetcher) -> Result<(), UpdateError> {
     while let Some(wanted) = client.wanted_root() {
         let Some(bytes) = fetcher.read_if_there(&wanted.path, wanted.bytes_max)? else { break };
         client.apply_root(&bytes)?;
