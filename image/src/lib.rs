@@ -29,6 +29,7 @@
 mod bytes;
 mod contents;
 pub mod cpio;
+pub mod diff;
 pub mod disk;
 pub mod erofs;
 pub mod esp;

@@ -214,7 +214,9 @@ impl Order {
         let reason = || "asked for at the console".to_owned();
         match self {
             Self::Check => (Side::Here, Request::Update(UpdateCommand::Check)),
-            Self::Upgrade => (Side::Here, Request::Update(UpdateCommand::UpgradePair { to: None })),
+            Self::Upgrade => {
+                (Side::Here, Request::Update(UpdateCommand::UpgradePair { to: None, from: None }))
+            }
             Self::Rollback => {
                 (Side::Here, Request::Update(UpdateCommand::RollbackPair { to: None }))
             }

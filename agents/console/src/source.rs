@@ -264,6 +264,10 @@ fn update_state(reply: UpdateReply) -> TaskState {
             TaskState::Running { message, permille }
         }
         UpdateReply::Done { message, .. } => TaskState::Done { message },
+        // The console asks for neither.
+        UpdateReply::Plan(_) | UpdateReply::Diff(_) => {
+            TaskState::Running { message: String::new(), permille: None }
+        }
         UpdateReply::Failed { message, .. } => TaskState::Failed { message },
     }
 }

@@ -78,7 +78,10 @@ fn a_confirmed_order_goes_to_the_right_board() {
     assert!(matches!(action.request, Request::Init(InitRequest::Reboot { .. })));
     let mut model = at(Order::Upgrade);
     let actions = press(&mut model, &[Key::Enter, Key::Right, Key::Enter]);
-    assert_eq!(actions[0].request, Request::Update(UpdateCommand::UpgradePair { to: None }));
+    assert_eq!(
+        actions[0].request,
+        Request::Update(UpdateCommand::UpgradePair { to: None, from: None })
+    );
 }
 
 #[test]

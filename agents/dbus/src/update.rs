@@ -67,4 +67,61 @@ impl Update1 {
     fn problem(&self) -> fdo::Result<String> {
         Ok(status()?.problem.unwrap_or_default())
     }
+
+    /// Where the newest upgrade stands, in one word: `idle`, `checking`, `fetching`, `building`, `staged`,
+    /// `armed`, `trial`, `good`, `failed`, `rolled-back` or `quarantined`.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn life(&self) -> fdo::Result<String> {
+        Ok(status()?.life.state.as_str().to_owned())
+    }
+
+    /// The release that it is about; empty when there is none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn life_version(&self) -> fdo::Result<String> {
+        Ok(word(status()?.life.version))
+    }
+
+    /// Why it ended so, in one sentence; empty while it goes on.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn life_reason(&self) -> fdo::Result<String> {
+        Ok(status()?.life.reason)
+    }
+
+    /// What the upgrade of both boards is doing; empty when there is none, and on the storage board.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn pair(&self) -> fdo::Result<String> {
+        Ok(status()?.pair.unwrap_or_default())
+    }
+
+    /// What an upgrade that nobody asked for waits for; empty when there is none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn waiting(&self) -> fdo::Result<String> {
+        Ok(status()?.waiting.unwrap_or_default())
+    }
+
+    /// Channel that is followed; empty when the board has no source.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn channel(&self) -> fdo::Result<String> {
+        Ok(status()?.channel.unwrap_or_default())
+    }
+
+    /// Releases that are neither deleted nor replaced.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn pinned(&self) -> fdo::Result<Vec<String>> {
+        Ok(status()?.settings.pins.iter().map(ToString::to_string).collect())
+    }
+
+    /// Releases that failed here and are not tried again, each with its reason.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn quarantine(&self) -> fdo::Result<Vec<(String, String)>> {
+        let failed = status()?.quarantine.into_iter();
+        Ok(failed.map(|failed| (failed.version.to_string(), failed.reason)).collect())
+    }
+
+    /// How the last upgrade that was armed ended: its outcome and its reason; empty before.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn last(&self) -> fdo::Result<(String, String)> {
+        let last = status()?.last;
+        Ok(last.map_or_else(Default::default, |last| (word(Some(last.outcome)), last.reason)))
+    }
 }

@@ -1,7 +1,7 @@
 //! The command line's words.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use goblin_core_types::{BootChoice, LogLevel, Since, Version};
+use goblin_core_types::{BootChoice, LogLevel, Since, UpdateSource, Version, Window};
 use std::path::PathBuf;
 
 mod units;
@@ -83,8 +83,12 @@ pub enum Command {
 Examples:
   goblin upgrade                     both boards to the newest release
   goblin upgrade --to 2              both boards to release 2
-  goblin upgrade --board storage     only the storage board")]
-    Upgrade(Move),
+  goblin upgrade --board storage     only the storage board
+  goblin upgrade --dry-run           what would be fetched, written and deleted
+  goblin upgrade --from http://192.168.1.5/releases
+
+On a terminal it asks before it cuts clients off; --yes answers.")]
+    Upgrade(Upgrade),
     /// Go back to an older release that is still on the boards
     #[command(after_help = "\
 Examples:
@@ -92,11 +96,62 @@ Examples:
   goblin rollback --to 1 --board compute")]
     Rollback(Move),
     /// Show past upgrades and boots, with the reason of each failure
-    Log {
+    #[command(alias = "log")]
+    History {
         /// Only this board
         #[arg(long, short, value_name = "BOARD")]
         board: Option<Board>,
     },
+    /// Keep a good release on the boot disk whatever comes after it
+    #[command(after_help = "Example:\n  goblin pin 2                       on both boards")]
+    Pin(Pin),
+    /// Let a pinned release go
+    Unpin(Pin),
+    /// Show how two releases differ: kernel, files, sizes
+    #[command(after_help = "\
+Examples:
+  goblin diff 2 3                    what release 3 changes
+  goblin diff 3                      the same, from the running one")]
+    Diff {
+        /// Release; with one alone, the running one is compared with it
+        #[arg(value_name = "A")]
+        a: Version,
+        /// The other one
+        #[arg(value_name = "B")]
+        b: Option<Version>,
+        /// Board that asks its source; this one when absent
+        #[arg(long, short, value_name = "BOARD")]
+        board: Option<Board>,
+    },
+    /// Show which channel the boards follow, or follow another
+    #[command(after_help = "\
+Examples:
+  goblin channel                     what is followed
+  goblin channel edge                both boards
+  goblin channel --reset             the one of the provisioning file again")]
+    Channel {
+        /// Channel to follow
+        #[arg(conflicts_with = "reset")]
+        name: Option<String>,
+        /// Follow the one of the provisioning file
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Show or change what is done about new releases unasked
+    #[command(after_help = "\
+Examples:
+  goblin schedule                                    what is set
+  goblin schedule check                              look every six hours, and say so
+  goblin schedule install --window 02:00-05:00       upgrade both boards at night
+  goblin schedule install --clients anyway           also while clients use the shares
+  goblin schedule off
+
+Times are those of the compute board's zone. With --clients ask, the default, an upgrade waits while
+clients use the shares, says so on the console, and goes on when none does or you say `goblin upgrade`.")]
+    Schedule(ScheduleArgs),
+    /// Look at releases that failed here, or let them be tried again
+    #[command(subcommand)]
+    Quarantine(Quarantine),
     /// Show log lines of a board
     #[command(after_help = "\
 Examples:
@@ -187,8 +242,8 @@ Examples:
         /// BOX:SHARE/PATH
         place: String,
     },
-    /// Look after the updater
-    #[command(subcommand)]
+    /// Look after the updater (older words)
+    #[command(subcommand, hide = true)]
     Update(Update),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  goblin completions bash > /etc/bash_completion.d/goblin")]
@@ -266,6 +321,85 @@ pub struct Move {
     /// Only this board; both as one step when absent
     #[arg(long, short, value_name = "BOARD")]
     pub board: Option<Board>,
+}
+
+/// An upgrade.
+#[derive(Debug, Clone, Args)]
+pub struct Upgrade {
+    /// Release and board
+    #[command(flatten)]
+    pub change: Move,
+    /// Take it from there: `board`, `usb`, an http:// or https:// address, or a folder of the board
+    #[arg(long, value_name = "SOURCE")]
+    pub from: Option<UpdateSource>,
+    /// Say what would happen, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask before clients are cut off
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// A release to keep, and where.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Pin {
+    /// Release
+    pub release: Version,
+    /// Only this board; every board in sight when absent
+    #[arg(long, short, value_name = "BOARD")]
+    pub board: Option<Board>,
+}
+
+/// What is done unasked.
+#[derive(Debug, Clone, Args)]
+pub struct ScheduleArgs {
+    /// How much
+    pub mode: Option<Unasked>,
+    /// When boards may be restarted, HH:MM-HH:MM; any time when absent
+    #[arg(long, requires = "mode")]
+    pub window: Option<Window>,
+    /// While clients use the shares
+    #[arg(long, requires = "mode", default_value = "ask")]
+    pub clients: Clients,
+}
+
+/// How much is done unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Unasked {
+    /// Nothing
+    Off,
+    /// Look for releases and say so
+    Check,
+    /// Upgrade both boards
+    Install,
+}
+
+/// What an upgrade that nobody waits for does while clients use the shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Clients {
+    /// Wait until none does, or somebody says so
+    Ask,
+    /// Go on
+    Anyway,
+}
+
+/// Looks after releases that failed.
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// List them, with the reason
+    List(Target),
+    /// Let them be tried again
+    #[command(after_help = "\
+Examples:
+  goblin quarantine clear            every release, on this board
+  goblin quarantine clear 3 -b storage")]
+    Clear {
+        /// Only this one
+        release: Option<Version>,
+        /// Board; this one when absent
+        #[arg(long, short, value_name = "BOARD")]
+        board: Option<Board>,
+    },
 }
 
 /// Looks after enrolled PCs.
@@ -419,6 +553,36 @@ mod tests {
     fn json_may_stand_anywhere() {
         assert!(Cli::parse_from(["goblin", "status", "--json"]).json);
         assert!(Cli::parse_from(["goblin", "--json", "shares", "ls"]).json);
+    }
+
+    #[test]
+    fn words_of_upgrades_are_understood() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        for good in [
+            "goblin upgrade --dry-run --from usb",
+            "goblin upgrade --to 2 --board storage -y",
+            "goblin history",
+            "goblin log",
+            "goblin pin 2 -b compute",
+            "goblin diff 2 3",
+            "goblin channel",
+            "goblin channel --reset",
+            "goblin schedule",
+            "goblin schedule install --window 23:00-05:00 --clients anyway",
+            "goblin quarantine clear 3",
+            "goblin update clear-quarantine -b storage",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "goblin upgrade --from nowhere",
+            "goblin schedule --window 02:00-05:00",
+            "goblin schedule install --window 2-5",
+            "goblin channel edge --reset",
+            "goblin pin",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub trait Hooks: Send + std::fmt::Debug {
     /// True while the storage board, be it this one or the other, says that its pool cannot be had. False
     /// also where it cannot be asked.
     fn pool_missing(&self, role: Option<Role>) -> bool;
+    /// Minute of the day by the board's time zone; `None` while the clock is not sure.
+    fn local_minute(&self) -> Option<u16>;
     /// Asks PID 1 to reboot.
     ///
     /// # Errors
@@ -106,6 +108,15 @@ impl Hooks for BoardHooks {
             Some(Role::Compute) | None => None,
         };
         pool.is_some_and(|pool| pool.state.cannot_be_had())
+    }
+
+    fn local_minute(&self) -> Option<u16> {
+        let time = state::read::<TimeStatus>("time").filter(|time| time.synced)?;
+        let zone = jiff::tz::TimeZone::get(&time.zone).ok()?;
+        let now = i64::try_from(self.now_unix_s()).ok()?;
+        let local = jiff::Timestamp::from_second(now).ok()?.to_zoned(zone);
+        let (hour, minute) = (u16::try_from(local.hour()), u16::try_from(local.minute()));
+        hour.ok()?.checked_mul(60)?.checked_add(minute.ok()?)
     }
 
     fn reboot(&self, reason: &str) -> Result<(), String> {

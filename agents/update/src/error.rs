@@ -3,7 +3,7 @@
 use goblin_core_manifest::offer::OfferError;
 use goblin_core_manifest::release::ManifestError;
 use goblin_core_manifest::tuf::TufError;
-use goblin_core_types::{Digest, Role, UpdateReply, Version};
+use goblin_core_types::{Digest, Role, UpdateReply, UpdateSource, Version};
 use goblin_core_update::{machine, slots::SlotError};
 use goblin_image::BuildError;
 use std::io;
@@ -83,7 +83,7 @@ pub enum UpdateError {
     },
     /// The release failed here before.
     #[error(
-        "release {version} failed on the {role} board before: {reason}; wait for a newer one, or forget the failure with `goblin update clear-quarantine --board {role}`"
+        "release {version} failed on the {role} board before: {reason}; wait for a newer one, or forget the failure with `goblin quarantine clear --board {role}`"
     )]
     Quarantined {
         /// Board.
@@ -130,6 +130,16 @@ pub enum UpdateError {
         /// What went wrong.
         detail: String,
     },
+    /// The storage board was told to try a release and has not been heard to decide.
+    #[error(
+        "the storage board was told to run release {to} and does not answer: {detail}; it is taken back to what the compute board runs as soon as it answers. Look at its power and at the cable between the boards"
+    )]
+    StorageLost {
+        /// The release.
+        to: Version,
+        /// What was seen last.
+        detail: String,
+    },
     /// One of the boards could not, in its own words.
     #[error("the {role} board: {message}")]
     Board {
@@ -152,6 +162,24 @@ pub enum UpdateError {
         /// Good releases of the storage board, as text.
         storage: String,
     },
+    /// A kind of source that this release cannot read.
+    #[error("releases cannot be taken from `{from}` here; name an http:// or https:// address")]
+    UnknownSource {
+        /// As asked.
+        from: UpdateSource,
+    },
+    /// Not the name of a channel.
+    #[error("`{name}` is no channel: write a word of a-z, 0-9 and -, like `stable`")]
+    Channel {
+        /// As asked.
+        name: String,
+    },
+    /// There is nothing to forget.
+    #[error("release {version} is not in quarantine here; see `goblin quarantine list`")]
+    NotQuarantined {
+        /// As asked.
+        version: Version,
+    },
     /// Only the compute board leads both.
     #[error("both boards are upgraded from the compute board; ask there")]
     NotLeading,
@@ -169,7 +197,11 @@ impl UpdateError {
             Self::Tuf(_) => "signature",
             Self::Offer(OfferError::Quarantined { .. }) | Self::Quarantined { .. } => "quarantined",
             Self::Offer(_) | Self::NoSource | Self::NothingInCommon { .. } => "not-found",
-            Self::Slot(SlotError::Running { .. }) => "refused",
+            Self::Slot(
+                SlotError::Running { .. } | SlotError::PinnedInTheWay { .. } | SlotError::PinsFull,
+            ) => "refused",
+            Self::Slot(SlotError::Pinned { .. } | SlotError::Crowded { .. }) => "space",
+            Self::NotQuarantined { .. } => "not-found",
             Self::Slot(_) => "not-found",
             Self::Refused(machine::Refused::Busy) => "busy",
             Self::Refused(machine::Refused::WrongDigest { .. }) => "esp",
@@ -182,12 +214,14 @@ impl UpdateError {
                 "space"
             }
             Self::Esp { .. } | Self::Record(_) | Self::NotLoaded | Self::Reboot { .. } => "esp",
-            Self::Peer { .. } => "peer",
+            Self::Peer { .. } | Self::StorageLost { .. } => "peer",
             Self::Board { kind, .. } => kind,
             Self::Manifest(_)
             | Self::Refused(_)
             | Self::Build(_)
             | Self::Store { .. }
+            | Self::UnknownSource { .. }
+            | Self::Channel { .. }
             | Self::NotLeading
             | Self::NotByCommand => "refused",
         }

@@ -73,6 +73,17 @@ impl Esp {
         Ok(slots::slots(&files, running))
     }
 
+    /// Every name in `EFI/Linux`, ours and those of others.
+    ///
+    /// # Errors
+    /// [`UpdateError::Esp`] when the ESP is not mounted or cannot be read.
+    pub fn names(&self) -> Result<Vec<String>, UpdateError> {
+        let linux = self.linux();
+        let entries = std::fs::read_dir(&linux).map_err(Self::error(&linux))?;
+        let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        Ok(entries.take(FILES_MAX).flatten().map(name).collect())
+    }
+
     /// Makes the ESP writable, lets `work` change it, makes everything durable and the ESP read-only
     /// again, whatever `work` answers.
     fn change<T>(&self, work: impl FnOnce() -> Result<T, UpdateError>) -> Result<T, UpdateError> {

@@ -5,7 +5,7 @@ use crate::error::UpdateError;
 use crate::updater::{Replies, Updater, done};
 use goblin_core_types::{
     BoardStatus, PairPlan, Role, SlotState, UpdateCommand, UpdateOutcome, UpdatePhase, UpdateReply,
-    Version,
+    UpdateSource, Version,
 };
 use goblin_core_update::machine::State;
 use goblin_core_update::pair::{self, Effect, Event, Outcome};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 /// Longest wait until the storage board has decided: three tries with their deadlines, and a slow boot
 /// after them.
 const STORAGE_WAIT: Duration = Duration::from_secs(30 * 60);
+/// Longest silence of a storage board that shall return, before others get their turn.
+const RETURN_SILENCE: Duration = Duration::from_secs(10);
 /// Times a board is told the same thing.
 const ORDERS_MAX: u32 = 3;
 /// A restart takes less; after this people should look.
@@ -80,6 +82,8 @@ pub struct Leader<'a> {
     pause: Duration,
     /// The word of the first refusal.
     kind: Option<String>,
+    /// Where the present upgrade takes its release from, when not from each board's own source.
+    from: Option<UpdateSource>,
 }
 
 impl std::fmt::Debug for Leader<'_> {
@@ -91,7 +95,7 @@ impl std::fmt::Debug for Leader<'_> {
 impl<'a> Leader<'a> {
     /// Leads this board and the other one, with `pause` between two looks at the latter.
     pub fn new(updater: &'a mut Updater, peer: &'a mut dyn Peer, pause: Duration) -> Self {
-        Self { updater, peer, pause, kind: None }
+        Self { updater, peer, pause, kind: None, from: None }
     }
 
     /// Notes the word of a refusal, and makes an event of its sentence.
@@ -103,10 +107,11 @@ impl<'a> Leader<'a> {
     /// Carries out [`UpdateCommand::UpgradePair`] or [`UpdateCommand::RollbackPair`].
     pub fn command(&mut self, command: &UpdateCommand, replies: &mut dyn FnMut(UpdateReply)) {
         let result = match *command {
-            UpdateCommand::UpgradePair { to } => self.upgrade(to, replies),
+            UpdateCommand::UpgradePair { to, ref from } => self.upgrade(to, from.clone(), replies),
             UpdateCommand::RollbackPair { to } => self.rollback(to, replies),
             _ => Err(UpdateError::NotLeading),
         };
+        self.updater.note_end(command, result.as_ref().err());
         if let Err(err) = &result {
             tracing::warn!(kind = err.kind(), %err, "pair command failed");
             self.updater.status.problem = Some(err.to_string());
@@ -133,8 +138,12 @@ impl<'a> Leader<'a> {
             Ok(Some(last)) => tracing::info!(?last, "the plan for both boards is done"),
             Ok(None) => {}
             Err(err) => {
-                tracing::warn!(kind = err.kind(), %err, "the plan for both boards failed");
-                self.updater.status.problem = Some(err.to_string());
+                let told = Some(err.to_string());
+                // A storage board that stays away is looked for every few seconds.
+                if self.updater.status.problem != told {
+                    tracing::warn!(kind = err.kind(), %err, "the plan for both boards failed");
+                }
+                self.updater.status.problem = told;
             }
         }
         self.updater.publish();
@@ -143,14 +152,18 @@ impl<'a> Leader<'a> {
     fn upgrade(
         &mut self,
         to: Option<Version>,
+        from: Option<UpdateSource>,
         replies: Replies<'_>,
     ) -> Result<Option<UpdateReply>, UpdateError> {
         let storage = self.both_ready()?;
         let running = self.updater.env.running;
+        self.from = from;
         let to = match to {
             Some(to) => to,
             None => {
-                self.updater.carry_out(&UpdateCommand::Check, replies)?;
+                self.updater.from_source(self.from.as_ref(), |updater| {
+                    updater.carry_out(&UpdateCommand::Check, replies)
+                })?;
                 // Nothing newer here; but the storage board may be behind, or, where the compute board was
                 // replaced, ahead of all that is offered: it is not taken back unasked.
                 let newest = self.updater.status.offered.unwrap_or(running);
@@ -254,6 +267,7 @@ impl<'a> Leader<'a> {
     ) -> Result<Option<UpdateReply>, UpdateError> {
         // Why the step before failed: the words of the board, for the last answer.
         let mut reason = None;
+        let mut lost = None;
         loop {
             let mut event = None;
             for effect in effects {
@@ -266,7 +280,15 @@ impl<'a> Leader<'a> {
                     None => {}
                 }
             }
-            let Some(event) = event else { return Ok(None) };
+            let Some(event) = event else {
+                // The plan stays, and is taken up again every few seconds.
+                return lost.map_or(Ok(None), |detail: String| {
+                    Err(UpdateError::StorageLost { to: plan.to, detail })
+                });
+            };
+            if let Event::Lost { reason } = &event {
+                lost = Some(reason.clone());
+            }
             if let Event::Failed { reason: words, .. } = &event
                 && reason.is_none()
             {
@@ -357,15 +379,37 @@ impl<'a> Leader<'a> {
     }
 
     fn stage_both(&mut self, to: Version, replies: Replies<'_>) -> Event {
-        let stage = UpdateCommand::Stage { to: Some(to) };
+        // What is in this board's folder or stick, the other board takes from this one.
+        let theirs = self.from.as_ref().map(|from| match from {
+            UpdateSource::Url(url) => UpdateSource::Url(url.clone()),
+            UpdateSource::Folder(_) | UpdateSource::Usb | UpdateSource::Board => {
+                UpdateSource::Board
+            }
+        });
+        let stage = UpdateCommand::Stage { to: Some(to), from: theirs };
         // The storage board first: it may be the one without room or with a failed try behind it.
-        let there = self.peer.command(&stage, &mut |reply| replies(named(Role::Storage, reply)));
+        let since = Instant::now();
+        let mut waits = String::new();
+        let there = loop {
+            let there =
+                self.peer.command(&stage, &mut |reply| replies(named(Role::Storage, reply)));
+            match &there {
+                // It goes on by itself with what a restart interrupted.
+                Ok(UpdateReply::Failed { kind, .. })
+                    if kind == "busy" && since.elapsed() < STORAGE_WAIT =>
+                {
+                    self.tell_waiting(replies, &mut waits, "its updater is at work".into());
+                    std::thread::sleep(self.pause);
+                }
+                _ => break there,
+            }
+        };
         match there {
             Ok(UpdateReply::Done { .. }) => {}
             Ok(UpdateReply::Failed { kind, message }) => {
                 return self.refused(Role::Storage, &kind, message);
             }
-            Ok(UpdateReply::Progress { .. }) => {
+            Ok(_) => {
                 return self.refused(
                     Role::Storage,
                     "peer",
@@ -377,6 +421,7 @@ impl<'a> Leader<'a> {
         if self.updater.env.running == to {
             return Event::Staged;
         }
+        let stage = UpdateCommand::Stage { to: Some(to), from: self.from.clone() };
         match self.updater.carry_out(&stage, &mut |reply| replies(named(Role::Compute, reply))) {
             Ok(_) => Event::Staged,
             Err(err) => self.refused(Role::Compute, err.kind(), err.to_string()),
@@ -398,6 +443,10 @@ impl<'a> Leader<'a> {
                     let silence = silent_since.get_or_insert_with(Instant::now).elapsed();
                     let what = absence(&err, asked, silence);
                     self.tell_waiting(replies, &mut last_seen, what);
+                    // Nobody waits for a storage board to return, and others want the updater.
+                    if way == Way::Return && !asked && silence >= RETURN_SILENCE {
+                        return Event::Lost { reason: last_seen };
+                    }
                     std::thread::sleep(self.pause);
                     continue;
                 }
@@ -427,8 +476,7 @@ impl<'a> Leader<'a> {
             std::thread::sleep(self.pause);
         }
         let minutes = STORAGE_WAIT.as_secs() / 60;
-        let reason = format!("it did not decide within {minutes} minutes: {last_seen}");
-        self.refused(Role::Storage, "peer", reason)
+        Event::Lost { reason: format!("it did not decide within {minutes} minutes: {last_seen}") }
     }
 
     fn order_storage(
@@ -443,7 +491,7 @@ impl<'a> Leader<'a> {
             status.slots.iter().any(|slot| slot.version == to && slot.state == SlotState::Good);
         let command = match way {
             Way::Return if good => UpdateCommand::Rollback { to: Some(to) },
-            Way::Return if !staged => UpdateCommand::Stage { to: Some(to) },
+            Way::Return if !staged => UpdateCommand::Stage { to: Some(to), from: None },
             Way::Activate | Way::Return => UpdateCommand::Activate { to },
         };
         match self.peer.command(&command, &mut |reply| replies(named(Role::Storage, reply))) {
@@ -607,5 +655,6 @@ fn named(role: Role, reply: UpdateReply) -> UpdateReply {
                 total_bytes: 0,
             }
         }
+        other @ (UpdateReply::Plan(_) | UpdateReply::Diff(_)) => other,
     }
 }

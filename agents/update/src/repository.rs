@@ -134,7 +134,8 @@ fn packed(fetcher: &Fetcher, release: &Release) -> Option<Vec<u8>> {
     })
 }
 
-fn walk(client: &mut Client, fetcher: &Fetcher) -> Result<(), UpdateError> {
+/// Takes the client through everything up to the targets.
+pub(crate) fn walk(client: &mut Client, fetcher: &Fetcher) -> Result<(), UpdateError> {
     while let Some(wanted) = client.wanted_root() {
         let Some(bytes) = fetcher.read_if_there(&wanted.path, wanted.bytes_max)? else { break };
         client.apply_root(&bytes)?;

@@ -6,6 +6,7 @@ use crate::esp::Guard;
 use crate::pair::Leader;
 use crate::peer::ControlTree;
 use crate::store::SPARE_BYTES;
+use crate::unasked::Unasked;
 use crate::updater::{self, Updater};
 use goblin_core_types::{Role, UpdateCommand, UpdateReply, paths};
 use goblin_core_update::machine::Refused;
@@ -121,11 +122,16 @@ fn lock(updater: &Mutex<Updater>) -> Result<MutexGuard<'_, Updater>, Refused> {
 
 /// Looks at the trial and at the plan for both boards for ever.
 fn watch(updater: &Mutex<Updater>, leads: bool) {
+    let mut unasked = Unasked::default();
     loop {
         if let Ok(mut updater) = lock(updater) {
             updater.tick();
-            if leads && !updater.on_trial() {
-                Leader::new(&mut updater, &mut ControlTree, TICK).resume();
+            if !updater.on_trial() {
+                updater.resume_intent();
+                if leads {
+                    Leader::new(&mut updater, &mut ControlTree, TICK).resume();
+                    unasked.tick(&mut updater, &mut ControlTree, TICK);
+                }
             }
         }
         std::thread::sleep(TICK);

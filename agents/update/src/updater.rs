@@ -4,11 +4,14 @@ use crate::env::Env;
 use crate::error::UpdateError;
 use crate::esp::Esp;
 use crate::fetch::Fetcher;
+use crate::notes::Notes;
 use crate::repository::Job;
 use crate::store::Store;
 use goblin_core_types::{
-    BootRecord, Role, SlotState, SlotStatus, UpdateCommand, UpdateReply, UpdateStatus, Version,
+    BootRecord, Role, SlotState, SlotStatus, UpdateCommand, UpdateReply, UpdateSettings,
+    UpdateSource, UpdateStatus, Version,
 };
+use goblin_core_update::life::{self, Known};
 use goblin_core_update::machine::{Chosen, Event, OnDisk, State};
 use goblin_core_update::pair;
 use goblin_core_update::settle::{self, Boot, Verdict};
@@ -36,6 +39,12 @@ pub struct Updater {
     progress_at: Option<Instant>,
     /// What an earlier boot left pending could not be judged yet.
     pub(crate) unsettled: bool,
+    pub(crate) notes: Notes,
+    /// What a person set.
+    pub(crate) settings: UpdateSettings,
+    pub(crate) provisioned_channel: Option<String>,
+    /// Where the present order takes its release from, when not from the board's own source.
+    pub(crate) from: Option<UpdateSource>,
 }
 
 impl Updater {
@@ -48,6 +57,9 @@ impl Updater {
             source: env.source.as_ref().map(|s| s.url.clone()),
             ..UpdateStatus::default()
         };
+        let notes = Notes::new(env.store.clone());
+        let settings = notes.settings();
+        let provisioned_channel = env.source.as_ref().map(|source| source.channel.clone());
         let mut updater = Self {
             env,
             store,
@@ -59,7 +71,12 @@ impl Updater {
             status,
             progress_at: None,
             unsettled: false,
+            notes,
+            settings: UpdateSettings::default(),
+            provisioned_channel,
+            from: None,
         };
+        updater.take_settings(settings);
         if let Err(err) = updater.settle() {
             tracing::error!(%err, "an earlier upgrade cannot be settled");
             updater.status.problem = Some(err.to_string());
@@ -82,7 +99,9 @@ impl Updater {
 
     /// Carries out a command of this board alone. The last reply is `Done` or `Failed`.
     pub fn command(&mut self, command: &UpdateCommand, replies: &mut dyn FnMut(UpdateReply)) {
-        let last = match self.carry_out(command, replies) {
+        let result = self.carry_out(command, replies);
+        self.note_end(command, result.as_ref().err());
+        let last = match result {
             Ok(Some(last)) => last,
             // The operation told its last word itself, before the reboot.
             Ok(None) => {
@@ -112,9 +131,11 @@ impl Updater {
                 self.drive(Event::CheckAsked, replies)?;
                 Ok(Some(self.offer()))
             }
-            UpdateCommand::Stage { to } => {
+            UpdateCommand::Stage { to, ref from } => {
                 self.wanted = to;
-                self.drive(Event::StageAsked, replies)?;
+                self.from_source(from.as_ref(), |updater| {
+                    updater.drive(Event::StageAsked, replies)
+                })?;
                 Ok(Some(match self.state {
                     State::Staged(OnDisk { release, .. }) if self.job.is_some() => done(
                         format!("release {} is on the disk, verified", release.version),
@@ -136,12 +157,17 @@ impl Updater {
                 self.drive(Event::DiscardAsked, replies)?;
                 Ok(Some(done("nothing is staged".into(), None)))
             }
-            UpdateCommand::ClearQuarantine => {
-                self.record()?
-                    .update(|record| record.quarantine.clear())
-                    .map_err(UpdateError::Record)?;
-                Ok(Some(done("releases that failed here may be tried again".into(), None)))
+            UpdateCommand::ClearQuarantine { release } => self.clear_quarantine(release).map(Some),
+            UpdateCommand::Preview { to, ref from } => {
+                self.from_source(from.as_ref(), |updater| updater.preview(to, replies)).map(Some)
             }
+            UpdateCommand::Diff { a, b } => self.diff(a, b, replies).map(Some),
+            UpdateCommand::Pin { release } => self.pin(release, true).map(Some),
+            UpdateCommand::Unpin { release } => self.pin(release, false).map(Some),
+            UpdateCommand::SetChannel { ref channel } => {
+                self.set_channel(channel.as_deref()).map(Some)
+            }
+            UpdateCommand::SetSchedule { ref schedule } => self.set_schedule(schedule).map(Some),
             UpdateCommand::Bless => Err(UpdateError::NotByCommand),
             UpdateCommand::UpgradePair { .. } | UpdateCommand::RollbackPair { .. } => {
                 Err(UpdateError::NotLeading)
@@ -182,6 +208,7 @@ impl Updater {
             let effects = match self.state.step(event) {
                 Ok((state, effects)) => {
                     self.state = state;
+                    self.note_intent();
                     self.publish();
                     effects
                 }
@@ -221,13 +248,16 @@ impl Updater {
         // A bless that was cut off before the record knew of it still is one.
         let trial = self.env.trial && !blessed;
         let boot = Boot { running: self.env.running, trial };
-        let settled = settle::settle(&record, &all, boot, self.env.hooks.now_unix_s());
+        let mut settled = settle::settle(&record, &all, boot, self.env.hooks.now_unix_s());
+        settled.spare(&all, &self.settings.pins);
         self.esp.apply(&settled.esp)?;
         if settled.clear_pending {
             partition.update(|record| settled.apply(record)).map_err(UpdateError::Record)?;
         }
         if let Some(report) = &settled.report {
             tracing::info!(outcome = ?report.outcome, reason = report.reason, "an upgrade was settled");
+            // What failed before is older news than this.
+            let _ = self.notes.keep_failed(None);
         }
         self.esp.apply(&settled.cleanup)?;
         self.state = match (settled.verdict, &record.pending) {
@@ -347,6 +377,24 @@ impl Updater {
             status.last = record.reports.last().cloned();
             status.quarantine = record.quarantine;
             status.pair = record.pair.as_ref().map(pair::sentence);
+        }
+        if !moving {
+            let failed = self.notes.failed();
+            status.life = life::life(&Known {
+                phase: status.phase,
+                target: status.target,
+                last: status.last.as_ref(),
+                quarantine: &status.quarantine,
+                failed: failed.as_ref(),
+            });
+        } else {
+            status.life = life::life(&Known {
+                phase: status.phase,
+                target: status.target,
+                last: None,
+                quarantine: &[],
+                failed: None,
+            });
         }
         let slots = self.esp.slots(self.env.running).unwrap_or_default();
         self.env.hooks.publish(&self.status, &slots);

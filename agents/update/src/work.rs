@@ -8,7 +8,7 @@ use crate::store::Store;
 use crate::updater::{Replies, Updater, done};
 use goblin_core_types::{BootRecord, Digest, Pending, SlotStatus};
 use goblin_core_update::machine::{Chosen, Effect, Event};
-use goblin_core_update::slots::{self, FlipSource, NEW_FILE, SLOTS_MAX, SlotError};
+use goblin_core_update::slots::{self, FlipSource, NEW_FILE, SlotError};
 use goblin_image::{BuildError, Contents};
 use std::io::{self, Read};
 
@@ -85,6 +85,8 @@ impl Updater {
         let mut job = self.job()?;
         let fetcher = self.fetcher.clone().ok_or(UpdateError::NoSource)?;
         let version = job.manifest.version;
+        // Whether it may lie on the boot disk at all, before a byte is fetched.
+        slots::room(&self.esp.names()?, &self.slots()?, version, &self.settings.pins)?;
         self.store.keep_only(&job.blobs)?;
         let running = self.slots()?.into_iter().find(|slot| slot.running);
         let uki = running.map(|slot| self.esp.path(&slot.file));
@@ -109,10 +111,7 @@ impl Updater {
         let job = self.job()?;
         let all = self.slots()?;
         let version = job.manifest.version;
-        let there = all.iter().any(|slot| slot.version == version);
-        let keep_max = if there { SLOTS_MAX } else { SLOTS_MAX.saturating_sub(1) };
-        self.esp.apply(&slots::prune(&all, &[version], keep_max))?;
-        self.esp.remove_new()
+        self.esp.apply(&slots::room(&self.esp.names()?, &all, version, &self.settings.pins)?)
     }
 
     fn build(&mut self, release: Chosen, replies: Replies<'_>) -> Result<Event, UpdateError> {
@@ -123,7 +122,12 @@ impl Updater {
         {
             return Ok(Event::Verified { uki: release.uki, source: FlipSource::Existing });
         }
-        self.esp.check_room(size)?;
+        self.esp.remove_new()?;
+        if self.esp.check_room(size).is_err() {
+            // Older releases make room; usually there is enough beside them.
+            self.make_room()?;
+            self.esp.check_room(size)?;
+        }
         self.progress(replies, format!("building release {}", release.version), 0, size);
         let mut contents = Sources { store: self.store.clone(), held: &job.held };
         let recipe = &job.manifest.uki;
@@ -211,7 +215,9 @@ impl Updater {
                 .into());
             }
         }
-        self.esp.apply(&slots::flip(&all, to.version, source)?)?;
+        let steps = slots::flip(&all, to.version, source)?;
+        slots::spare_pinned(&all, &steps, to.version, &self.settings.pins)?;
+        self.esp.apply(&steps)?;
         self.forget_staged();
         Ok(())
     }

@@ -5,7 +5,10 @@ use crate::clock;
 use crate::model::Model;
 use crate::orders;
 use crate::words::{self, Badge, Tone};
-use goblin_core_types::{BoardStatus, Role, UpdateOutcome, UpdateReport};
+use goblin_core_types::{
+    BoardStatus, RebootPolicy, Role, Schedule, ScheduleMode, UpdateLife, UpdateOutcome,
+    UpdateReport,
+};
 
 /// Upgrades shown of each board.
 const REPORTS_MAX: usize = 4;
@@ -64,6 +67,14 @@ fn offer_card(model: &Model, local: &BoardStatus) -> Card {
     }
     overview::upgrade_parts(&mut parts, local);
     problem(&mut parts, Tone::Warn, update.problem.as_deref());
+    failure(local, &mut parts);
+    if let Some(waiting) = &update.waiting {
+        parts.push(Part::Note(Tone::Quiet, words::capital(&words::clean_to(waiting, 200))));
+    }
+    if let Some(channel) = &update.channel {
+        fact(&mut parts, "Channel", words::clean_to(channel, 40));
+    }
+    fact(&mut parts, "Unasked", schedule(&update.settings.schedule).to_owned());
     fact(
         &mut parts,
         "Source",
@@ -75,6 +86,29 @@ fn offer_card(model: &Model, local: &BoardStatus) -> Card {
     Card { title, badge: Some(badge), parts, ..Card::default() }
 }
 
+/// What failed before anything was armed: it is in no report, and outlives a restart.
+fn failure(board: &BoardStatus, parts: &mut Vec<Part>) {
+    let update = &board.update;
+    let in_report = update.last.as_ref().is_some_and(|last| last.reason == update.life.reason);
+    if update.life.state == UpdateLife::Failed && update.problem.is_none() && !in_report {
+        let what = update
+            .life
+            .version
+            .map_or_else(|| "The last order".to_owned(), |version| format!("Release {version}"));
+        let text = format!("{what} failed: {}", words::clean_to(&update.life.reason, 240));
+        parts.push(Part::Note(Tone::Warn, text));
+    }
+}
+
+fn schedule(schedule: &Schedule) -> &'static str {
+    match (schedule.mode, schedule.reboot) {
+        (ScheduleMode::Off, _) => "nothing; set it with `goblin schedule`",
+        (ScheduleMode::Check, _) => "looks for releases",
+        (ScheduleMode::Install, RebootPolicy::Ask) => "upgrades while no client uses the shares",
+        (ScheduleMode::Install, RebootPolicy::Anyway) => "upgrades",
+    }
+}
+
 fn board_card(model: &Model, board: &BoardStatus, stale: bool) -> Card {
     let mut parts = vec![Part::Slots(overview::slots(board))];
     let notes = words::clean(&board.boot.notes);
@@ -83,6 +117,13 @@ fn board_card(model: &Model, board: &BoardStatus, stale: bool) -> Card {
     if !local {
         overview::upgrade_parts(&mut parts, board);
         problem(&mut parts, Tone::Warn, board.update.problem.as_deref());
+    }
+    if !local {
+        failure(board, &mut parts);
+    }
+    let pins: Vec<String> = board.update.settings.pins.iter().map(ToString::to_string).collect();
+    if !pins.is_empty() {
+        fact(&mut parts, "Pinned", pins.join(", "));
     }
     reports(model, board, &mut parts);
     let icon = if board.role == Some(Role::Storage) { Icon::Storage } else { Icon::Compute };

@@ -72,7 +72,7 @@ pub enum OfferError {
     },
     /// It failed here before.
     #[error(
-        "release {version} failed on this board before: {reason}; wait for a newer one, or forget the failure with `goblin update clear-quarantine`"
+        "release {version} failed on this board before: {reason}; wait for a newer one, or forget the failure with `goblin quarantine clear`"
     )]
     Quarantined {
         /// Version.

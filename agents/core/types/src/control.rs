@@ -1,6 +1,6 @@
 //! Messages of the local sockets and of the host channel. All are one JSON object per line.
 
-use crate::{FailReason, UnitStatus, Version};
+use crate::{FailReason, ReleaseDiff, Schedule, UnitStatus, UpdateSource, UpgradePlan, Version};
 use serde::{Deserialize, Serialize};
 
 /// Asked of PID 1 over [`crate::paths::INIT_SOCKET`]: one line, then replies until the end.
@@ -290,6 +290,25 @@ pub enum UpdateCommand {
     Stage {
         /// Absent for the newest.
         to: Option<Version>,
+        /// Absent for the board's own source.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<UpdateSource>,
+    },
+    /// Say what [`UpdateCommand::Stage`] and activating would do here, and do nothing:
+    /// [`UpdateReply::Plan`], then `Done`.
+    Preview {
+        /// Absent for the newest.
+        to: Option<Version>,
+        /// Absent for the board's own source.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<UpdateSource>,
+    },
+    /// Say how two releases of the repository differ: [`UpdateReply::Diff`], then `Done`.
+    Diff {
+        /// Absent for the running one.
+        a: Option<Version>,
+        /// The other one.
+        b: Version,
     },
     /// Arm the staged release (`+3`) and reboot into its trial.
     Activate {
@@ -307,6 +326,9 @@ pub enum UpdateCommand {
     UpgradePair {
         /// Absent for the newest.
         to: Option<Version>,
+        /// Absent for each board's own source.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<UpdateSource>,
     },
     /// On the compute board: take both boards back as one step.
     RollbackPair {
@@ -316,7 +338,31 @@ pub enum UpdateCommand {
     /// PID 1's word that the trial passed: bless the running release.
     Bless,
     /// Forget that releases failed here.
-    ClearQuarantine,
+    ClearQuarantine {
+        /// Only this one; every one when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Version>,
+    },
+    /// Neither delete nor replace a good release that is on the boot disk.
+    Pin {
+        /// The release.
+        release: Version,
+    },
+    /// Allow it again.
+    Unpin {
+        /// The release.
+        release: Version,
+    },
+    /// Follow another channel.
+    SetChannel {
+        /// Absent for the one of the provisioning file.
+        channel: Option<String>,
+    },
+    /// Change what is done unasked.
+    SetSchedule {
+        /// All of it.
+        schedule: Schedule,
+    },
 }
 
 /// Answered by the updater: any number of `Progress`, then `Done` or `Failed`.
@@ -332,6 +378,10 @@ pub enum UpdateReply {
         /// Bytes in all.
         total_bytes: u64,
     },
+    /// What an upgrade would do.
+    Plan(UpgradePlan),
+    /// How two releases differ.
+    Diff(Box<ReleaseDiff>),
     /// Carried out.
     Done {
         /// One sentence.

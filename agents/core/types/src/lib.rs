@@ -14,6 +14,7 @@ pub mod paths;
 mod record;
 mod role;
 mod status;
+mod update;
 mod version;
 
 pub use access::{
@@ -37,5 +38,10 @@ pub use status::{
     InterfaceStatus, LinkState, LinkStatus, MemoryStatus, MountStatus, NetStatus, PoolState,
     PoolStatus, ProvisionOutcome, ProvisionStatus, STATUS_SCHEMA, ShareStatus, SlotState,
     SlotStatus, TimeStatus, UnitPhase, UnitStatus, UpdatePhase, UpdateStatus,
+};
+pub use update::{
+    CHANGES_MAX, CHANNEL_BYTES_MAX, FileChange, LifeStatus, PINS_MAX, ParseSourceError,
+    ParseWindowError, PartChange, RebootPolicy, ReleaseDiff, Schedule, ScheduleMode, UpdateLife,
+    UpdateSettings, UpdateSource, UpgradePlan, Window, is_channel,
 };
 pub use version::{ParseVersionError, Version};

@@ -1,7 +1,7 @@
 //! What a board says about itself. Each agent owns one part and writes it to
 //! [`crate::paths::RUN_STATE`]; the control agent joins the parts into a [`BoardStatus`].
 
-use crate::{Attempt, BoxId, Quarantined, Role, UpdateReport, Version};
+use crate::{Attempt, BoxId, LifeStatus, Quarantined, Role, UpdateReport, UpdateSettings, Version};
 use serde::{Deserialize, Serialize};
 
 /// Version of [`BoardStatus`].
@@ -439,6 +439,15 @@ pub struct UpdateStatus {
     pub problem: Option<String>,
     /// What the upgrade of both boards is doing, in one sentence; compute board only.
     pub pair: Option<String>,
+    /// The life of the newest upgrade; what people are shown. [`UpdateStatus::phase`] is what the updater
+    /// does right now.
+    pub life: LifeStatus,
+    /// What a person set.
+    pub settings: UpdateSettings,
+    /// Channel in force.
+    pub channel: Option<String>,
+    /// What an upgrade that nobody waits for is waiting for, in one sentence.
+    pub waiting: Option<String>,
 }
 
 /// What became of the provisioning file.

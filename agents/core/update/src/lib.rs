@@ -4,6 +4,8 @@
 //! - [`machine`]: one board's upgrade, from the question to the trial.
 //! - [`settle`]: what a boot says about an upgrade that was armed before it.
 //! - [`pair`]: both boards as one step.
+//! - [`policy`]: what is done unasked, and what it waits for.
+//! - [`life`]: where the newest upgrade stands, as people are told.
 //!
 //! What it does **not** do: no clock, no file, no network. The update agent turns effects into actions,
 //! in order, each durable before the next, and feeds back what happened.
@@ -21,8 +23,10 @@
     )
 )]
 
+pub mod life;
 pub mod machine;
 pub mod pair;
+pub mod policy;
 pub mod settle;
 pub mod slots;
 

@@ -268,7 +268,7 @@ impl State {
             }
             (S::Fetching { .. }, Event::Failed) => (S::Idle, vec![]),
             (S::Fetching { release }, Event::Fetched) => {
-                (S::Building { release }, vec![E::MakeRoom, E::Build(release)])
+                (S::Building { release }, vec![E::Build(release)])
             }
             (S::Building { .. }, Event::Failed) => (S::Idle, vec![E::DropStaged]),
             (S::Building { release }, Event::Verified { uki, .. }) if uki != release.uki => {
@@ -276,7 +276,8 @@ impl State {
             }
             (S::Building { release }, Event::Verified { source, .. }) => {
                 let on_disk = OnDisk { release, source };
-                (S::Staged(on_disk), vec![E::KeepStaged(on_disk)])
+                // Room for its name is made only now: a build that fails costs no older release.
+                (S::Staged(on_disk), vec![E::MakeRoom, E::KeepStaged(on_disk)])
             }
             (S::Staged(OnDisk { release, source }), Event::ActivateAsked { to })
                 if release.version == to =>

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! Staging -Staged-> StorageTrial -StorageRuns-> ComputeTrial -ComputeRuns-> done
-//!    |                   |                          |
+//!    |                   |     \_______lost______.    |
 //!  failed             failed: discard           failed: Returning -StorageRuns-> told
+//!                                                       (lost: again, until it answers)
 //! ```
 //! Runs in the update agent of the compute board. The plan is in its boot record; every effect may be
 //! carried out again after a cut, so that [`Event::Resumed`] only has to name it once more.
@@ -21,7 +22,12 @@ pub enum Event {
     StorageRuns,
     /// The compute board runs the release and is blessed.
     ComputeRuns,
-    /// A board refused, failed, fell back, or did not answer in time.
+    /// The storage board was told, and has not been heard to decide in time: what it runs is not known.
+    Lost {
+        /// What was seen last.
+        reason: String,
+    },
+    /// A board refused, failed or fell back: it runs what it ran before.
     Failed {
         /// Which.
         role: Role,
@@ -76,6 +82,9 @@ pub enum Outcome {
     },
 }
 
+/// Times that fetching is begun anew after the compute board was restarted in the middle of it.
+pub const STAGINGS_MAX: u32 = 3;
+
 /// An event that does not belong to the step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{event:?} does not belong to the step {step:?} of the plan for both boards")]
@@ -108,16 +117,31 @@ pub fn step(plan: PairPlan, event: Event) -> Result<(Option<PairPlan>, Vec<Effec
         (Some(next.clone()), vec![E::Persist(next), effect])
     };
     Ok(match (plan.step, event) {
-        (PairStep::Staging, Event::Staged) => to_step(PairStep::StorageTrial, E::BringStorage),
-        (PairStep::Staging, Event::Resumed) => {
-            // Nobody waits for the answer any more, and nothing was flipped.
-            let reason =
-                "the compute board was restarted while releases were fetched; try again".into();
+        (PairStep::Staging, Event::Resumed) if plan.orders >= STAGINGS_MAX => {
+            let reason = format!(
+                "the compute board was restarted {} times while releases were fetched; try again",
+                plan.orders
+            );
             (None, failed(Role::Compute, reason))
         }
-        (PairStep::Staging | PairStep::StorageTrial, Event::Failed { role, reason }) => {
-            (None, failed(role, reason))
+        (PairStep::Staging, Event::Resumed) => {
+            // What was fetched is in the stores; counted, so that a release that brings the board down
+            // while it is built does not do so for ever.
+            let counted = PairPlan { orders: plan.orders.saturating_add(1), ..plan.clone() };
+            (Some(counted.clone()), vec![E::Persist(counted), E::StageBoth])
         }
+        (PairStep::Staging, Event::Staged) => {
+            let next = PairPlan { step: PairStep::StorageTrial, orders: 0, ..plan };
+            (Some(next.clone()), vec![E::Persist(next), E::BringStorage])
+        }
+        (PairStep::Staging, Event::Failed { role, reason }) => (None, failed(role, reason)),
+        // Unless it says itself that it runs the old one, the storage board may have flipped, be on trial or
+        // even be good: the plan is not over before it is known to be back.
+        (PairStep::StorageTrial, Event::Failed { role, reason }) => (None, failed(role, reason)),
+        (PairStep::StorageTrial, Event::Lost { .. }) => {
+            to_step(PairStep::Returning, E::ReturnStorage)
+        }
+        (PairStep::Returning, Event::Lost { .. }) => (Some(plan), vec![]),
         (PairStep::StorageTrial, Event::Resumed) => (Some(plan), vec![E::BringStorage]),
         (PairStep::StorageTrial, Event::StorageRuns) => {
             to_step(PairStep::ComputeTrial, E::BringCompute)
@@ -209,6 +233,34 @@ mod tests {
         assert_eq!(last_word(&events), Some(Outcome::Apart { reason: "panic".into() }));
     }
 
+    #[test]
+    fn storage_that_was_told_and_fell_silent_is_taken_back_before_the_plan_ends() {
+        let lost = || Event::Lost { reason: "silent".into() };
+        let (plan, _) = begin(TO, false);
+        let (plan, _) = step(plan, Event::Staged).unwrap();
+        let (plan, effects) = step(plan.unwrap(), lost()).unwrap();
+        let plan = plan.expect("the plan goes on");
+        assert_eq!(plan.step, PairStep::Returning);
+        assert_eq!(effects.last(), Some(&Effect::ReturnStorage));
+        let (plan, effects) = step(plan, lost()).unwrap();
+        assert_eq!((plan.map(|p| p.step), effects), (Some(PairStep::Returning), vec![]));
+    }
+
+    #[test]
+    fn fetching_goes_on_after_a_restart_but_not_for_ever() {
+        let (mut plan, _) = begin(TO, false);
+        for _ in 0..STAGINGS_MAX {
+            let (next, effects) = step(plan, Event::Resumed).unwrap();
+            assert_eq!(effects.last(), Some(&Effect::StageBoth));
+            plan = next.unwrap();
+        }
+        let (next, effects) = step(plan.clone(), Event::Resumed).unwrap();
+        assert_eq!(next, None);
+        assert!(matches!(effects.last(), Some(Effect::Tell(Outcome::Failed { .. }))));
+        let (next, _) = step(plan, Event::Staged).unwrap();
+        assert_eq!(next.unwrap().orders, 0, "restarts into the release are counted anew");
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![
             Just(Event::Resumed),
@@ -217,6 +269,7 @@ mod tests {
             Just(Event::ComputeRuns),
             Just(fail(Role::Storage)),
             Just(fail(Role::Compute)),
+            Just(Event::Lost { reason: "silent".into() }),
         ]
     }
 
@@ -239,7 +292,7 @@ mod tests {
                     prop_assert!(matches!(effects.last(), Some(Effect::Tell(_))));
                     return Ok(());
                 };
-                if next.step != plan.step {
+                if next != plan {
                     prop_assert_eq!(effects.first(), Some(&Effect::Persist(next.clone())));
                 }
                 plan = next;

@@ -70,6 +70,14 @@ impl Settled {
         }
     }
 
+    /// Leaves the files of pinned releases where they are: a person wants to look at them, and the loader
+    /// prefers every other one.
+    pub fn spare(&mut self, slots: &[SlotStatus], pins: &[Version]) {
+        let pinned =
+            |file: &str| slots.iter().any(|slot| slot.file == file && pins.contains(&slot.version));
+        self.cleanup.retain(|step| !matches!(step, EspStep::Delete { file } if pinned(file)));
+    }
+
     /// Writes the decision into the record.
     pub fn apply(&self, record: &mut BootRecord) {
         if self.clear_pending {
@@ -332,7 +340,7 @@ pub fn reason(to: Version, tries: &[&Attempt]) -> String {
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX).collect();
     if may_be_power {
         text.push_str(
-            "; if it only lost power or was switched off, `goblin update clear-quarantine` for this board lets it be tried again",
+            "; if it only lost power or was switched off, `goblin quarantine clear` for this board lets it be tried again",
         );
     }
     text
@@ -537,7 +545,7 @@ mod tests {
         );
         let cut = told(AttemptStage::Init, Some(FailReason::Stopped { after: AttemptStage::Init }));
         for reason in [healthy, off, cut] {
-            assert!(reason.contains("goblin update clear-quarantine"), "{reason}");
+            assert!(reason.contains("goblin quarantine clear"), "{reason}");
         }
     }
 

@@ -141,7 +141,9 @@ impl World {
             Effect::Consult => Some(self.consult(chosen(offered))),
             Effect::Fetch(_) => Some(Event::Fetched),
             Effect::MakeRoom => {
-                let steps = slots::prune(&self.slots(), &[], SLOTS_MAX - 1);
+                let State::Staged(OnDisk { release, .. }) = self.state else { panic!() };
+                let names: Vec<String> = self.esp.keys().cloned().collect();
+                let steps = slots::room(&names, &self.slots(), release.version, &[]).unwrap();
                 self.esp_steps(&steps)?;
                 None
             }

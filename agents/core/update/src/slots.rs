@@ -10,7 +10,7 @@
 //! passed over, and that must be the release that ran. Each rename changes one directory entry, so a
 //! power cut leaves the old name or the new one.
 
-use goblin_core_types::{SlotState, SlotStatus, Version};
+use goblin_core_types::{PINS_MAX, SlotState, SlotStatus, Version};
 
 /// Tries of a release that was not blessed yet.
 pub const TRIES_MAX: u32 = 3;
@@ -165,6 +165,37 @@ pub enum SlotError {
         /// What runs.
         running: Version,
     },
+    /// The place that is needed is held by pinned releases.
+    #[error(
+        "the boot disk has no place for release {to}: {pinned} releases on it are pinned; let one go with `goblin unpin VERSION`"
+    )]
+    Pinned {
+        /// Release that needs it.
+        to: Version,
+        /// How many.
+        pinned: usize,
+    },
+    /// A pinned release would be deleted.
+    #[error(
+        "release {version} is pinned, and going to release {to} would delete it; let it go with `goblin unpin {version}`"
+    )]
+    PinnedInTheWay {
+        /// The pinned one.
+        version: Version,
+        /// Where the way leads.
+        to: Version,
+    },
+    /// As many releases are pinned as may be.
+    #[error("{PINS_MAX} releases are pinned already; let one go with `goblin unpin VERSION`")]
+    PinsFull,
+    /// Files of others leave no room in the folder.
+    #[error(
+        "the folder EFI/Linux of the boot disk holds {foreign_count} files that are not goblinux's, so that names there can no longer be changed safely; move them to another folder of that disk"
+    )]
+    Crowded {
+        /// Files of others.
+        foreign_count: usize,
+    },
     /// A release on the ESP that never proved itself here.
     #[error(
         "release {version} on the boot disk is not known to be good; try it with `goblin upgrade --to {version}`"
@@ -318,6 +349,114 @@ pub fn prune(slots: &[SlotStatus], keep: &[Version], keep_max: usize) -> Vec<Esp
     spare.into_iter().take(excess).map(|slot| EspStep::Delete { file: slot.file.clone() }).collect()
 }
 
+/// Short entries of the ESP's folder that one sector of 512 bytes holds, 32 bytes each.
+const SECTOR_ENTRIES: usize = 16;
+/// Entries of a folder itself: `.` and `..`.
+const OWN_ENTRIES: usize = 2;
+/// Characters that one entry of a long name holds (FAT specification, section 7).
+const LONG_NAME_CHARS: usize = 13;
+
+/// Short directory entries that a file of this name takes: one, and those of its long name.
+pub fn directory_entries(name: &str) -> usize {
+    name.encode_utf16().count().div_ceil(LONG_NAME_CHARS).saturating_add(1)
+}
+
+/// The longest name that a release has in its life.
+fn entries_of(version: Version) -> usize {
+    directory_entries(&file_name(version, SlotState::Bad { done: TRIES_MAX }))
+}
+
+/// Files to delete before `to` may have a name beside the others: so many that at most [`SLOTS_MAX`] UKIs
+/// are left, and that all names, and one more while a file is renamed, lie in one sector of the folder.
+/// `names` is everything in the folder; `pins` are never deleted.
+///
+/// # Errors
+/// [`SlotError::Pinned`] or [`SlotError::Crowded`] when there is no such choice.
+pub fn room(
+    names: &[String],
+    slots: &[SlotStatus],
+    to: Version,
+    pins: &[Version],
+) -> Result<Vec<EspStep>, SlotError> {
+    let foreign: Vec<&String> =
+        names.iter().filter(|name| parse_file_name(name).is_none() && *name != NEW_FILE).collect();
+    let foreign_entries: usize = foreign.iter().map(|name| directory_entries(name)).sum();
+    let there = slots.iter().any(|slot| slot.version == to);
+    let choice = |pins: &[Version]| {
+        let keep: Vec<Version> = pins.iter().copied().chain([to]).collect();
+        // The running release and the new one have to be there in any case.
+        (2..=SLOTS_MAX).rev().find_map(|count_max| {
+            let others_max = count_max.saturating_sub(usize::from(!there));
+            let steps = prune(slots, &keep, others_max);
+            let deleted = |slot: &SlotStatus| {
+                steps.iter().any(|s| matches!(s, EspStep::Delete { file } if *file == slot.file))
+            };
+            let mut left: Vec<usize> = slots
+                .iter()
+                .filter(|slot| !deleted(slot))
+                .map(|slot| entries_of(slot.version))
+                .collect();
+            if left.len() > others_max {
+                return None;
+            }
+            left.extend((!there).then(|| entries_of(to)));
+            let longest = left.iter().copied().max().unwrap_or(0);
+            let all = left.iter().sum::<usize>().saturating_add(longest);
+            let all = all.saturating_add(OWN_ENTRIES).saturating_add(foreign_entries);
+            (all <= SECTOR_ENTRIES).then_some(steps)
+        })
+    };
+    if let Some(steps) = choice(pins) {
+        return Ok(steps);
+    }
+    if choice(&[]).is_some() {
+        return Err(SlotError::Pinned { to, pinned: pins.len() });
+    }
+    Err(SlotError::Crowded { foreign_count: foreign.len() })
+}
+
+/// Refuses steps that delete a pinned release.
+///
+/// # Errors
+/// [`SlotError::PinnedInTheWay`].
+pub fn spare_pinned(
+    slots: &[SlotStatus],
+    steps: &[EspStep],
+    to: Version,
+    pins: &[Version],
+) -> Result<(), SlotError> {
+    let hit = slots.iter().find(|slot| {
+        pins.contains(&slot.version)
+            && steps.iter().any(|s| matches!(s, EspStep::Delete { file } if *file == slot.file))
+    });
+    hit.map_or(Ok(()), |slot| Err(SlotError::PinnedInTheWay { version: slot.version, to }))
+}
+
+/// Adds a release to the pinned ones.
+///
+/// # Errors
+/// [`SlotError`] when it is not on the ESP, not good, or too many are pinned.
+pub fn pin(
+    slots: &[SlotStatus],
+    pins: &[Version],
+    release: Version,
+) -> Result<Vec<Version>, SlotError> {
+    if pins.contains(&release) {
+        return Ok(pins.to_vec());
+    }
+    let mine = || slots.iter().filter(|slot| slot.version == release);
+    if mine().next().is_none() {
+        return Err(SlotError::Absent { version: release });
+    }
+    if !mine().any(|slot| slot.state == SlotState::Good) {
+        return Err(SlotError::NotGood { version: release });
+    }
+    if pins.len() >= PINS_MAX {
+        return Err(SlotError::PinsFull);
+    }
+    Ok(pins.iter().copied().chain([release]).collect())
+}
+
 /// What a step makes of the list of files; for previews and tests. Unknown files change nothing.
 pub fn apply(files: &mut Vec<EspFile>, step: &EspStep) {
     match step {
@@ -456,6 +595,60 @@ mod tests {
             rollback_target(&all[..1], v(2), None),
             Err(SlotError::NothingOlder { running: v(2) })
         );
+    }
+
+    fn room_leaves(names: &[&str], to: Version, pins: &[u32]) -> Result<Vec<String>, SlotError> {
+        let mut now = files(names);
+        let all: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let pins: Vec<Version> = pins.iter().map(|n| v(*n)).collect();
+        for step in room(&all, &slots(&now, v(3)), to, &pins)? {
+            apply(&mut now, &step);
+        }
+        Ok(now.into_iter().map(|file| file.name).collect())
+    }
+
+    #[test]
+    fn room_is_made_by_the_oldest_that_is_not_pinned() {
+        let esp = ["goblinux_1.efi", "goblinux_2.efi", "goblinux_3.efi"];
+        assert_eq!(room_leaves(&esp, v(4), &[]).unwrap(), esp[1..]);
+        assert_eq!(room_leaves(&esp, v(4), &[1]).unwrap(), [esp[0], esp[2]]);
+        assert_eq!(
+            room_leaves(&esp, v(4), &[1, 2]),
+            Err(SlotError::Pinned { to: v(4), pinned: 2 })
+        );
+    }
+
+    #[test]
+    fn long_names_and_files_of_others_leave_less_room() {
+        let long = Version::new(99_999, 99_999, 99_999);
+        let esp = ["goblinux_1.efi", "goblinux_2.efi", "goblinux_3.efi"];
+        assert_eq!(directory_entries(&file_name(long, SlotState::Bad { done: 3 })), 4);
+        assert_eq!(room_leaves(&esp, long, &[]).unwrap(), esp[1..]);
+        let with: Vec<&str> = esp.into_iter().chain(["debian.efi"]).collect();
+        assert_eq!(room_leaves(&with, long, &[]).unwrap(), [esp[2], "debian.efi"]);
+        let many: Vec<String> = (0..50).map(|n| format!("other{n}.efi")).collect();
+        let many: Vec<&str> = esp.into_iter().chain(many.iter().map(String::as_str)).collect();
+        let refused = room_leaves(&many, v(4), &[1]);
+        assert_eq!(refused, Err(SlotError::Crowded { foreign_count: 50 }));
+    }
+
+    #[test]
+    fn a_pinned_release_is_not_in_the_way() {
+        let all = slots(&files(&["goblinux_1.efi", "goblinux_2.efi", "goblinux_3+0-1.efi"]), v(2));
+        let steps = flip(&all, v(1), FlipSource::Blessed).unwrap();
+        assert_eq!(spare_pinned(&all, &steps, v(1), &[v(2)]), Ok(()));
+        let refused = spare_pinned(&all, &steps, v(1), &[v(3)]);
+        assert_eq!(refused, Err(SlotError::PinnedInTheWay { version: v(3), to: v(1) }));
+    }
+
+    #[test]
+    fn only_good_releases_are_pinned_and_not_all() {
+        let all = slots(&files(&["goblinux_1.efi", "goblinux_2.efi", "goblinux_3+3.efi"]), v(2));
+        assert_eq!(pin(&all, &[], v(1)), Ok(vec![v(1)]));
+        assert_eq!(pin(&all, &[v(1)], v(1)), Ok(vec![v(1)]));
+        assert_eq!(pin(&all, &[], v(3)), Err(SlotError::NotGood { version: v(3) }));
+        assert_eq!(pin(&all, &[], v(9)), Err(SlotError::Absent { version: v(9) }));
+        assert_eq!(pin(&all, &[v(7), v(8)], v(1)), Err(SlotError::PinsFull));
     }
 
     fn any_file() -> impl Strategy<Value = EspFile> {

@@ -1,4 +1,4 @@
-//! `goblin log`.
+//! `goblin history`.
 
 use crate::cli::Board;
 use crate::control;
@@ -8,7 +8,7 @@ use crate::render;
 use goblin_core_types::{Attempt, Quarantined, Role, UpdateReport};
 use serde::Serialize;
 
-/// The history of one board, as `goblin log --json` prints it.
+/// The history of one board, as `goblin history --json` prints it.
 #[derive(Debug, Serialize)]
 struct BoardHistory {
     role: Option<Role>,

@@ -7,11 +7,12 @@ mod logs;
 mod mount;
 mod power;
 mod release;
+mod settings;
 mod shares;
 mod status;
 mod units;
 
-use crate::cli::{Board, Cli, Command, Shares, Update};
+use crate::cli::{Board, Cli, Command, Quarantine, Shares, Update};
 use crate::control;
 use crate::error::CliError;
 use crate::output::{Output, Tone};
@@ -41,9 +42,20 @@ fn choose(command: Command, output: &mut Output) -> Result<(), CliError> {
         Command::Status { board: None } if files::is_pc() => mount::status(output),
         Command::Status { board } => status::status(board, output),
         Command::Check(target) => release::check(here(target.board), output),
-        Command::Upgrade(change) => release::upgrade(change, output),
+        Command::Upgrade(wanted) => release::upgrade(&wanted, output),
         Command::Rollback(change) => release::rollback(change, output),
-        Command::Log { board } => history::log(board, output),
+        Command::History { board } => history::log(board, output),
+        Command::Pin(pin) => settings::pin(pin, true, output),
+        Command::Unpin(pin) => settings::pin(pin, false, output),
+        Command::Diff { a, b, board } => release::diff(here(board), a, b, output),
+        Command::Channel { name, reset } => settings::channel(name, reset, output),
+        Command::Schedule(wanted) => settings::schedule(&wanted, output),
+        Command::Quarantine(Quarantine::List(target)) => {
+            settings::quarantine(here(target.board), output)
+        }
+        Command::Quarantine(Quarantine::Clear { release, board }) => {
+            release::clear_quarantine(here(board), release, output)
+        }
         Command::Logs(wanted) if wanted.list_boots => logs::boots(here(wanted.board), output),
         Command::Logs(wanted) => logs::logs(here(wanted.board), wanted, output),
         Command::Units(wanted) => units::run(wanted, output),
@@ -66,7 +78,7 @@ fn choose(command: Command, output: &mut Output) -> Result<(), CliError> {
         Command::Get { place, to } => files::get(&place, to.as_deref(), output),
         Command::Put { from, place } => files::put(&from, &place, output),
         Command::Update(Update::ClearQuarantine(target)) => {
-            release::clear_quarantine(here(target.board), output)
+            release::clear_quarantine(here(target.board), None, output)
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -2,6 +2,7 @@
 
 pub mod boot_svg;
 pub mod history;
+pub mod release;
 pub mod status;
 pub mod units;
 pub mod words;

@@ -3,7 +3,8 @@
 use super::words;
 use crate::output::{Paint, Tone};
 use goblin_core_types::{
-    BoardStatus, BoxStatus, LinkState, PoolState, PoolStatus, UpdatePhase, UpdateStatus, Version,
+    BoardStatus, BoxStatus, LinkState, PoolState, PoolStatus, UpdateLife, UpdatePhase,
+    UpdateStatus, Version,
 };
 
 /// Width of the column with the names of the parts.
@@ -176,6 +177,18 @@ impl Board<'_> {
         if let Some(problem) = &update.problem {
             items.push(self.paint.paint(Tone::Warn, &words::plain(problem)));
         }
+        let life = &update.life;
+        if life.state == UpdateLife::Failed && update.problem.is_none() && !told(update) {
+            let release =
+                life.version.map_or_else(|| "the last order".into(), |v| format!("release {v}"));
+            let text = format!("{release} failed: {}", life.reason);
+            items.push(self.paint.paint(Tone::Warn, &words::plain(&text)));
+        }
+        items.extend(update.waiting.iter().map(|text| words::plain(text)));
+        let pins: Vec<String> = update.settings.pins.iter().map(ToString::to_string).collect();
+        if !pins.is_empty() {
+            items.push(format!("pinned: {}", pins.join(", ")));
+        }
         if let Some(last) = &update.last {
             let zone = &self.board.time.zone;
             items.push(super::history::report_line(last, zone, self.paint));
@@ -230,6 +243,11 @@ fn pool_line(pool: &PoolStatus, paint: Paint) -> String {
         line.push_str(&format!(": {}", words::plain(problem)));
     }
     line
+}
+
+/// The last report says already what the life does.
+fn told(update: &UpdateStatus) -> bool {
+    update.last.as_ref().is_some_and(|last| last.reason == update.life.reason)
 }
 
 fn phase(update: &UpdateStatus) -> String {

@@ -332,6 +332,10 @@ impl Hooks for Seen {
         self.pool_missing.load(Ordering::Relaxed)
     }
 
+    fn local_minute(&self) -> Option<u16> {
+        Some(180)
+    }
+
     fn reboot(&self, _: &str) -> Result<(), String> {
         self.reboots.fetch_add(1, Ordering::Relaxed);
         Ok(())

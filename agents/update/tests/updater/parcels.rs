@@ -15,7 +15,7 @@ use goblin_core_manifest::tuf::ReleaseCustom;
 use goblin_core_types::{Digest, Role, UpdateCommand};
 use std::fs;
 
-const STAGE: UpdateCommand = UpdateCommand::Stage { to: None };
+const STAGE: UpdateCommand = UpdateCommand::Stage { to: None, from: None };
 
 /// What of a release is published.
 #[derive(Clone, Copy, PartialEq, Eq)]

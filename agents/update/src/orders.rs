@@ -1,0 +1,264 @@
+//! Orders that change no release: previews, comparisons, and what a person sets.
+
+use crate::error::UpdateError;
+use crate::fetch::Fetcher;
+use crate::lookup;
+use crate::notes::{Intent, RESUMES_MAX};
+use crate::updater::{Replies, Updater, done};
+use goblin_core_types::{
+    Schedule, SlotStatus, UpdateCommand, UpdateReply, UpdateSettings, UpdateSource, UpgradePlan,
+    Version, is_channel,
+};
+use goblin_core_update::life::Failed;
+use goblin_core_update::machine::{Event, State};
+use goblin_core_update::slots::{self, EspStep};
+use goblin_image::diff;
+
+impl Updater {
+    /// Where releases are taken from for one order.
+    pub(crate) fn fetcher_of(
+        &self,
+        from: Option<&UpdateSource>,
+    ) -> Result<Option<Fetcher>, UpdateError> {
+        match from {
+            None => Ok(self.fetcher.clone()),
+            Some(UpdateSource::Url(url)) => Ok(Some(Fetcher::new(url, self.env.retry_pause))),
+            Some(other) => Err(UpdateError::UnknownSource { from: other.clone() }),
+        }
+    }
+
+    /// Lets `work` fetch from elsewhere.
+    pub(crate) fn from_source<T>(
+        &mut self,
+        from: Option<&UpdateSource>,
+        work: impl FnOnce(&mut Self) -> Result<T, UpdateError>,
+    ) -> Result<T, UpdateError> {
+        let other = self.fetcher_of(from)?;
+        let own = std::mem::replace(&mut self.fetcher, other);
+        self.from = from.cloned();
+        let result = work(self);
+        self.fetcher = own;
+        self.from = None;
+        result
+    }
+
+    /// Says what an upgrade would do.
+    pub(crate) fn preview(
+        &mut self,
+        to: Option<Version>,
+        replies: Replies<'_>,
+    ) -> Result<UpdateReply, UpdateError> {
+        self.wanted = to;
+        self.drive(Event::CheckAsked, replies)?;
+        let from = self.env.running;
+        let Some(job) = self.job.clone() else {
+            let message = format!("release {from} runs, and nothing newer is offered");
+            return Ok(done(message, None));
+        };
+        let (to, recipe) = (job.manifest.version, &job.manifest.uki);
+        let missing: Vec<_> = job.blobs.iter().filter(|blob| !self.store.has(blob)).collect();
+        let fetch_bytes = missing.iter().fold(0u64, |sum, blob| sum.saturating_add(blob.size));
+        let all = self.slots()?;
+        let there = all.iter().any(|slot| slot.version == to && slot.size_bytes == recipe.uki_size);
+        let image_bytes = if there { 0 } else { recipe.uki_size };
+        let mut problems = Vec::new();
+        let room = slots::room(&self.esp.names()?, &all, to, &self.settings.pins);
+        let deletes = match &room {
+            Ok(steps) => deleted(&all, steps),
+            Err(err) => {
+                problems.push(err.to_string());
+                Vec::new()
+            }
+        };
+        if let Err(err) = self.store.check_room(fetch_bytes, self.env.spare_bytes) {
+            problems.push(err.to_string());
+        }
+        if let Err(err) = self.esp.check_room(image_bytes) {
+            problems.push(err.to_string());
+        }
+        let message = if problems.is_empty() {
+            format!("release {to} can be installed; nothing was changed")
+        } else {
+            format!("release {to} cannot be installed yet; nothing was changed")
+        };
+        replies(UpdateReply::Plan(UpgradePlan {
+            from,
+            to: Some(to),
+            notes: job.manifest.notes.clone(),
+            fetch_count: u64::try_from(missing.len()).unwrap_or(u64::MAX),
+            fetch_bytes,
+            image_bytes,
+            deletes,
+            problems,
+        }));
+        Ok(done(message, Some(to)))
+    }
+
+    /// Says how two releases differ.
+    pub(crate) fn diff(
+        &mut self,
+        a: Option<Version>,
+        b: Version,
+        replies: Replies<'_>,
+    ) -> Result<UpdateReply, UpdateError> {
+        let a = a.unwrap_or(self.env.running);
+        let fetcher = self.fetcher.clone().ok_or(UpdateError::NoSource)?;
+        let read = lookup::manifests(&self.env, &self.store, &fetcher, &[a, b])?;
+        let [left, right] = read.as_slice() else { return Err(UpdateError::NoSource) };
+        let found = diff::diff((a, &left.uki), (b, &right.uki));
+        let message = format!(
+            "{} files differ and {} are equal; {} bytes are new in release {b}",
+            found.changed_count, found.equal_count, found.new_bytes
+        );
+        replies(UpdateReply::Diff(Box::new(found)));
+        Ok(done(message, Some(b)))
+    }
+
+    /// Pins a release, or lets it go.
+    pub(crate) fn pin(&mut self, release: Version, pin: bool) -> Result<UpdateReply, UpdateError> {
+        let pins = if pin {
+            slots::pin(&self.slots()?, &self.settings.pins, release)?
+        } else {
+            self.settings.pins.iter().copied().filter(|pinned| *pinned != release).collect()
+        };
+        self.set(|settings| settings.pins = pins)?;
+        let message = if pin {
+            format!("release {release} is pinned: it is neither deleted nor replaced")
+        } else {
+            format!("release {release} is not pinned")
+        };
+        Ok(done(message, Some(release)))
+    }
+
+    /// Follows another channel, or the provisioning file's again.
+    pub(crate) fn set_channel(
+        &mut self,
+        channel: Option<&str>,
+    ) -> Result<UpdateReply, UpdateError> {
+        if let Some(name) = channel.filter(|name| !is_channel(name)) {
+            return Err(UpdateError::Channel { name: name.chars().take(40).collect() });
+        }
+        self.set(|settings| settings.channel = channel.map(str::to_owned))?;
+        let follows = self.status.channel.clone().unwrap_or_else(|| "no channel".into());
+        Ok(done(format!("this board follows {follows}"), None))
+    }
+
+    /// Changes what is done unasked.
+    pub(crate) fn set_schedule(&mut self, schedule: &Schedule) -> Result<UpdateReply, UpdateError> {
+        self.set(|settings| settings.schedule = schedule.clone())?;
+        self.status.waiting = None;
+        Ok(done("the schedule is kept".into(), None))
+    }
+
+    /// Forgets failures.
+    pub(crate) fn clear_quarantine(
+        &mut self,
+        release: Option<Version>,
+    ) -> Result<UpdateReply, UpdateError> {
+        let forgotten = self
+            .record()?
+            .update(|record| {
+                let before = record.quarantine.len();
+                let stays = |version| release.is_some_and(|wanted| wanted != version);
+                record.quarantine.retain(|known| stays(known.version));
+                before.saturating_sub(record.quarantine.len())
+            })
+            .map_err(UpdateError::Record)?;
+        match release {
+            Some(version) if forgotten == 0 => Err(UpdateError::NotQuarantined { version }),
+            _ => Ok(done("releases that failed here may be tried again".into(), release)),
+        }
+    }
+
+    fn set(&mut self, change: impl FnOnce(&mut UpdateSettings)) -> Result<(), UpdateError> {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        self.notes.keep_settings(&settings)?;
+        self.take_settings(settings);
+        Ok(())
+    }
+
+    /// Puts settings in force.
+    pub(crate) fn take_settings(&mut self, settings: UpdateSettings) {
+        let channel = settings.channel.clone().or_else(|| self.provisioned_channel.clone());
+        if let (Some(source), Some(channel)) = (&mut self.env.source, &channel) {
+            source.channel.clone_from(channel);
+        }
+        self.status.channel = channel;
+        self.status.settings = settings.clone();
+        self.settings = settings;
+    }
+
+    /// Notes what is being fetched, for a restart in the middle of it.
+    pub(crate) fn note_intent(&self) {
+        let known = self.notes.intent();
+        let kept = match self.state {
+            State::Fetching { release } => {
+                let resumes = known.filter(|k| k.to == release.version).map_or(0, |k| k.resumes);
+                let intent = Intent { to: release.version, from: self.from.clone(), resumes };
+                self.notes.keep_intent(Some(&intent))
+            }
+            State::Idle | State::Staged(_) if known.is_some() => self.notes.keep_intent(None),
+            _ => Ok(()),
+        };
+        if let Err(err) = kept {
+            tracing::warn!(%err, "what is under way cannot be noted");
+        }
+    }
+
+    /// Notes how an order ended, so that people find it after a restart.
+    pub(crate) fn note_end(&self, command: &UpdateCommand, err: Option<&UpdateError>) {
+        let to = match command {
+            UpdateCommand::Stage { to, .. } | UpdateCommand::UpgradePair { to, .. } => *to,
+            UpdateCommand::Activate { to } => Some(*to),
+            UpdateCommand::Rollback { to } | UpdateCommand::RollbackPair { to } => *to,
+            _ => return,
+        };
+        let failed = match err {
+            // Nothing was begun.
+            Some(UpdateError::Refused(_) | UpdateError::NotLeading) => return,
+            Some(err) => {
+                let version = to.or(self.status.offered);
+                Some(Failed { version, reason: err.to_string() })
+            }
+            None => None,
+        };
+        if let Err(err) = self.notes.keep_failed(failed.as_ref()) {
+            tracing::warn!(%err, "how an order ended cannot be noted");
+        }
+    }
+
+    /// Goes on with what a restart interrupted.
+    pub fn resume_intent(&mut self) {
+        let Some(mut intent) = self.notes.intent().filter(|_| self.state == State::Idle) else {
+            return;
+        };
+        // The plan for both boards stages anew by itself.
+        if self.status.pair.is_some() {
+            return;
+        }
+        intent.resumes = intent.resumes.saturating_add(1);
+        let to = intent.to;
+        if intent.resumes > RESUMES_MAX || self.notes.keep_intent(Some(&intent)).is_err() {
+            let reason = format!(
+                "the board was restarted {RESUMES_MAX} times while release {to} was fetched and built; try again with `goblin upgrade --to {to}`"
+            );
+            let _ = self.notes.keep_failed(Some(&Failed { version: Some(to), reason }));
+            let _ = self.notes.keep_intent(None);
+            self.publish();
+            return;
+        }
+        tracing::info!(%to, resumes = intent.resumes, "going on with a release that was being fetched");
+        let command = UpdateCommand::Stage { to: Some(to), from: intent.from };
+        self.command(&command, &mut |_| {});
+    }
+}
+
+fn deleted(all: &[SlotStatus], steps: &[EspStep]) -> Vec<Version> {
+    all.iter()
+        .filter(|slot| {
+            steps.iter().any(|s| matches!(s, EspStep::Delete { file } if *file == slot.file))
+        })
+        .map(|slot| slot.version)
+        .collect()
+}

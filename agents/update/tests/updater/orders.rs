@@ -1,0 +1,265 @@
+//! What people set and ask, and what they are told, across restarts.
+
+use crate::board::*;
+use goblin_agent_update::{Peer, PeerError, Unasked};
+use goblin_core_types::{
+    BoardStatus, Role, Schedule, ScheduleMode, ShareStatus, UpdateCommand, UpdateLife, UpdateReply,
+    UpdateSource, UpgradePlan,
+};
+use std::fs;
+use std::time::Duration;
+
+const STAGE: UpdateCommand = UpdateCommand::Stage { to: None, from: None };
+
+fn setup(releases: &[u32]) -> (Server, Board) {
+    let server = Server::start();
+    publish(&server, &keys(1), 1, releases, NOW);
+    let board = Board::new(Role::Storage, &server, &keys(1));
+    (server, board)
+}
+
+fn upgrade(board: &mut Board, to: u32) {
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &UpdateCommand::Stage { to: Some(v(to)), from: None }));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(to) }));
+    board.boot();
+}
+
+fn preview(board: &Board) -> UpgradePlan {
+    let mut plan = None;
+    let command = UpdateCommand::Preview { to: None, from: None };
+    board.updater().command(&command, &mut |reply| {
+        if let UpdateReply::Plan(found) = reply {
+            plan = Some(found);
+        }
+    });
+    plan.expect("a plan")
+}
+
+fn life(board: &Board) -> UpdateLife {
+    board.status().update.life.state
+}
+
+#[test]
+fn pinned_release_outlives_those_after_it() {
+    let (_server, mut board) = setup(&[1, 2, 3, 4, 5]);
+    let pin = UpdateCommand::Pin { release: v(1) };
+    done(&tell(&mut board.updater(), &pin));
+    for to in 2..=4 {
+        upgrade(&mut board, to);
+    }
+    assert_eq!(board.names(), ["goblinux_1.efi", "goblinux_3.efi", "goblinux_4.efi"]);
+    assert_eq!(preview(&board).deletes, [v(3)], "and not the older, pinned one");
+    done(&tell(&mut board.updater(), &UpdateCommand::Pin { release: v(3) }));
+    let before = board.fixed();
+    let reply = tell(&mut board.updater(), &STAGE);
+    assert_eq!(kind(&reply), "space", "{reply:?}");
+    assert_eq!(board.fixed(), before);
+    assert!(preview(&board).problems[0].contains("goblin unpin"));
+    done(&tell(&mut board.updater(), &UpdateCommand::Unpin { release: v(1) }));
+    upgrade(&mut board, 5);
+    assert_eq!(board.names(), ["goblinux_3.efi", "goblinux_4.efi", "goblinux_5.efi"]);
+    assert_eq!(board.status().update.settings.pins, [v(3)]);
+    assert_eq!(
+        kind(&tell(&mut board.updater(), &UpdateCommand::Pin { release: v(9) })),
+        "not-found"
+    );
+}
+
+#[test]
+fn preview_tells_what_would_happen_and_does_none_of_it() {
+    let (server, board) = setup(&[1, 2]);
+    let before = board.fixed();
+    let plan = preview(&board);
+    assert_eq!((plan.from, plan.to, plan.deletes.len()), (v(1), Some(v(2)), 0));
+    assert!(plan.fetch_bytes > LARGE_BYTES as u64 && plan.fetch_count == 5, "{plan:?}");
+    assert_eq!(plan.image_bytes, release(2).uki.len() as u64);
+    assert!(plan.problems.is_empty());
+    assert_eq!(board.fixed(), before);
+    assert!(!server.requests.lock().unwrap().iter().any(|path| path.starts_with("blobs/")));
+}
+
+#[test]
+fn two_releases_are_compared_by_what_the_repository_says() {
+    let (_server, board) = setup(&[1, 2]);
+    let mut found = None;
+    let command = UpdateCommand::Diff { a: None, b: v(2) };
+    board.updater().command(&command, &mut |reply| {
+        if let UpdateReply::Diff(diff) = reply {
+            found = Some(*diff);
+        }
+    });
+    let diff = found.expect("a comparison");
+    assert_eq!((diff.a, diff.b), (v(1), v(2)));
+    let paths: Vec<&str> = diff.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["/etc/os-release", "/usr/bin/goblin"]);
+    assert_eq!(diff.parts[0].name, "kernel");
+    let absent = UpdateCommand::Diff { a: Some(v(1)), b: v(7) };
+    assert_eq!(kind(&tell(&mut board.updater(), &absent)), "not-found");
+}
+
+#[test]
+fn channel_set_by_a_person_stays_and_can_be_taken_back() {
+    let (_server, board) = setup(&[1, 2]);
+    let set = |name: Option<&str>| UpdateCommand::SetChannel { channel: name.map(str::to_owned) };
+    assert_eq!(kind(&tell(&mut board.updater(), &set(Some("No Such")))), "refused");
+    done(&tell(&mut board.updater(), &set(Some("edge"))));
+    let mut updater = board.updater();
+    assert_eq!(board.status().update.channel.as_deref(), Some("edge"));
+    assert_eq!(kind(&tell(&mut updater, &UpdateCommand::Check)), "not-found");
+    done(&tell(&mut updater, &set(None)));
+    assert_eq!(done(&tell(&mut updater, &UpdateCommand::Check)), Some(v(2)));
+    assert_eq!(board.status().update.channel.as_deref(), Some("stable"));
+}
+
+#[test]
+fn release_is_taken_from_where_it_was_asked_for() {
+    let (_server, board) = setup(&[1]);
+    let other = Server::start();
+    publish(&other, &keys(1), 1, &[1, 2], NOW);
+    let from = Some(UpdateSource::Url(other.url.clone()));
+    let mut updater = board.updater();
+    let stage = UpdateCommand::Stage { to: None, from };
+    assert_eq!(done(&tell(&mut updater, &stage)), Some(v(2)));
+    // Other keys are refused wherever they come from.
+    let foreign = Server::start();
+    publish(&foreign, &keys(2), 1, &[1, 3], NOW);
+    let from = Some(UpdateSource::Url(foreign.url.clone()));
+    assert_eq!(kind(&tell(&mut updater, &UpdateCommand::Stage { to: None, from })), "signature");
+}
+
+#[test]
+fn life_of_an_upgrade_is_told_the_same_after_every_restart() {
+    let (_server, mut board) = setup(&[1, 2, 3]);
+    let mut updater = board.updater();
+    assert_eq!(life(&board), UpdateLife::Idle);
+    let two = UpdateCommand::Stage { to: Some(v(2)), from: None };
+    done(&tell(&mut updater, &two));
+    assert_eq!(life(&board), UpdateLife::Staged);
+    let mut updater = board.updater();
+    assert_eq!(life(&board), UpdateLife::Staged);
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    assert_eq!(life(&board), UpdateLife::Armed);
+    board.updater();
+    assert_eq!(life(&board), UpdateLife::Armed);
+    board.boot();
+    assert_eq!(life(&board), UpdateLife::Good);
+
+    board.broken = vec![3];
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(3) }));
+    let mut updater = board.boot();
+    assert_eq!(life(&board), UpdateLife::Quarantined);
+    let clear = |n| UpdateCommand::ClearQuarantine { release: Some(v(n)) };
+    assert_eq!(kind(&tell(&mut updater, &clear(9))), "not-found");
+    done(&tell(&mut updater, &clear(3)));
+    assert_eq!(life(&board), UpdateLife::Failed);
+    done(&tell(&mut updater, &UpdateCommand::Rollback { to: Some(v(1)) }));
+    board.boot();
+    assert_eq!(life(&board), UpdateLife::RolledBack);
+}
+
+#[test]
+fn failure_is_told_after_a_restart_until_something_newer_happens() {
+    let (server, board) = setup(&[1, 2]);
+    server.files.lock().unwrap().retain(|path, _| !path.starts_with("blobs/"));
+    assert_eq!(kind(&tell(&mut board.updater(), &STAGE)), "network");
+    board.updater();
+    let told = board.status().update.life;
+    assert_eq!((told.state, told.version), (UpdateLife::Failed, Some(v(2))));
+    assert!(told.reason.contains("cannot fetch"), "{}", told.reason);
+    publish(&server, &keys(1), 2, &[1, 2], NOW);
+    done(&tell(&mut board.updater(), &STAGE));
+    assert_eq!(life(&board), UpdateLife::Staged);
+}
+
+#[test]
+fn fetch_that_a_power_cut_interrupted_goes_on_by_itself_but_not_for_ever() {
+    let (server, board) = setup(&[1, 2]);
+    // What a cut in the middle of a fetch leaves.
+    let intent = board.store().join("intent.json");
+    fs::write(&intent, r#"{"to":"2","resumes":0}"#).unwrap();
+    let mut updater = board.updater();
+    updater.resume_intent();
+    assert_eq!(life(&board), UpdateLife::Staged);
+    assert!(!intent.exists());
+
+    done(&tell(&mut updater, &UpdateCommand::Discard));
+    fs::write(&intent, r#"{"to":"2","resumes":3}"#).unwrap();
+    server.requests.lock().unwrap().clear();
+    let mut updater = board.updater();
+    updater.resume_intent();
+    assert_eq!(life(&board), UpdateLife::Failed);
+    assert!(server.requests.lock().unwrap().is_empty() && !intent.exists());
+}
+
+#[test]
+fn boot_disk_with_fifty_files_of_others_is_refused_before_a_byte_is_fetched() {
+    let (server, board) = setup(&[1, 2]);
+    for n in 0..50 {
+        fs::write(board.linux().join(format!("other{n}.efi")), "x").unwrap();
+    }
+    let before = board.fixed();
+    let reply = tell(&mut board.updater(), &STAGE);
+    assert_eq!(kind(&reply), "space");
+    let UpdateReply::Failed { message, .. } = reply else { unreachable!() };
+    assert!(message.contains("50 files"), "{message}");
+    assert_eq!(board.fixed(), before);
+    assert!(!server.requests.lock().unwrap().iter().any(|path| path.starts_with("blobs/")));
+}
+
+/// A storage board that runs release 1 and is used by so many clients.
+struct Used(u32, u32);
+
+impl Peer for Used {
+    fn status(&mut self) -> Result<BoardStatus, PeerError> {
+        self.1 += 1;
+        let share = ShareStatus {
+            name: "main".into(),
+            served: true,
+            clients: self.0,
+            read_bytes: 0,
+            written_bytes: 0,
+            problem: None,
+        };
+        Ok(BoardStatus { shares: vec![share], ..BoardStatus::default() })
+    }
+
+    fn command(
+        &mut self,
+        _: &UpdateCommand,
+        _: &mut dyn FnMut(UpdateReply),
+    ) -> Result<UpdateReply, PeerError> {
+        let message = "asked".into();
+        Ok(UpdateReply::Failed { kind: "space".into(), message })
+    }
+}
+
+#[test]
+fn scheduled_upgrade_waits_for_clients_and_says_so() {
+    let server = Server::start();
+    publish(&server, &keys(1), 1, &[1, 2], NOW);
+    let board = Board::new(Role::Compute, &server, &keys(1));
+    let mut updater = board.updater();
+    let schedule = Schedule { mode: ScheduleMode::Install, ..Schedule::default() };
+    done(&tell(&mut updater, &UpdateCommand::SetSchedule { schedule }));
+    let mut updater = board.updater();
+    let (mut unasked, mut peer) = (Unasked::default(), Used(2, 0));
+    unasked.tick(&mut updater, &mut peer, Duration::from_millis(1));
+    assert_eq!(
+        (board.status().update.offered, peer.1),
+        (Some(v(2)), 0),
+        "looked, nobody disturbed"
+    );
+    unasked.tick(&mut updater, &mut peer, Duration::from_millis(1));
+    let waiting = board.status().update.waiting.expect("it waits");
+    assert!(waiting.contains("2 client connections"), "{waiting}");
+    // They are gone: it goes on, fails here, and does not try again at once.
+    peer.0 = 0;
+    unasked.tick(&mut updater, &mut peer, Duration::from_millis(1));
+    assert_eq!(life(&board), UpdateLife::Failed);
+    let asked = peer.1;
+    unasked.tick(&mut updater, &mut peer, Duration::from_millis(1));
+    assert_eq!(peer.1, asked);
+}
