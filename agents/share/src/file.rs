@@ -1,11 +1,12 @@
 //! Open files and directories: reads, writes, listings, locks.
 
-use crate::attributes::qid_path;
+use crate::attributes::{self, qid_path};
 use crate::node::Node;
 use crate::share::Share;
 use crate::waiters;
 use goblin_core_ninep::{
-    Answer, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer, lock,
+    Answer, Attr, AttrEntry, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer,
+    lock,
 };
 use goblin_sys::beneath::{self, Hold, Kind, OpenMode, Range, ReadNow, WriteNow};
 use std::os::fd::{AsFd, OwnedFd};
@@ -174,6 +175,35 @@ impl HostOpen {
             let kind = Qid::kind_of_mode(u32::from(entry.kind) << 12);
             let qid = Qid { kind, version: 0, path: qid_path(node.dev, ino) };
             page.push(&DirEntry { qid, offset: entry.next, kind: entry.kind, name: entry.name })
+        })?;
+        Ok(())
+    }
+
+    /// As [`list`](Self::list), with attributes. Entries of which there is nothing to be seen any more are named all
+    /// the same, as a plain listing does.
+    pub(crate) fn list_attr(&self, offset: u64, page: &mut DirPage<'_>) -> Result<(), Errno> {
+        if self.node.kind != Kind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let node = &self.node;
+        let above = || node.parent().meta();
+        beneath::list(self.fd.as_fd(), offset, LIST_BYTES, |entry| {
+            let attr = match entry.name {
+                b"." => node.meta(),
+                b".." => above(),
+                name if page.fits(AttrEntry::wire_bytes_of(name)) => {
+                    beneath::stat_at(&self.fd, name).map_err(Errno::from)
+                }
+                // It does not fit, so nobody sees it.
+                _ => Err(Errno::ENOENT),
+            };
+            let attr = attr.map(|meta| attributes::attr(&meta)).unwrap_or_else(|_| {
+                let kind = Qid::kind_of_mode(u32::from(entry.kind) << 12);
+                let qid = Qid { kind, version: 0, path: qid_path(node.dev, entry.ino) };
+                Attr { qid, ..Attr::default() }
+            });
+            let (offset, kind, name) = (entry.next, entry.kind, entry.name);
+            page.push_attr(&AttrEntry { offset, kind, name, attr })
         })?;
         Ok(())
     }

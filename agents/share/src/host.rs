@@ -5,7 +5,7 @@ use crate::file::HostOpen;
 use crate::node::Node;
 use crate::share::Share;
 use goblin_core_ninep::{
-    Answer, AttachRequest, Attr, Backend, DirPage, Errno, LockRange, NewNode, Opened, Qid,
+    Answer, AttachRequest, Attr, Backend, DirPage, Errno, Ledger, LockRange, NewNode, Opened, Qid,
     ReadAnswer, SetAttr, StatFs,
 };
 use goblin_sys::beneath::{self, Kind, OpenMode, Remove};
@@ -40,12 +40,18 @@ pub struct HostTree {
     shares: Arc<[Arc<Share>]>,
     /// Shares this connection has attached, to count it once for each.
     attached: Mutex<BTreeSet<usize>>,
+    ledger: Arc<Ledger>,
 }
 
 impl HostTree {
     /// For one connection.
     pub fn new(shares: Arc<[Arc<Share>]>) -> Self {
-        Self { shares, attached: Mutex::new(BTreeSet::new()) }
+        Self::remembering(shares, Arc::default())
+    }
+
+    /// For one connection of a client whose connections share `ledger`.
+    pub fn remembering(shares: Arc<[Arc<Share>]>, ledger: Arc<Ledger>) -> Self {
+        Self { shares, attached: Mutex::new(BTreeSet::new()), ledger }
     }
 }
 
@@ -256,6 +262,19 @@ impl Backend for HostTree {
         page: &mut DirPage<'_>,
     ) -> Result<(), Errno> {
         open.list(offset, page)
+    }
+
+    fn readdir_attr(
+        &self,
+        open: &Arc<HostOpen>,
+        offset: u64,
+        page: &mut DirPage<'_>,
+    ) -> Result<(), Errno> {
+        open.list_attr(offset, page)
+    }
+
+    fn ledger(&self) -> Option<&Ledger> {
+        Some(&self.ledger)
     }
 
     fn clunk(&self, open: &Arc<HostOpen>) {

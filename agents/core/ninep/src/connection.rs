@@ -1,10 +1,10 @@
 //! One connection's server side: one frame in, one reply out, or a job whose reply comes later.
 
 use crate::dispatch::{Done, Effect};
-use crate::message::{HEADER_BYTES, Header, Reply, Request};
+use crate::message::{HEADER_BYTES, Header, KIND_GOB1_MIN, Reply, Request};
 use crate::session::Admission;
 use crate::wire::{Data, WireError};
-use crate::{Backend, Cancel, Errno, Job, Limits, Session, WaitsFor};
+use crate::{Attr, Backend, Cancel, Errno, Job, Limits, Session, WaitsFor};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,6 +90,17 @@ impl<B: Backend> Shared<B> {
     }
 }
 
+/// What a deferred `Tgopen` found; its fid is bound when it takes effect.
+pub(crate) struct Gopened<B: Backend> {
+    pub newfid: u32,
+    pub node: Arc<B::Node>,
+    pub open: Arc<B::Open>,
+    pub attr: Attr,
+    pub iounit: u32,
+    pub eof: u8,
+    pub data: Vec<u8>,
+}
+
 /// Room for one reply, used again for the next one.
 #[derive(Debug, Default)]
 pub struct ReplyBuf {
@@ -156,13 +167,45 @@ impl ReplyBuf {
         small
     }
 
-    /// Completes an `Rreaddir` whose entries are in [`list_room`](Self::list_room).
-    pub(crate) fn put_list(&mut self, tag: u16) {
-        let kind = Reply::Readdir { data: Data(&[]) }.kind();
+    /// Completes an `Rreaddir`, or the `Rgreaddir` of type `kind`, whose entries are in [`list_room`](Self::list_room).
+    pub(crate) fn put_list(&mut self, tag: u16, kind: u8) {
         let len = self.small.len();
         if let Some(place) = self.small.first_chunk_mut() {
             *place = counted_header(kind, tag, len);
         }
+    }
+
+    /// Puts an `Rgopen` whose data `fill` writes behind it; `fill` answers how many bytes that were, and whether they
+    /// are the file's last.
+    ///
+    /// # Errors
+    /// Those of `fill`; the buffer then holds nothing of use.
+    pub(crate) fn gopen_room(
+        &mut self,
+        tag: u16,
+        attr: Attr,
+        iounit: u32,
+        room: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(usize, bool), Errno>,
+    ) -> Result<(), Errno> {
+        let small = self.small();
+        Reply::Gopen { attr, iounit, eof: 0, data: Data(&[]) }.encode(tag, small);
+        let head = small.len();
+        small.resize(head.saturating_add(room), 0);
+        let (got, ended) = fill(small.get_mut(head..).unwrap_or(&mut []))?;
+        let got = got.min(room);
+        small.truncate(head.saturating_add(got));
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
+        let size = number(small.len());
+        if let Some(place) = small.first_chunk_mut() {
+            *place = size;
+        }
+        // `eof[1] count[4]` are the last before the data.
+        if let Some([eof, count @ ..]) = small.get_mut(head.saturating_sub(5)..head) {
+            *eof = u8::from(ended);
+            count.copy_from_slice(&number(got));
+        }
+        Ok(())
     }
 
     pub(crate) fn small(&mut self) -> &mut Vec<u8> {
@@ -269,6 +312,9 @@ impl<B: Backend> Connection<B> {
             if !is_version && (!session.is_agreed() || session.tag_in_use(header.tag)) {
                 return Err(Errno::EPROTO);
             }
+            if header.kind >= KIND_GOB1_MIN && !session.is_extended() {
+                return Err(Errno::EOPNOTSUPP);
+            }
         }
         self.dispatch(header.tag, &request, out)
     }
@@ -316,8 +362,17 @@ impl<B: Backend> Drop for Connection<B> {
 
 impl<B: Backend> Shared<B> {
     /// Lets the result of a job take effect. `opening` is the serial of the open that was deferred.
-    fn apply(&self, fid: u32, opening: Option<u64>, effect: Effect<B>) -> Result<Effect<B>, Errno> {
-        let Effect::Opened(opened) = effect else { return Ok(effect) };
+    pub(crate) fn apply(
+        &self,
+        fid: u32,
+        opening: Option<u64>,
+        effect: Effect<B>,
+    ) -> Result<Effect<B>, Errno> {
+        let opened = match effect {
+            Effect::Opened(opened) => opened,
+            Effect::Gopened(done) => return self.bind_gopened(done),
+            effect => return Ok(effect),
+        };
         let open = Arc::new(opened.open);
         let mut session = self.session();
         let wanted = match session.fid_mut(fid) {
@@ -337,6 +392,15 @@ impl<B: Backend> Shared<B> {
         Ok(Effect::OpenedAs { qid: opened.qid, iounit: opened.iounit })
     }
 
+    fn bind_gopened(&self, done: Box<Gopened<B>>) -> Result<Effect<B>, Errno> {
+        let fid = Fid { node: done.node.clone(), state: State::Open(done.open.clone()) };
+        let bound = self.session().bind(done.newfid, fid);
+        if bound.is_err() {
+            self.backend.clunk(&done.open);
+        }
+        bound.map(|()| Effect::Gopened(done))
+    }
+
     fn abandon_opening(&self, fid: u32, serial: u64) {
         let mut session = self.session();
         if let Ok(Fid { state, .. }) = session.fid_mut(fid)
@@ -347,13 +411,24 @@ impl<B: Backend> Shared<B> {
     }
 }
 
-fn put_effect<B: Backend>(tag: u16, effect: &Result<Effect<B>, Errno>, out: &mut Vec<u8>) {
+pub(crate) fn put_effect<B: Backend>(
+    tag: u16,
+    effect: &Result<Effect<B>, Errno>,
+    out: &mut Vec<u8>,
+) {
     let reply = match effect {
         Ok(Effect::Data(bytes)) => Reply::Read { data: Data(bytes) },
         Ok(Effect::Count(count)) => Reply::Write { count: *count },
         Ok(Effect::Status(status)) => Reply::Lock { status: *status },
         Ok(Effect::Synced) => Reply::Fsync {},
         Ok(Effect::OpenedAs { qid, iounit }) => Reply::Lopen { qid: *qid, iounit: *iounit },
+        Ok(Effect::Gopened(done)) => {
+            let Gopened { attr, iounit, eof, data, .. } = &**done;
+            Reply::Gopen { attr: *attr, iounit: *iounit, eof: *eof, data: Data(data) }
+        }
+        Ok(Effect::Gcreated { attr, iounit, count }) => {
+            Reply::Gcreate { attr: *attr, iounit: *iounit, count: *count }
+        }
         // `apply` has turned it into the line above.
         Ok(Effect::Opened(_)) => Reply::Error { ecode: Errno::EIO.0 },
         Err(errno) => Reply::Error { ecode: errno.0 },
@@ -445,8 +520,10 @@ impl<B: Backend> Finished<B> {
 
 impl<B: Backend> Shared<B> {
     fn discard(&self, effect: Effect<B>) {
-        if let Effect::Opened(opened) = effect {
-            self.backend.clunk(&Arc::new(opened.open));
+        match effect {
+            Effect::Opened(opened) => self.backend.clunk(&Arc::new(opened.open)),
+            Effect::Gopened(done) => self.backend.clunk(&done.open),
+            _ => {}
         }
     }
 }

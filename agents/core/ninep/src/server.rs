@@ -5,7 +5,7 @@
 //! out a [`Job`] for what can ([`Answer::Later`]).
 
 use crate::wire::Field;
-use crate::{Attr, Cancel, DirEntry, Errno, Qid, SetAttr, StatFs};
+use crate::{Attr, AttrEntry, Cancel, DirEntry, Errno, Ledger, Qid, SetAttr, StatFs};
 use std::fmt;
 use std::sync::Arc;
 
@@ -150,7 +150,21 @@ impl<'a> DirPage<'a> {
 
     /// Appends an entry; false when it does not fit, and then the listing of this page is over.
     pub fn push(&mut self, entry: &DirEntry<'_>) -> bool {
-        let Some(left) = self.room.checked_sub(entry.wire_bytes()).filter(|_| !self.full) else {
+        self.put(entry.wire_bytes(), entry)
+    }
+
+    /// As [`push`](Self::push), for a listing with attributes.
+    pub fn push_attr(&mut self, entry: &AttrEntry<'_>) -> bool {
+        self.put(entry.wire_bytes(), entry)
+    }
+
+    /// Whether an entry of so many bytes would fit: to ask before its attributes are looked up.
+    pub const fn fits(&self, wire_bytes: usize) -> bool {
+        !self.full && wire_bytes <= self.room
+    }
+
+    fn put<'e>(&mut self, wire_bytes: usize, entry: &impl Field<'e>) -> bool {
+        let Some(left) = self.room.checked_sub(wire_bytes).filter(|_| !self.full) else {
             self.full = true;
             return false;
         };
@@ -209,6 +223,22 @@ pub trait Backend: Send + Sync + Sized + 'static {
         offset: u64,
         page: &mut DirPage<'_>,
     ) -> Result<(), Errno>;
+
+    /// As [`readdir`](Backend::readdir), with attributes (`Tgreaddir` of [`gob1`](crate::gob1)).
+    fn readdir_attr(
+        &self,
+        open: &Arc<Self::Open>,
+        offset: u64,
+        page: &mut DirPage<'_>,
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Where changes that are done at most once are remembered (`Tonce` of [`gob1`](crate::gob1)): one ledger for
+    /// all connections of one client. Without one such requests are refused.
+    fn ledger(&self) -> Option<&Ledger> {
+        None
+    }
 
     /// Writes; answers how many bytes were taken.
     fn write(

@@ -6,7 +6,7 @@
 //!   +---- Tversion, any time: every fid and request of before is forgotten
 //! ```
 
-use crate::message::VERSION_9P2000L;
+use crate::message::{VERSION_9P2000L, VERSION_GOB1};
 use crate::{Cancel, Errno, WaitsFor};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -103,6 +103,8 @@ pub struct Session<F> {
     /// 0 until a version is agreed.
     msize: u32,
     attached: bool,
+    /// Whether [`VERSION_GOB1`] is agreed.
+    extended: bool,
     fids: HashMap<u32, F>,
     in_flight: HashMap<u16, InFlight>,
     next_serial: u64,
@@ -115,6 +117,7 @@ impl<F> Session<F> {
             limits,
             msize: 0,
             attached: false,
+            extended: false,
             fids: HashMap::new(),
             in_flight: HashMap::new(),
             next_serial: 0,
@@ -129,6 +132,11 @@ impl<F> Session<F> {
     /// True once a version is agreed.
     pub const fn is_agreed(&self) -> bool {
         self.msize != 0
+    }
+
+    /// True when the messages of [`gob1`](crate::gob1) are agreed.
+    pub const fn is_extended(&self) -> bool {
+        self.extended
     }
 
     /// True once a tree is attached.
@@ -154,13 +162,16 @@ impl<F> Session<F> {
             return Ok((Agreed { msize, version: b"unknown" }, old));
         }
         self.msize = msize;
-        Ok((Agreed { msize, version: VERSION_9P2000L }, old))
+        self.extended = version == VERSION_GOB1;
+        let version = if self.extended { VERSION_GOB1 } else { VERSION_9P2000L };
+        Ok((Agreed { msize, version }, old))
     }
 
     /// Forgets everything: every request is cancelled and will not be answered.
     pub fn reset(&mut self) -> Vec<F> {
         self.msize = 0;
         self.attached = false;
+        self.extended = false;
         for (_, request) in self.in_flight.drain() {
             request.cancel.cancel();
         }
@@ -325,6 +336,17 @@ mod tests {
         assert_eq!(session.version(u32::MAX, b"9P2000.L").unwrap().0.msize, MSIZE_MAX);
         assert_eq!(session.version(4096, b"9P2000.L.gob1").unwrap().0.msize, 4096);
         assert_eq!(session.version(4095, b"9P2000.L").unwrap_err(), Errno::EMSGSIZE);
+    }
+
+    #[test]
+    fn the_extended_dialect_is_only_spoken_when_asked_for() {
+        let mut session = Session::<()>::new(Limits::default());
+        assert_eq!(session.version(8192, VERSION_GOB1).unwrap().0.version, VERSION_GOB1);
+        assert!(session.is_extended());
+        for other in [VERSION_9P2000L, b"9P2000.L.gob2", b"9P2000.L.gob"] {
+            assert_eq!(session.version(8192, other).unwrap().0.version, VERSION_9P2000L);
+            assert!(!session.is_extended());
+        }
     }
 
     #[test]
