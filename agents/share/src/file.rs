@@ -3,6 +3,7 @@
 use crate::attributes::{self, qid_path};
 use crate::node::Node;
 use crate::share::Share;
+use crate::usage::Held;
 use crate::waiters;
 use goblin_core_ninep::{
     Answer, Attr, AttrEntry, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer,
@@ -29,12 +30,20 @@ pub struct HostOpen {
     /// Whether the file system has no disk.
     in_memory: OnceLock<bool>,
     /// Its own descriptor: a lock may need an access that the open does not have.
-    lock_fd: OnceLock<OwnedFd>,
+    lock_fd: OnceLock<(OwnedFd, Held)>,
     closed: AtomicBool,
+    /// For a descriptor of its own.
+    _held: Option<Held>,
 }
 
 impl HostOpen {
-    pub(crate) fn new(node: Arc<Node>, fd: impl Into<Arc<OwnedFd>>, mode: OpenMode) -> Self {
+    /// `held` is the room of a descriptor that the node has not got.
+    pub(crate) fn new(
+        node: Arc<Node>,
+        fd: impl Into<Arc<OwnedFd>>,
+        mode: OpenMode,
+        held: Option<Held>,
+    ) -> Self {
         Self {
             node,
             fd: fd.into(),
@@ -44,6 +53,7 @@ impl HostOpen {
             in_memory: OnceLock::new(),
             lock_fd: OnceLock::new(),
             closed: AtomicBool::new(false),
+            _held: held,
         }
     }
 
@@ -60,7 +70,7 @@ impl HostOpen {
         // Here and not with the descriptor: a request on its way may keep that open for a while. A failure
         // only means that the lock goes with the descriptor.
         let all = Range { hold: Hold::Nothing, start: 0, length: 0 };
-        let _ = self.lock_fd.get().map(|fd| beneath::try_lock(fd, all));
+        let _ = self.lock_fd.get().map(|(fd, _)| beneath::try_lock(fd, all));
         waiters::let_go(self.node.id());
     }
 
@@ -137,15 +147,16 @@ impl HostOpen {
     }
 
     fn write_later(self: &Arc<Self>, offset: u64, data: &[u8]) -> Job<u32> {
-        let (this, data) = (self.clone(), data.to_vec());
-        Job::disk(move |cancel| {
+        let (this, data, bytes) = (self.clone(), data.to_vec(), data.len());
+        let job = Job::disk(move |cancel| {
             // From here on a flush waits for the write: one that landed after its flush was answered
             // could overwrite what the client wrote since.
             if !cancel.commit() {
                 return Err(Errno::EINTR);
             }
             this.write_wait(offset, &data)
-        })
+        });
+        job.holding(bytes)
     }
 
     fn write_wait(&self, offset: u64, data: &[u8]) -> Result<u32, Errno> {
@@ -209,14 +220,15 @@ impl HostOpen {
     }
 
     fn lock_file(&self) -> Result<&OwnedFd, Errno> {
-        if let Some(fd) = self.lock_fd.get() {
+        if let Some((fd, _)) = self.lock_fd.get() {
             return Ok(fd);
         }
+        let held = self.share().hold()?;
         let write = !self.share().read_only;
         let mode = OpenMode { read: true, write, ..OpenMode::default() };
         let fd = beneath::open_file(self.node.as_fd(), mode)?;
         // Another thread may have been quicker; its descriptor may hold locks, ours does not.
-        Ok(self.lock_fd.get_or_init(|| fd))
+        Ok(&self.lock_fd.get_or_init(|| (fd, held)).0)
     }
 
     pub(crate) fn lock(
@@ -298,7 +310,7 @@ mod tests {
         let (node, _) = root.child(b"file").unwrap();
         let mode = OpenMode { read: true, write: true, ..OpenMode::default() };
         let fd = beneath::open_file(node.as_fd(), mode).unwrap();
-        Arc::new(HostOpen::new(node, fd, mode))
+        Arc::new(HostOpen::new(node, fd, mode, None))
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use crate::dispatch::{Done, Effect};
 use crate::message::{HEADER_BYTES, Header, KIND_GOB1_MIN, Reply, Request};
-use crate::session::Admission;
 use crate::wire::{Data, WireError};
 use crate::{Attr, Backend, Cancel, Errno, Job, Limits, Session, WaitsFor};
 use std::fmt;
@@ -61,6 +60,28 @@ pub(crate) struct Shared<B: Backend> {
     session: Mutex<Session<Fid<B>>>,
     /// Bytes of attribute values that fids hold.
     xattr_held: Arc<AtomicUsize>,
+    limits: Limits,
+    /// Requests for a disk that have not ended, also those that were flushed meanwhile, and their bytes.
+    disk_queue: Arc<DiskQueue>,
+}
+
+#[derive(Default)]
+struct DiskQueue {
+    jobs: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// The place of one request among those that wait for a disk.
+struct DiskRoom {
+    queue: Arc<DiskQueue>,
+    bytes: usize,
+}
+
+impl Drop for DiskRoom {
+    fn drop(&mut self) {
+        self.queue.jobs.fetch_sub(1, Ordering::AcqRel);
+        self.queue.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 impl<B: Backend> Shared<B> {
@@ -79,6 +100,20 @@ impl<B: Backend> Shared<B> {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
             .map(|_| XattrRoom { held: self.xattr_held.clone(), bytes })
             .map_err(|_| Errno::ENOMEM)
+    }
+
+    /// A place for a request that waits for a disk; only the thread that reads frames takes them.
+    fn disk_room(&self, bytes: usize) -> Option<DiskRoom> {
+        let queue = &self.disk_queue;
+        let held = queue.bytes.load(Ordering::Acquire).saturating_add(bytes);
+        if queue.jobs.load(Ordering::Acquire) >= self.limits.disk_queue_max
+            || held > self.limits.disk_queue_bytes_max
+        {
+            return None;
+        }
+        queue.jobs.fetch_add(1, Ordering::AcqRel);
+        queue.bytes.fetch_add(bytes, Ordering::AcqRel);
+        Some(DiskRoom { queue: queue.clone(), bytes })
     }
 
     pub fn close_fids(&self, fids: Vec<Fid<B>>) {
@@ -255,7 +290,9 @@ impl<B: Backend> Connection<B> {
     pub fn new(backend: Arc<B>, limits: Limits) -> Self {
         let session = Mutex::new(Session::new(limits));
         let xattr_held = Arc::new(AtomicUsize::new(0));
-        Self { shared: Arc::new(Shared { backend, session, xattr_held }) }
+        let disk_queue = Arc::default();
+        let shared = Shared { backend, session, xattr_held, limits, disk_queue };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Largest frame to accept now, in bytes.
@@ -316,6 +353,7 @@ impl<B: Backend> Connection<B> {
                 return Err(Errno::EOPNOTSUPP);
             }
         }
+        self.shared.backend.asked();
         self.dispatch(header.tag, &request, out)
     }
 
@@ -327,19 +365,27 @@ impl<B: Backend> Connection<B> {
         out: &mut ReplyBuf,
         opens: Opens,
     ) -> Handled<B> {
-        let admission = self.shared.session().admit(tag, fid, job.waits_for);
-        let result = match admission {
-            Ok(Admission::Admitted { serial, cancel }) => {
-                if opens == Opens::Yes
-                    && let Ok(fid) = self.shared.session().fid_mut(fid)
-                {
-                    fid.state = State::Opening(serial);
+        let room = match job.waits_for {
+            WaitsFor::Disk => self.shared.disk_room(job.bytes),
+            WaitsFor::Event => None,
+        };
+        let result = if job.waits_for == WaitsFor::Disk && room.is_none() {
+            (job.work)(&Cancel::new())
+        } else {
+            let admitted = self.shared.session().admit(tag, fid, job.waits_for);
+            match admitted {
+                Ok((serial, cancel)) => {
+                    if opens == Opens::Yes
+                        && let Ok(fid) = self.shared.session().fid_mut(fid)
+                    {
+                        fid.state = State::Opening(serial);
+                    }
+                    let shared = self.shared.clone();
+                    let deferred = Deferred { tag, serial, fid, cancel, shared, job, _room: room };
+                    return Handled::Later(deferred);
                 }
-                let shared = self.shared.clone();
-                return Handled::Later(Deferred { tag, serial, fid, cancel, shared, job });
+                Err(errno) => job.at_limit.ok_or(errno),
             }
-            Ok(Admission::Inline) => (job.work)(&Cancel::new()),
-            Err(errno) => job.at_limit.ok_or(errno),
         };
         let reply = out.small();
         let effect = result.and_then(|effect| self.shared.apply(fid, None, effect));
@@ -427,7 +473,7 @@ pub(crate) fn put_effect<B: Backend>(
             Reply::Gopen { attr: *attr, iounit: *iounit, eof: *eof, data: Data(data) }
         }
         Ok(Effect::Gcreated { attr, iounit, count }) => {
-            Reply::Gcreate { attr: *attr, iounit: *iounit, count: *count }
+            Reply::Gcreate { attr: **attr, iounit: *iounit, count: *count }
         }
         // `apply` has turned it into the line above.
         Ok(Effect::Opened(_)) => Reply::Error { ecode: Errno::EIO.0 },
@@ -444,6 +490,7 @@ pub struct Deferred<B: Backend> {
     cancel: Cancel,
     shared: Arc<Shared<B>>,
     job: Job<Effect<B>>,
+    _room: Option<DiskRoom>,
 }
 
 impl<B: Backend> fmt::Debug for Deferred<B> {
@@ -455,7 +502,7 @@ impl<B: Backend> fmt::Debug for Deferred<B> {
 impl<B: Backend> Deferred<B> {
     /// Does the work; may block until it is cancelled.
     pub fn run(self) -> Finished<B> {
-        let Self { tag, serial, fid, cancel, shared, job } = self;
+        let Self { tag, serial, fid, cancel, shared, job, _room } = self;
         let result = if cancel.is_cancelled() { Err(Errno::EINTR) } else { (job.work)(&cancel) };
         Finished { tag, serial, fid, shared, result }
     }

@@ -32,7 +32,7 @@ pub(crate) enum Effect<B: Backend> {
     Opened(Opened<B::Open>),
     OpenedAs { qid: Qid, iounit: u32 },
     Gopened(Box<Gopened<B>>),
-    Gcreated { attr: Attr, iounit: u32, count: u32 },
+    Gcreated { attr: Box<Attr>, iounit: u32, count: u32 },
 }
 
 pub(crate) type Outcome<B> = Result<Done<B>, Errno>;

@@ -176,7 +176,8 @@ impl<B: Backend> Connection<B> {
             let done = Gopened { newfid, node, open, attr, iounit, eof, data };
             Ok(Effect::Gopened(Box::new(done)))
         };
-        let job = crate::Job { waits_for: job.waits_for, work: Box::new(work), at_limit: None };
+        let job =
+            crate::Job { waits_for: job.waits_for, work: Box::new(work), at_limit: None, bytes: 0 };
         Ok(Done::Later(fid, job))
     }
 
@@ -221,7 +222,7 @@ impl<B: Backend> Connection<B> {
                         backend.clunk(&open);
                     }
                     let attr = backend.getattr(&node, Attr::BASIC).unwrap_or_default();
-                    Effect::Gcreated { attr, iounit, count }
+                    Effect::Gcreated { attr: Box::new(attr), iounit, count }
                 }),
             )),
         }

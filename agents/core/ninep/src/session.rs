@@ -32,8 +32,12 @@ pub struct Limits {
     pub fids_max: usize,
     /// Requests that wait for an event at one time; each may hold a thread.
     pub events_max: usize,
-    /// Requests that wait for a disk at one time; each may hold a thread.
+    /// Requests that a disk works on at one time; each holds a thread.
     pub disk_jobs_max: usize,
+    /// Requests for a disk at one time, those that wait for a thread included.
+    pub disk_queue_max: usize,
+    /// Bytes that these may hold together.
+    pub disk_queue_bytes_max: usize,
     /// Longest silence before the first attach.
     pub handshake: Duration,
 }
@@ -45,6 +49,8 @@ impl Limits {
         fids_max: 32_768,
         events_max: 64,
         disk_jobs_max: 8,
+        disk_queue_max: 64,
+        disk_queue_bytes_max: 4 << 20,
         handshake: Duration::from_secs(10),
     };
 }
@@ -85,15 +91,6 @@ pub enum Flush {
     AfterReply,
     /// The old request has committed and too many flushes wait for it already.
     TooMany,
-}
-
-/// What becomes of a request that is to be answered later.
-#[derive(Debug)]
-pub(crate) enum Admission {
-    /// It has a place.
-    Admitted { serial: u64, cancel: Cancel },
-    /// No place; the connection's own thread does the work.
-    Inline,
 }
 
 /// State of one connection. `F` is what the server keeps for a fid.
@@ -255,18 +252,19 @@ impl<F> Session<F> {
         self.in_flight.contains_key(&tag)
     }
 
-    /// Gives a place to a request that is answered later.
+    /// Gives a place to a request that is answered later: its serial number and its token.
+    ///
+    /// # Errors
+    /// `EAGAIN` when too many wait for an event, `EINVAL` for a tag in use.
     pub(crate) fn admit(
         &mut self,
         tag: u16,
         fid: u32,
         waits_for: WaitsFor,
-    ) -> Result<Admission, Errno> {
-        let waiting = self.in_flight.values().filter(|r| r.waits_for == waits_for).count();
-        match waits_for {
-            WaitsFor::Disk if waiting >= self.limits.disk_jobs_max => return Ok(Admission::Inline),
-            WaitsFor::Event if waiting >= self.limits.events_max => return Err(Errno::EAGAIN),
-            WaitsFor::Disk | WaitsFor::Event => {}
+    ) -> Result<(u64, Cancel), Errno> {
+        let waiting = || self.in_flight.values().filter(|r| r.waits_for == waits_for).count();
+        if waits_for == WaitsFor::Event && waiting() >= self.limits.events_max {
+            return Err(Errno::EAGAIN);
         }
         let Entry::Vacant(place) = self.in_flight.entry(tag) else { return Err(Errno::EINVAL) };
         let serial = self.next_serial;
@@ -279,7 +277,7 @@ impl<F> Session<F> {
             cancel: cancel.clone(),
             flushes: Vec::new(),
         });
-        Ok(Admission::Admitted { serial, cancel })
+        Ok((serial, cancel))
     }
 
     /// Cancels the request `oldtag` for the flush `tag`.
@@ -324,10 +322,7 @@ mod tests {
     }
 
     fn admit(session: &mut Session<&'static str>, tag: u16) -> (u64, Cancel) {
-        match session.admit(tag, 1, WaitsFor::Event).unwrap() {
-            Admission::Admitted { serial, cancel } => (serial, cancel),
-            Admission::Inline => panic!("an event never runs inline"),
-        }
+        session.admit(tag, 1, WaitsFor::Event).unwrap()
     }
 
     #[test]

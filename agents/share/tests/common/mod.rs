@@ -1,7 +1,7 @@
 //! A share in a temporary directory, served over a socket pair, and a client that speaks bytes.
 #![allow(dead_code)] // Not every test program uses every helper.
 
-use goblin_agent_share::{HostTree, Share};
+use goblin_agent_share::{Caller, HostTree, Share};
 use goblin_core_ninep::client::{Client, ClientError};
 use goblin_core_ninep::{
     End, Errno, Ledger, Limits, MSIZE_MAX, NO_FID, Names, Reply, Request, serve,
@@ -47,7 +47,8 @@ impl Served {
 
     pub fn connect(&self) -> (Socket, JoinHandle<End>) {
         let (client, server) = Socket::pair().unwrap();
-        let tree = Arc::new(HostTree::remembering(self.shares.clone(), self.ledger.clone()));
+        let caller = Caller { ledger: self.ledger.clone(), ..Caller::default() };
+        let tree = Arc::new(HostTree::with(self.shares.clone(), caller));
         let thread = std::thread::spawn(move || serve(Arc::new(server), tree, Limits::default()));
         (client, thread)
     }
