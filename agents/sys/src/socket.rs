@@ -524,7 +524,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_takes_a_little_now_and_then_is_given_up() {
-        let (a, mut b) = Socket::pair().unwrap();
+        let (a, b) = Socket::pair().unwrap();
         a.set_limits(None, Some(Duration::from_millis(50))).unwrap();
         let reader = std::thread::spawn(move || {
             let mut some = vec![0; 4096];
