@@ -9,4 +9,5 @@ mod proxy;
 pub mod raw;
 pub mod server;
 pub mod suite;
+pub mod tls;
 pub mod wire;

@@ -17,9 +17,10 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["prepare", dir] => load::prepare(Path::new(dir)),
         ["load", address, aname, pid, milliseconds, rest @ ..] => {
-            let address = match address.starts_with('/') {
-                true => Address::Unix(address.into()),
-                false => Address::Tcp(address.parse().context("IP:PORT")?),
+            let address = match (address.strip_prefix("tls:"), address.starts_with('/')) {
+                (Some(address), _) => Address::Tls(address.parse().context("IP:PORT")?),
+                (None, true) => Address::Unix(address.into()),
+                (None, false) => Address::Tcp(address.parse().context("IP:PORT")?),
             };
             let each = Duration::from_millis(milliseconds.parse().context("MILLISECONDS")?);
             let figures = load::run(

@@ -1,13 +1,15 @@
 //! The share agent's backend and session core as a program of their own: serves directories of this machine, for
-//! the conformance suite and the benchmark. No provisioning, no pool, no encryption.
+//! the conformance suite and the benchmark. No provisioning and no pool; encryption only when asked for.
 //!
-//! `share-server ADDRESS HANDSHAKE_MS NAME=DIR...`; ADDRESS is a socket file or `IP:PORT`. A name that begins with
-//! `ro:` is served read-only. Says `ready` and the port on standard output.
+//! `share-server ADDRESS HANDSHAKE_MS NAME=DIR...`; ADDRESS is a socket file or `IP:PORT`, `tls:IP:PORT` for the agent's
+//! own entrance with the keys of `goblin_tests::ninep::tls`. A name that begins with `ro:` is served read-only. Says
+//! `ready` and the port on standard output.
 
 use anyhow::{Context, Result};
 use goblin_agent_share::{HostTree, Share};
 use goblin_core_ninep::{Limits, serve};
 use goblin_sys::socket::Listener;
+use goblin_tests::ninep::tls;
 use rustix::process::{Resource, Rlimit};
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +51,10 @@ fn main() -> Result<()> {
     if let Some(limit) = descriptor_limit() {
         rustix::process::setrlimit(Resource::Nofile, limit)?;
     }
+    let (address, is_tls) = match address.strip_prefix("tls:") {
+        Some(address) => (address.to_owned(), true),
+        None => (address, false),
+    };
     let (listener, port) = if address.starts_with('/') {
         (Listener::unix(Path::new(&address), 0o600)?, 0)
     } else {
@@ -58,6 +64,16 @@ fn main() -> Result<()> {
     };
     println!("ready {port}");
     let limits = Limits { handshake, ..Limits::DEFAULT };
+    if is_tls {
+        let entrance = tls::entrance(shares, limits)?;
+        match listener.serve(
+            CONNECTIONS_MAX,
+            |_| (),
+            move |socket, peer| {
+                entrance.serve(socket, peer);
+            },
+        )? {}
+    }
     match listener.serve(
         CONNECTIONS_MAX,
         |_| (),

@@ -51,20 +51,8 @@ pub fn peer() -> Result<Remote, Errno> {
 /// `ETIMEDOUT` after [`REMOTE_TIMEOUT`]; what the other board says.
 pub fn read_file(remote: &Remote, path: &str, cancel: &Cancel) -> Result<Vec<u8>, Errno> {
     let mut session = Session::open(remote, cancel)?;
-    let fid = session.open_file(path, open::READ)?;
-    let mut content = Vec::new();
-    loop {
-        session.limit()?;
-        let offset = u64::try_from(content.len()).unwrap_or(u64::MAX);
-        let part = session.client.read(&fid, offset, u32::MAX).map_err(errno)?;
-        if part.is_empty() {
-            return Ok(content);
-        }
-        if content.len().saturating_add(part.len()) > CONTENT_BYTES_MAX {
-            return Err(Errno::EFBIG);
-        }
-        content.extend_from_slice(part);
-    }
+    // Where the other board speaks the boards' dialect, this is one round trip.
+    session.client.read_file(&session.root, path, CONTENT_BYTES_MAX).map_err(errno)
 }
 
 /// Opens a conversation of the tree of `remote`. What is answered sends the client's line on and
@@ -100,7 +88,7 @@ impl Session {
                 .map_err(tls_errno)?;
         let limit = Some(left(deadline)?);
         handle.set_limits(limit, limit).map_err(io_errno)?;
-        let mut client = Client::connect(stream, MSIZE_BYTES).map_err(errno)?;
+        let mut client = Client::connect_extended(stream, MSIZE_BYTES).map_err(errno)?;
         let root = client.attach("control", "root").map_err(errno)?;
         Ok(Self { client, handle, root, deadline })
     }

@@ -198,6 +198,8 @@ Examples:
     /// At the box: enrol PCs, see them, take their rights away
     #[command(subcommand)]
     Client(Client),
+    /// At the box: show who is connected to the shares, from where, and what each does
+    Clients,
     /// On a PC: enrol this PC with a box, by a code of `goblin client add`
     #[command(after_help = "Example:\n  sudo goblin login 192.168.1.21 7KQ2M-9XTDA")]
     Login {

@@ -1,12 +1,13 @@
 //! The agent's life: provisioning, pool, listener, status.
 
 use crate::enter::{Entrance, Plain};
-use crate::gate::{BoardKeys, Gate, GateError};
+use crate::gate::{BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Gate, GateError};
+use crate::shaking::SHAKING_MAX;
 use crate::{Share, command};
 use goblin_core_config::{Provision, ShareSection};
 use goblin_core_ninep::Limits;
 use goblin_core_trust::{KeyError, PublicKey};
-use goblin_core_types::{PoolState, PoolStatus, ShareStatus, paths};
+use goblin_core_types::{ConnectionStatus, PoolState, PoolStatus, ShareStatus, paths};
 use goblin_sys::provision::LoadError;
 use goblin_sys::socket::Listener;
 use goblin_sys::{notify, provision, state};
@@ -18,11 +19,13 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// Connections at one time.
-const CONNECTIONS_MAX: usize = 64;
-/// What one connection may have under way: with all connections busy, every job's thread and its half
-/// MiB of data must fit what the unit may have (`rootfs/units/share.toml`).
-const LIMITS_OF_ONE: Limits = Limits { events_max: 8, disk_jobs_max: 4, ..Limits::DEFAULT };
+/// Connections at one time: those admitted, those at the door, and those that are just being put out. The board that
+/// is the other half of this one is never kept out by the number of clients.
+const CONNECTIONS_MAX: usize = CLIENTS_MAX + 2 * CONNECTIONS_OF_ONE_MAX + 4 * SHAKING_MAX;
+/// What one connection may have under way; threads and memory are the unit's (`rootfs/units/share.toml`). Beyond the
+/// threads of the unit the connection's own thread does the work.
+const LIMITS_OF_ONE: Limits =
+    Limits { events_max: 8, disk_jobs_max: 4, disk_queue_bytes_max: 1 << 20, ..Limits::DEFAULT };
 /// Descriptors at one time: fids, their parents and open files of all connections.
 const DESCRIPTORS_MAX: u64 = 524_288;
 /// Pause between two looks at the pool while it is not there.
@@ -108,9 +111,9 @@ pub fn run() -> Result<(), ShareError> {
     let port = paths::PORT_SHARES;
     let listener =
         Listener::tcp(port, None).map_err(|source| ShareError::Listen { port, source })?;
-    let entrance = open_entrance(&provision, gate, &shares)?;
+    let entrance = open_entrance(&provision, gate.clone(), &shares)?;
     info!(port, shares = shares.len(), "shares are served");
-    publish_while_serving(listener, entrance, &shares, &mut publisher)
+    publish_while_serving(listener, entrance, &shares, &gate, &mut publisher)
 }
 
 fn open_gate(provision: &Provision) -> Result<Arc<Gate>, ShareError> {
@@ -182,6 +185,7 @@ fn not_served(provision: &Provision, problem: &str) -> Vec<ShareStatus> {
 #[derive(Default)]
 struct Publisher {
     last: Option<Vec<ShareStatus>>,
+    connections: Option<Vec<ConnectionStatus>>,
 }
 
 impl Publisher {
@@ -189,6 +193,16 @@ impl Publisher {
         if self.last.as_ref() != Some(&status) {
             state::write("share", &status).map_err(ShareError::Publish)?;
             self.last = Some(status);
+        }
+        Ok(())
+    }
+}
+
+impl Publisher {
+    fn publish_connections(&mut self, now: Vec<ConnectionStatus>) -> Result<(), ShareError> {
+        if self.connections.as_ref() != Some(&now) {
+            state::write("connections", &now).map_err(ShareError::Publish)?;
+            self.connections = Some(now);
         }
         Ok(())
     }
@@ -254,6 +268,7 @@ fn publish_while_serving(
     listener: Listener,
     entrance: Entrance,
     shares: &Arc<[Arc<Share>]>,
+    gate: &Gate,
     publisher: &mut Publisher,
 ) -> Result<(), ShareError> {
     let (ended, end) = mpsc::channel();
@@ -277,6 +292,7 @@ fn publish_while_serving(
                 return Err(ShareError::Accept(io::ErrorKind::BrokenPipe.into()));
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
+                publisher.publish_connections(gate.connected())?;
                 publisher.publish(shares.iter().map(|share| share.status()).collect())?;
             }
         }

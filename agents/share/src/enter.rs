@@ -1,8 +1,10 @@
 //! One connection from its first byte to its end: handshake, then 9P or enrolment.
 
 use crate::gate::{Gate, random};
-use crate::{HostTree, Share};
-use goblin_core_ninep::{End, Limits, Stream, serve};
+use crate::shaking::{AtDoor, Shaking};
+use crate::usage::Usage;
+use crate::{Caller, HostTree, Share};
+use goblin_core_ninep::{Limits, Stream, serve};
 use goblin_core_trust::door::Try;
 use goblin_core_trust::pairing::{HELLO_BYTES, Hello, Verdict};
 use goblin_core_trust::{Exchange, Grant, PublicKey, Side};
@@ -38,6 +40,7 @@ pub struct Entrance {
     limits: Limits,
     box_name: String,
     boot_id: String,
+    shaking: Shaking,
 }
 
 impl Entrance {
@@ -61,11 +64,21 @@ impl Entrance {
         ];
         let acceptor = Acceptor::new(me, services)?;
         let (box_name, boot_id) = names;
-        Ok(Self { acceptor, gate, shares, plain, limits, box_name, boot_id })
+        Ok(Self {
+            acceptor,
+            gate,
+            shares,
+            plain,
+            limits,
+            box_name,
+            boot_id,
+            shaking: Shaking::default(),
+        })
     }
 
     /// Serves a connection until it ends.
     pub fn serve(&self, socket: Arc<Socket>, peer: Peer) {
+        let at_door = self.shaking.begin(&socket);
         if self.plain == Plain::Allowed {
             let mut first = [0; 2];
             let seen = socket
@@ -73,6 +86,7 @@ impl Entrance {
                 .and_then(|()| socket.peek(&mut first));
             match seen {
                 Ok(2) if !goblin_tls::looks_like_tls(&first) => {
+                    drop(at_door);
                     return self.serve_plain(socket, peer);
                 }
                 Ok(2) => {}
@@ -85,7 +99,7 @@ impl Entrance {
                     warn!(?peer, %err, "enrolment ended early");
                 }
             }
-            Ok(Accepted { stream, key, .. }) => self.serve_files(stream, key, peer),
+            Ok(Accepted { stream, key, .. }) => self.serve_files(stream, key, peer, at_door),
             Err(err) => info!(?peer, %err, "connection refused"),
         }
     }
@@ -95,27 +109,33 @@ impl Entrance {
         if socket.set_limits(None, Some(Duration::from_secs(120))).is_err() {
             return;
         }
-        let end = self.speak(socket, self.shares.clone());
+        let end = serve(socket, Arc::new(HostTree::new(self.shares.clone())), self.limits);
         info!(?peer, %end, "client left");
     }
 
-    fn serve_files(&self, stream: TlsStream, key: PublicKey, peer: Peer) {
-        let Some(entry) = self.gate.enter(key, peer, stream.socket()) else {
-            info!(?peer, "the key was revoked during the handshake");
-            return;
+    fn serve_files(&self, stream: TlsStream, key: PublicKey, peer: Peer, at_door: AtDoor<'_>) {
+        let entry = match self.gate.enter(key, peer, stream.socket()) {
+            Ok(entry) => entry,
+            Err(err) => {
+                warn!(?peer, %err, "client refused");
+                return;
+            }
         };
+        drop(at_door);
         let (client, user) = (&entry.grant.client, &entry.grant.user);
         info!(?peer, client, user, "client connected");
         if let Err(err) = greeting::send(&stream, &self.greeting(&entry.grant)) {
             info!(?peer, client, %err, "client left before it was greeted");
             return;
         }
-        let end = self.speak(Arc::new(stream), self.seen_by(&entry.grant));
+        let caller = Caller {
+            ledger: entry.ledger.clone(),
+            usage: entry.usage.clone(),
+            arrives: Some(entry.arrival()),
+        };
+        let tree = HostTree::with(self.seen_by(&entry.grant, &entry.usage), caller);
+        let end = serve(Arc::new(stream), Arc::new(tree), self.limits);
         info!(?peer, client, %end, "client left");
-    }
-
-    fn speak<S: Stream>(&self, stream: Arc<S>, shares: Arc<[Arc<Share>]>) -> End {
-        serve(stream, Arc::new(HostTree::new(shares)), self.limits)
     }
 
     fn greeting(&self, grant: &Grant) -> Greeting {
@@ -129,11 +149,11 @@ impl Entrance {
     }
 
     /// The shares a grant lets one see, as it lets one see them.
-    fn seen_by(&self, grant: &Grant) -> Arc<[Arc<Share>]> {
+    fn seen_by(&self, grant: &Grant, usage: &Arc<Usage>) -> Arc<[Arc<Share>]> {
         let view = |share: &Arc<Share>| match grant.may(share.name()) {
             May::Nothing => None,
-            May::Read => Some(Arc::new(share.read_only_view())),
-            May::Write => Some(share.clone()),
+            May::Read => Some(Arc::new(share.view(true, usage))),
+            May::Write => Some(Arc::new(share.view(false, usage))),
         };
         self.shares.iter().filter_map(view).collect()
     }

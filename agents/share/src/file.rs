@@ -1,11 +1,13 @@
 //! Open files and directories: reads, writes, listings, locks.
 
-use crate::attributes::qid_path;
+use crate::attributes::{self, qid_path};
 use crate::node::Node;
 use crate::share::Share;
+use crate::usage::Held;
 use crate::waiters;
 use goblin_core_ninep::{
-    Answer, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer, lock,
+    Answer, Attr, AttrEntry, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer,
+    lock,
 };
 use goblin_sys::beneath::{self, Hold, Kind, OpenMode, Range, ReadNow, WriteNow};
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,12 +30,20 @@ pub struct HostOpen {
     /// Whether the file system has no disk.
     in_memory: OnceLock<bool>,
     /// Its own descriptor: a lock may need an access that the open does not have.
-    lock_fd: OnceLock<OwnedFd>,
+    lock_fd: OnceLock<(OwnedFd, Held)>,
     closed: AtomicBool,
+    /// For a descriptor of its own.
+    _held: Option<Held>,
 }
 
 impl HostOpen {
-    pub(crate) fn new(node: Arc<Node>, fd: impl Into<Arc<OwnedFd>>, mode: OpenMode) -> Self {
+    /// `held` is the room of a descriptor that the node has not got.
+    pub(crate) fn new(
+        node: Arc<Node>,
+        fd: impl Into<Arc<OwnedFd>>,
+        mode: OpenMode,
+        held: Option<Held>,
+    ) -> Self {
         Self {
             node,
             fd: fd.into(),
@@ -43,6 +53,7 @@ impl HostOpen {
             in_memory: OnceLock::new(),
             lock_fd: OnceLock::new(),
             closed: AtomicBool::new(false),
+            _held: held,
         }
     }
 
@@ -59,7 +70,7 @@ impl HostOpen {
         // Here and not with the descriptor: a request on its way may keep that open for a while. A failure
         // only means that the lock goes with the descriptor.
         let all = Range { hold: Hold::Nothing, start: 0, length: 0 };
-        let _ = self.lock_fd.get().map(|fd| beneath::try_lock(fd, all));
+        let _ = self.lock_fd.get().map(|(fd, _)| beneath::try_lock(fd, all));
         waiters::let_go(self.node.id());
     }
 
@@ -136,15 +147,16 @@ impl HostOpen {
     }
 
     fn write_later(self: &Arc<Self>, offset: u64, data: &[u8]) -> Job<u32> {
-        let (this, data) = (self.clone(), data.to_vec());
-        Job::disk(move |cancel| {
+        let (this, data, bytes) = (self.clone(), data.to_vec(), data.len());
+        let job = Job::disk(move |cancel| {
             // From here on a flush waits for the write: one that landed after its flush was answered
             // could overwrite what the client wrote since.
             if !cancel.commit() {
                 return Err(Errno::EINTR);
             }
             this.write_wait(offset, &data)
-        })
+        });
+        job.holding(bytes)
     }
 
     fn write_wait(&self, offset: u64, data: &[u8]) -> Result<u32, Errno> {
@@ -178,15 +190,45 @@ impl HostOpen {
         Ok(())
     }
 
+    /// As [`list`](Self::list), with attributes. Entries of which there is nothing to be seen any more are named all
+    /// the same, as a plain listing does.
+    pub(crate) fn list_attr(&self, offset: u64, page: &mut DirPage<'_>) -> Result<(), Errno> {
+        if self.node.kind != Kind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let node = &self.node;
+        let above = || node.parent().meta();
+        beneath::list(self.fd.as_fd(), offset, LIST_BYTES, |entry| {
+            let attr = match entry.name {
+                b"." => node.meta(),
+                b".." => above(),
+                name if page.fits(AttrEntry::wire_bytes_of(name)) => {
+                    beneath::stat_at(&self.fd, name).map_err(Errno::from)
+                }
+                // It does not fit, so nobody sees it.
+                _ => Err(Errno::ENOENT),
+            };
+            let attr = attr.map(|meta| attributes::attr(&meta)).unwrap_or_else(|_| {
+                let kind = Qid::kind_of_mode(u32::from(entry.kind) << 12);
+                let qid = Qid { kind, version: 0, path: qid_path(node.dev, entry.ino) };
+                Attr { qid, ..Attr::default() }
+            });
+            let (offset, kind, name) = (entry.next, entry.kind, entry.name);
+            page.push_attr(&AttrEntry { offset, kind, name, attr })
+        })?;
+        Ok(())
+    }
+
     fn lock_file(&self) -> Result<&OwnedFd, Errno> {
-        if let Some(fd) = self.lock_fd.get() {
+        if let Some((fd, _)) = self.lock_fd.get() {
             return Ok(fd);
         }
+        let held = self.share().hold()?;
         let write = !self.share().read_only;
         let mode = OpenMode { read: true, write, ..OpenMode::default() };
         let fd = beneath::open_file(self.node.as_fd(), mode)?;
         // Another thread may have been quicker; its descriptor may hold locks, ours does not.
-        Ok(self.lock_fd.get_or_init(|| fd))
+        Ok(&self.lock_fd.get_or_init(|| (fd, held)).0)
     }
 
     pub(crate) fn lock(
@@ -268,7 +310,7 @@ mod tests {
         let (node, _) = root.child(b"file").unwrap();
         let mode = OpenMode { read: true, write: true, ..OpenMode::default() };
         let fd = beneath::open_file(node.as_fd(), mode).unwrap();
-        Arc::new(HostOpen::new(node, fd, mode))
+        Arc::new(HostOpen::new(node, fd, mode, None))
     }
 
     #[test]

@@ -1,24 +1,38 @@
 //! Who comes in: the keys that are admitted, what each may do, the connections of each, and the codes that
 //! admit new ones. One lock holds all of it, so that a key that is revoked has no moment to slip through.
 
+use crate::host::Arrives;
+use crate::usage::Usage;
+use goblin_core_ninep::Ledger;
 use goblin_core_trust::door::{CODE_LIFE_MS, Door, Invitation, Try, WaitError};
 use goblin_core_trust::{
     ACCESS_BYTES_MAX, Access, AccessError, ClientRecord, Code, Grant, PublicKey,
 };
-use goblin_core_types::{ClientStatus, May, ShareReply, ShareRight};
+use goblin_core_types::{ClientStatus, ConnectionStatus, May, ShareReply, ShareRight};
 use goblin_sys::files;
 use goblin_sys::socket::{Peer, Socket};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Tries to find a code whose slot is free; more than enough for the few that wait.
 const SLOT_TRIES_MAX: usize = 64;
 /// Numbers tried behind a name that another PC has.
 const NAME_TRIES_MAX: u32 = 99;
+/// Connections that enrolled clients may have together.
+pub const CLIENTS_MAX: usize = 128;
+/// Connections that one key may have; the boards' keys are not counted with the others.
+pub const CONNECTIONS_OF_ONE_MAX: usize = 32;
+/// What the user name of a mount begins with; what follows names the mount, is drawn at random by its client and
+/// stays the same over all its connections.
+pub const MOUNT_PREFIX: &[u8] = b"goblin-mount:";
+/// Longest name of a mount in bytes; the shortest is 16.
+const MOUNT_BYTES_MAX: usize = 64;
+/// Longest wait for the connection that a mount had before.
+pub const TAKE_OVER_LIMIT: Duration = Duration::from_secs(5);
 /// Client and user that the other board is shown as.
 const BOARD: &str = "compute-board";
 /// Client and user that this board's own look at its shares is shown as.
@@ -66,6 +80,12 @@ struct Live {
     key: PublicKey,
     peer: Peer,
     socket: Arc<Socket>,
+    client: String,
+    user: String,
+    since_unix_s: u64,
+    usage: Arc<Usage>,
+    /// Which mount of the client it is, when it says so.
+    mount: Option<Vec<u8>>,
 }
 
 struct State {
@@ -73,6 +93,8 @@ struct State {
     door: Door,
     live: BTreeMap<u64, Live>,
     next_live: u64,
+    /// For each key that is, or was, connected: no more than there are keys.
+    ledgers: BTreeMap<PublicKey, Arc<Ledger>>,
 }
 
 /// The gate of one file server.
@@ -82,6 +104,8 @@ pub struct Gate {
     shares: Vec<String>,
     started: Instant,
     state: Mutex<State>,
+    /// Rung when a connection has left.
+    left: Condvar,
 }
 
 impl std::fmt::Debug for Gate {
@@ -97,12 +121,37 @@ pub struct Entry {
     id: u64,
     /// What it may do.
     pub grant: Grant,
+    /// What it uses.
+    pub usage: Arc<Usage>,
+    /// Changes of this client that are done once.
+    pub ledger: Arc<Ledger>,
+}
+
+impl Entry {
+    /// What to call when the connection attaches, with its user name: a mount that comes again takes its place from
+    /// the connection it had before, which may not have noticed yet that it is dead and still hold its locks. Waits
+    /// until that one has ended, its writes included, or [`TAKE_OVER_LIMIT`] has passed.
+    pub fn arrival(&self) -> Arrives {
+        let (gate, id) = (self.gate.clone(), self.id);
+        Box::new(move |uname| {
+            let Some(mount) = uname.strip_prefix(MOUNT_PREFIX).filter(|mount| is_mount(mount))
+            else {
+                return;
+            };
+            gate.take_over(id, mount);
+        })
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         self.gate.lock().live.remove(&self.id);
+        self.gate.left.notify_all();
     }
+}
+
+fn is_mount(mount: &[u8]) -> bool {
+    (16..=MOUNT_BYTES_MAX).contains(&mount.len())
 }
 
 impl Gate {
@@ -116,13 +165,20 @@ impl Gate {
             Err(err) if err.kind() == io::ErrorKind::NotFound => Access::default(),
             Err(source) => return Err(GateError::File { path: path.into(), source }),
         };
-        let state = State { access, door: Door::default(), live: BTreeMap::new(), next_live: 0 };
+        let state = State {
+            access,
+            door: Door::default(),
+            live: BTreeMap::new(),
+            next_live: 0,
+            ledgers: BTreeMap::new(),
+        };
         Ok(Self {
             path: path.into(),
             boards,
             shares,
             started: Instant::now(),
             state: Mutex::new(state),
+            left: Condvar::new(),
         })
     }
 
@@ -149,26 +205,83 @@ impl Gate {
         Grant { client: name.into(), user: name.into(), shares }
     }
 
-    /// Lets a connection in; `None` when its key was revoked since the handshake.
+    /// Lets a connection in.
+    ///
+    /// # Errors
+    /// [`NoEntry`]; the connection is to be closed.
     pub fn enter(
         self: &Arc<Self>,
         key: PublicKey,
         peer: Peer,
         socket: &Arc<Socket>,
-    ) -> Option<Entry> {
+    ) -> Result<Entry, NoEntry> {
         let mut state = self.lock();
+        let is_board = |key: &PublicKey| *key == self.boards.peer || *key == self.boards.own;
+        let own = state.live.values().filter(|live| live.key == key).count();
+        let others = state.live.values().filter(|live| !is_board(&live.key)).count();
+        if own >= CONNECTIONS_OF_ONE_MAX || (!is_board(&key) && others >= CLIENTS_MAX) {
+            return Err(NoEntry::TooMany);
+        }
         let grant = if key == self.boards.peer {
             self.all(BOARD, May::Write)
         } else if key == self.boards.own {
             self.all(SELF, May::Read)
         } else {
-            state.access.grant(&key, self.names())?
+            state.access.grant(&key, self.names()).ok_or(NoEntry::Revoked)?
         };
         let id = state.next_live;
         state.next_live = id.wrapping_add(1);
-        state.live.insert(id, Live { key, peer, socket: socket.clone() });
+        let usage = Arc::<Usage>::default();
+        let live = Live {
+            key,
+            peer,
+            socket: socket.clone(),
+            client: grant.client.clone(),
+            user: grant.user.clone(),
+            since_unix_s: now_unix_s(),
+            usage: usage.clone(),
+            mount: None,
+        };
+        state.live.insert(id, live);
+        let ledger = state.ledgers.entry(key).or_default().clone();
         drop(state);
-        Some(Entry { gate: self.clone(), id, grant })
+        Ok(Entry { gate: self.clone(), id, grant, usage, ledger })
+    }
+
+    fn take_over(&self, id: u64, mount: &[u8]) {
+        let mut state = self.lock();
+        let Some(ours) = state.live.get_mut(&id) else { return };
+        ours.mount = Some(mount.to_vec());
+        let key = ours.key;
+        let is_former = |(other, live): &(&u64, &Live)| {
+            **other != id && live.key == key && live.mount.as_deref() == Some(mount)
+        };
+        let former: Vec<u64> = state.live.iter().filter(is_former).map(|(id, _)| *id).collect();
+        for id in &former {
+            if let Some(live) = state.live.get(id) {
+                goblin_core_ninep::Stream::shutdown(&*live.socket);
+            }
+        }
+        let stays = |state: &mut State| former.iter().any(|id| state.live.contains_key(id));
+        drop(self.left.wait_timeout_while(state, TAKE_OVER_LIMIT, stays));
+    }
+
+    fn connections(state: &State) -> Vec<ConnectionStatus> {
+        let status = |live: &Live| ConnectionStatus {
+            client: live.client.clone(),
+            user: live.user.clone(),
+            from: from_text(live.peer),
+            since_unix_s: live.since_unix_s,
+            operations: live.usage.operations(),
+            read_bytes: live.usage.read_bytes(),
+            written_bytes: live.usage.written_bytes(),
+        };
+        state.live.values().map(status).collect()
+    }
+
+    /// Every live connection and what it did up to now, by when they came.
+    pub fn connected(&self) -> Vec<ConnectionStatus> {
+        Self::connections(&self.lock())
     }
 
     /// Makes a code.
@@ -222,9 +335,7 @@ impl Gate {
             None => free_name(&state.access, proposed, &key),
         };
         let user = invitation.user.unwrap_or_else(|| name.clone());
-        let added_unix_s = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let added_unix_s = now_unix_s();
         let mut access = state.access.clone();
         access.add(ClientRecord { name, key, user, added_unix_s })?;
         self.keep(&mut state, access)?;
@@ -240,6 +351,7 @@ impl Gate {
         let mut access = state.access.clone();
         let key = access.revoke(name)?;
         self.keep(&mut state, access)?;
+        state.ledgers.remove(&key);
         Ok(cut(&state, |live| live.key == key))
     }
 
@@ -279,15 +391,13 @@ impl Gate {
                 .live
                 .values()
                 .filter(|live| live.key == client.key)
-                .map(|live| match live.peer {
-                    Peer::Network(address) => address.to_string(),
-                    Peer::Process { pid, .. } => format!("process {pid}"),
-                })
+                .map(|live| from_text(live.peer))
                 .collect(),
             shares: state.access.grant(&client.key, self.names()).map_or(Vec::new(), |g| g.shares),
         };
         let clients = state.access.clients().iter().map(status).collect();
-        ShareReply::Clients { clients, codes_waiting }
+        let connections = Self::connections(&state);
+        ShareReply::Clients { clients, connections, codes_waiting }
     }
 
     /// The file first, the memory after: what holds must also hold after a power cut.
@@ -299,6 +409,28 @@ impl Gate {
         files::replace(&self.path, &access.to_bytes(), 0o600).map_err(failed)?;
         state.access = access;
         Ok(())
+    }
+}
+
+/// Why a key that is known does not come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoEntry {
+    /// It was revoked during the handshake.
+    #[error("the key was revoked during the handshake")]
+    Revoked,
+    /// It has, or all clients have, too many connections.
+    #[error("there are too many connections; close some of them")]
+    TooMany,
+}
+
+fn now_unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn from_text(peer: Peer) -> String {
+    match peer {
+        Peer::Network(address) => address.to_string(),
+        Peer::Process { pid, .. } => format!("process {pid}"),
     }
 }
 

@@ -4,8 +4,9 @@ use crate::attributes;
 use crate::file::HostOpen;
 use crate::node::Node;
 use crate::share::Share;
+use crate::usage::Usage;
 use goblin_core_ninep::{
-    Answer, AttachRequest, Attr, Backend, DirPage, Errno, LockRange, NewNode, Opened, Qid,
+    Answer, AttachRequest, Attr, Backend, DirPage, Errno, Ledger, LockRange, NewNode, Opened, Qid,
     ReadAnswer, SetAttr, StatFs,
 };
 use goblin_sys::beneath::{self, Kind, OpenMode, Remove};
@@ -34,18 +35,44 @@ const XATTR_BYTES_MAX: usize = 65_536;
 /// `XATTR_REPLACE` of `setxattr(2)`; with an empty value it is how Linux's client removes.
 const XATTR_REPLACE: u32 = 2;
 
+/// Told of the user name of each attach, before it is answered.
+pub type Arrives = Box<dyn Fn(&[u8]) + Send + Sync>;
+
+/// What belongs to a connection besides its shares.
+#[derive(Default)]
+pub struct Caller {
+    /// Shared by all connections of one client.
+    pub ledger: Arc<Ledger>,
+    /// What it uses; the shares it sees must be views that count there, too.
+    pub usage: Arc<Usage>,
+    /// Told when it attaches.
+    pub arrives: Option<Arrives>,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Caller").field("usage", &self.usage).finish_non_exhaustive()
+    }
+}
+
 /// The shares as one connection sees them.
 #[derive(Debug)]
 pub struct HostTree {
     shares: Arc<[Arc<Share>]>,
     /// Shares this connection has attached, to count it once for each.
     attached: Mutex<BTreeSet<usize>>,
+    caller: Caller,
 }
 
 impl HostTree {
     /// For one connection.
     pub fn new(shares: Arc<[Arc<Share>]>) -> Self {
-        Self { shares, attached: Mutex::new(BTreeSet::new()) }
+        Self::with(shares, Caller::default())
+    }
+
+    /// For one connection of somebody who is known.
+    pub fn with(shares: Arc<[Arc<Share>]>, caller: Caller) -> Self {
+        Self { shares, attached: Mutex::new(BTreeSet::new()), caller }
     }
 }
 
@@ -79,6 +106,7 @@ fn open_node(node: &Arc<Node>, flags: u32) -> Result<Opened<HostOpen>, Errno> {
     if mode.write || mode.truncate {
         node.writable()?;
     }
+    let held = node.share.hold()?;
     let fd = match node.kind {
         Kind::Directory if mode.write || mode.truncate => return Err(Errno::EISDIR),
         Kind::Directory => beneath::open_dir(node)?,
@@ -92,7 +120,7 @@ fn open_node(node: &Arc<Node>, flags: u32) -> Result<Opened<HostOpen>, Errno> {
         node.share.changed();
     }
     let qid = attributes::qid(&beneath::stat(&fd)?);
-    Ok(Opened { open: HostOpen::new(node.clone(), fd, mode), qid, iounit: 0 })
+    Ok(Opened { open: HostOpen::new(node.clone(), fd, mode, Some(held)), qid, iounit: 0 })
 }
 
 /// Says at its end that the share has changed.
@@ -135,6 +163,9 @@ impl Backend for HostTree {
         let found = self.shares.iter().position(|share| share.name.as_bytes() == name);
         let (index, share) =
             found.and_then(|i| self.shares.get(i).map(|share| (i, share))).ok_or(Errno::ENOENT)?;
+        if let Some(arrives) = &self.caller.arrives {
+            arrives(request.uname);
+        }
         let fd = share.root.try_clone()?;
         let root = Node::new(fd, share.clone(), None)?;
         let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,6 +173,10 @@ impl Backend for HostTree {
             share.client_came();
         }
         Ok(root)
+    }
+
+    fn asked(&self) {
+        self.caller.usage.count_operation();
     }
 
     fn walk(&self, from: &Arc<Node>, name: &[u8]) -> Result<(Arc<Node>, Qid), Errno> {
@@ -232,7 +267,7 @@ impl Backend for HostTree {
         let fd = Arc::new(fd);
         let place = Some((dir.clone(), name.to_vec()));
         let (node, qid) = Node::new(fd.clone(), share.clone(), place)?;
-        let open = HostOpen::new(node.clone(), fd, mode);
+        let open = HostOpen::new(node.clone(), fd, mode, None);
         Ok((node, Opened { open, qid, iounit: 0 }))
     }
 
@@ -256,6 +291,19 @@ impl Backend for HostTree {
         page: &mut DirPage<'_>,
     ) -> Result<(), Errno> {
         open.list(offset, page)
+    }
+
+    fn readdir_attr(
+        &self,
+        open: &Arc<HostOpen>,
+        offset: u64,
+        page: &mut DirPage<'_>,
+    ) -> Result<(), Errno> {
+        open.list_attr(offset, page)
+    }
+
+    fn ledger(&self) -> Option<&Ledger> {
+        Some(&self.caller.ledger)
     }
 
     fn clunk(&self, open: &Arc<HostOpen>) {

@@ -20,6 +20,11 @@
 //! - A peer is who its key says (`goblin_tls`): the other board, an enrolled client, or this board looking at
 //!   itself. A key that is not admitted does not finish the handshake. What a user may not read he does not
 //!   see; what he may not write is read-only to him. A key that is revoked has no connection left.
+//! - Strangers keep nobody out: few connections shake hands at one time, and the oldest of them gives way. Each key
+//!   has a limit of connections, all clients together have one, and the boards' keys have places of their own.
+//! - One connection cannot take what all need: descriptors are counted for each ([`Usage`]).
+//! - A mount that comes again (`goblin-mount:NAME` as its user name) takes over from its former connection: that one
+//!   is cut, and its locks and writes have ended before the new one attaches.
 //! - `n_uname`, user names, lock owners and modes of access sent by the client prove nothing here and decide
 //!   nothing. On the disk there is **one owner**: new files belong to root (0:0), and a change of owner is
 //!   refused unless it changes nothing. Rights are per share, not per file.
@@ -45,13 +50,20 @@ mod file;
 mod gate;
 mod host;
 mod node;
+mod shaking;
 mod share;
+mod usage;
 mod waiters;
 
 pub use agent::{ShareError, run};
 pub use enter::{Entrance, Plain};
 pub use file::HostOpen;
-pub use gate::{BoardKeys, Entry, Gate, GateError};
-pub use host::HostTree;
+pub use gate::{
+    BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Entry, Gate, GateError, MOUNT_PREFIX, NoEntry,
+    TAKE_OVER_LIMIT,
+};
+pub use host::{Arrives, Caller, HostTree};
 pub use node::Node;
+pub use shaking::SHAKING_MAX;
 pub use share::Share;
+pub use usage::{DESCRIPTORS_OF_ALL_MAX, DESCRIPTORS_OF_ONE_MAX, Usage};

@@ -2,6 +2,7 @@
 
 use crate::attributes;
 use crate::share::Share;
+use crate::usage::Held;
 use crate::waiters::FileId;
 use goblin_core_ninep::{Attr, Errno, Qid};
 use goblin_sys::beneath::{self, Kind, Meta};
@@ -36,6 +37,7 @@ pub struct Node {
     pub(crate) kind: Kind,
     depth: u32,
     seen: Mutex<Option<Seen>>,
+    _held: Held,
 }
 
 /// One after the other: the compiler's own way takes some stack for every directory above.
@@ -68,6 +70,7 @@ impl Node {
         place: Option<(Arc<Self>, Vec<u8>)>,
     ) -> Result<(Arc<Self>, Qid), Errno> {
         let fd = fd.into();
+        let _held = share.hold()?;
         // Counted before looking: a change in between makes what was seen untrue.
         let changes = share.change_count();
         let meta = beneath::stat(&fd)?;
@@ -75,7 +78,7 @@ impl Node {
         let seen = Mutex::new(Some(Seen { meta, at: Instant::now(), changes }));
         let (dev, ino, kind) = (meta.dev, meta.ino, meta.kind());
         let depth = place.as_ref().map_or(0, |(above, _)| above.depth.saturating_add(1));
-        Ok((Arc::new(Self { fd, share, place, dev, ino, kind, depth, seen }), qid))
+        Ok((Arc::new(Self { fd, share, place, dev, ino, kind, depth, seen, _held }), qid))
     }
 
     /// Attributes as of now, or as the walk saw them a moment ago.

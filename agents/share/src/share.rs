@@ -1,5 +1,7 @@
 //! Shares: what is served, and what is counted.
 
+use crate::usage::{DESCRIPTORS_OF_ALL_MAX, Held, Usage};
+use goblin_core_ninep::Errno;
 use goblin_core_types::ShareStatus;
 use goblin_sys::beneath;
 use std::io;
@@ -15,6 +17,7 @@ pub struct Share {
     pub(crate) read_only: bool,
     pub(crate) root: Arc<OwnedFd>,
     counts: Arc<Counts>,
+    usage: Arc<Usage>,
 }
 
 /// What all views of a share count together.
@@ -38,18 +41,28 @@ impl Share {
             read_only,
             root: Arc::new(beneath::root(path)?),
             counts: Arc::default(),
+            usage: Arc::new(Usage::limited(DESCRIPTORS_OF_ALL_MAX)),
         })
     }
 
-    /// The same share for a user who may only read it. Counts go to the same places.
+    /// The same share as one connection sees and uses it. Counts of the share go to the same places.
     #[must_use]
-    pub fn read_only_view(&self) -> Self {
+    pub fn view(&self, read_only: bool, usage: &Arc<Usage>) -> Self {
         Self {
             name: self.name.clone(),
-            read_only: true,
+            read_only: self.read_only || read_only,
             root: self.root.clone(),
             counts: self.counts.clone(),
+            usage: usage.clone(),
         }
+    }
+
+    /// Room for one descriptor of this connection.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`.
+    pub(crate) fn hold(&self) -> Result<Held, Errno> {
+        self.usage.hold()
     }
 
     /// Its name.
@@ -88,10 +101,14 @@ impl Share {
     }
 
     pub(crate) fn count_read(&self, bytes: usize) {
-        self.counts.read_bytes.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        self.counts.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.usage.count_read(bytes);
     }
 
     pub(crate) fn count_written(&self, bytes: usize) {
-        self.counts.written_bytes.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        self.counts.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.usage.count_written(bytes);
     }
 }

@@ -1,8 +1,8 @@
 //! Who comes in and who does not, over real sockets: keys, codes, rights, and bytes that are no TLS.
 
-use goblin_agent_share::{BoardKeys, Entrance, Gate, Plain, Share};
+use goblin_agent_share::{BoardKeys, Caller, Entrance, Gate, HostTree, Plain, Share, Usage};
 use goblin_core_ninep::client::{Client, ClientError, open};
-use goblin_core_ninep::{Errno, Limits, Stream};
+use goblin_core_ninep::{Errno, Limits, Names, Request, Stream};
 use goblin_core_trust::door::{Invitation, TRIES_MAX};
 use goblin_core_trust::pairing::{HELLO_BYTES, Hello, VERDICT_BYTES, Verdict};
 use goblin_core_trust::{Code, Exchange, PublicKey, Side};
@@ -298,4 +298,153 @@ fn random_bytes_harm_nobody_else() {
         let _ = test.socket().write_all(&noise);
     }
     good.getattr(&root).unwrap();
+}
+
+#[test]
+fn strangers_who_hold_their_handshakes_keep_nobody_out() {
+    let open = TestBox::start(Plain::Refused);
+    let flood: Vec<Arc<Socket>> = (0..200)
+        .map(|_| {
+            let socket = open.socket();
+            Stream::write_all(&*socket, &[22]).unwrap();
+            socket
+        })
+        .collect();
+    let start = std::time::Instant::now();
+    let (mut client, _) = open.files(&COMPUTE).unwrap();
+    client.attach("home", "").unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let held = flood.iter().filter(|socket| {
+        socket.set_limits(Some(Duration::from_millis(5)), None).unwrap();
+        !matches!(Stream::read(&***socket, &mut [0; 64]), Ok(0))
+    });
+    assert!(held.count() <= goblin_agent_share::SHAKING_MAX);
+}
+
+#[test]
+fn one_key_has_a_limit_of_connections() {
+    let open = TestBox::start(Plain::Refused);
+    let mut clients: Vec<_> = (0..goblin_agent_share::CONNECTIONS_OF_ONE_MAX)
+        .map(|_| open.files(&STORAGE).unwrap().0)
+        .collect();
+    assert!(open.files(&STORAGE).is_err());
+    open.files(&COMPUTE).unwrap().0.attach("home", "").unwrap();
+    clients.pop();
+    wait_until(|| open.files(&STORAGE).is_ok());
+}
+
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LIMIT);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn connections_are_listed_with_what_they_did() {
+    let open = TestBox::start(Plain::Refused);
+    let (mut client, _) = open.files(&COMPUTE).unwrap();
+    let root = client.attach("home", "").unwrap();
+    assert_eq!(client.read_file(&root, "file", 100).unwrap(), b"home");
+    let connected = open.gate.connected();
+    assert_eq!(connected.len(), 1);
+    let one = &connected[0];
+    assert_eq!((one.client.as_str(), one.read_bytes, one.written_bytes), ("compute-board", 4, 0));
+    // Version, attach, walk, open, twice read, clunk.
+    assert_eq!(one.operations, 7);
+    assert!(one.from.starts_with("127.0.0.1:"), "{}", one.from);
+    drop(client);
+    wait_until(|| open.gate.connected().is_empty());
+}
+
+/// One request and the type of its reply.
+fn ask(stream: &TlsStream, request: &Request<'_>) -> std::io::Result<(u8, Vec<u8>)> {
+    let mut frame = Vec::new();
+    request.encode(1, &mut frame);
+    Stream::write_all(stream, &frame)?;
+    let mut size = [0; 4];
+    greeting::read_exact(stream, &mut size)?;
+    let mut rest = vec![0; u32::from_le_bytes(size) as usize - 4];
+    greeting::read_exact(stream, &mut rest)?;
+    Ok((rest[0], rest.split_off(3)))
+}
+
+/// A mount of the other board that has locked the file.
+fn locked(open: &TestBox, mount: &str) -> (TlsStream, Vec<u8>) {
+    let stream = open.tls(&COMPUTE, Service::Files).unwrap();
+    greeting::receive(&stream).unwrap();
+    let uname = format!("goblin-mount:{mount}");
+    let (afid, uname, aname) = (u32::MAX, uname.as_bytes(), &b"home"[..]);
+    let names = Names::new(&[b"file"]).unwrap();
+    let lock = Request::Lock {
+        fid: 1,
+        kind: 1,
+        flags: 0,
+        start: 0,
+        length: 0,
+        proc_id: 1,
+        client_id: b"pc",
+    };
+    let mut last = Vec::new();
+    for request in [
+        Request::Version { msize: 8192, version: b"9P2000.L" },
+        Request::Attach { fid: 0, afid, uname, aname, n_uname: 0 },
+        Request::Walk { fid: 0, newfid: 1, names },
+        Request::Lopen { fid: 1, flags: 2 },
+        lock,
+    ] {
+        let (kind, body) = ask(&stream, &request).unwrap();
+        assert_eq!(kind, request.kind() + 1);
+        last = body;
+    }
+    (stream, last)
+}
+
+#[test]
+fn a_mount_that_comes_again_takes_over_its_locks() {
+    let open = TestBox::start(Plain::Refused);
+    let (first, granted) = locked(&open, "0123456789abcdef");
+    assert_eq!(granted, [0]);
+    let (_other, granted) = locked(&open, "fedcba9876543210");
+    assert_eq!(granted, [1], "another mount is another owner");
+    // The first connection is dead for its client, and the server does not know.
+    let (again, granted) = locked(&open, "0123456789abcdef");
+    assert_eq!(granted, [0]);
+    let attr = Request::Getattr { fid: 0, mask: 0x7ff };
+    assert!(ask(&first, &attr).is_err(), "the former connection is over");
+    ask(&again, &attr).unwrap();
+    assert_eq!(open.gate.connected().len(), 2);
+}
+
+#[test]
+fn one_client_cannot_take_all_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("a/b/c/d")).unwrap();
+    let usage = Arc::new(Usage::limited(40));
+    let share = Share::new("home", dir.path(), false).unwrap().view(false, &usage);
+    let caller = Caller { usage: usage.clone(), ..Caller::default() };
+    let tree = HostTree::with(Arc::from([Arc::new(share)]), caller);
+    let (ours, theirs) = Socket::pair().unwrap();
+    let served = std::thread::spawn(move || {
+        goblin_core_ninep::serve(Arc::new(theirs), Arc::new(tree), Limits::default())
+    });
+    let mut client = Client::connect(ours, 8192).unwrap();
+    let root = client.attach("home", "").unwrap();
+    let mut fids = Vec::new();
+    let refused = loop {
+        match client.walk(&root, "a/b/c/d") {
+            Ok(fid) => fids.push(fid),
+            Err(err) => break err.errno(),
+        }
+        assert!(fids.len() < 100);
+    };
+    // Each walk holds the four directories that it came along.
+    assert_eq!((refused, fids.len()), (Errno::ENOENT, 9));
+    client.getattr(&fids[0]).unwrap();
+    client.clunk(fids.pop().unwrap()).unwrap();
+    client.walk(&root, "a/b/c/d").unwrap();
+    drop(client);
+    served.join().unwrap();
+    assert_eq!(usage.descriptors(), 0);
 }

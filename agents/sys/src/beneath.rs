@@ -139,8 +139,20 @@ pub fn step(dir: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
 /// # Errors
 /// Whatever the file system says.
 pub fn stat(fd: impl AsFd) -> io::Result<Meta> {
+    look(fd, b"", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Attributes of a name in a directory; a symbolic link's own.
+///
+/// # Errors
+/// `NotFound`; `EINVAL` for what is no single name.
+pub fn stat_at(dir: impl AsFd, name: &[u8]) -> io::Result<Meta> {
+    look(dir, single(name)?, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn look(fd: impl AsFd, name: &[u8], flags: AtFlags) -> io::Result<Meta> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-    let s = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, mask)?;
+    let s = rustix::fs::statx(fd, name, flags, mask)?;
     let has_btime = s.stx_mask & StatxFlags::BTIME.bits() != 0;
     Ok(Meta {
         dev: rustix::fs::makedev(s.stx_dev_major, s.stx_dev_minor),

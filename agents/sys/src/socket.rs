@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -25,7 +25,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_PAUSE: Duration = Duration::from_secs(10);
 /// Unanswered questions after which it is dead.
 const KEEPALIVE_TRIES: u32 = 3;
-/// Longest time sent bytes stay unacknowledged, and longest wait of one write.
+/// Longest time sent bytes stay unacknowledged, and longest wait of one write; a write that takes several waits ends
+/// at the first one beyond it.
 const SEND_LIMIT: Duration = Duration::from_secs(120);
 /// Longest wait for a process of this board to take a connection.
 const LOCAL_CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -177,15 +178,8 @@ impl Stream for Socket {
         Ok(got)
     }
 
-    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL) {
-                Ok(sent) => bytes = bytes.get(sent..).unwrap_or(&[]),
-                Err(Errno::INTR) => {}
-                Err(err) => return Err(err.into()),
-            }
-        }
-        Ok(())
+    fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_within(bytes, SEND_LIMIT)
     }
 
     fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
@@ -195,6 +189,29 @@ impl Stream for Socket {
     fn shutdown(&self) {
         // Fails only when the peer has gone already.
         let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
+    }
+}
+
+impl Socket {
+    fn write_within(&self, mut bytes: &[u8], limit: Duration) -> io::Result<()> {
+        // Taken when a write did not take everything at once, which is rare.
+        let mut since: Option<Instant> = None;
+        while !bytes.is_empty() {
+            match rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL) {
+                Ok(sent) if sent == bytes.len() => break,
+                Ok(sent) => {
+                    bytes = bytes.get(sent..).unwrap_or(&[]);
+                    // The kernel's limit begins anew with every call: a peer that takes a byte now and then would
+                    // hold this thread for ever.
+                    if since.get_or_insert_with(Instant::now).elapsed() > limit {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -503,6 +520,25 @@ mod tests {
             assert!(waiting.len() < 1000);
         };
         assert_eq!(err.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_peer_that_takes_a_little_now_and_then_is_given_up() {
+        let (a, b) = Socket::pair().unwrap();
+        a.set_limits(None, Some(Duration::from_millis(50))).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut some = vec![0; 4096];
+            while b.read(&mut some).is_ok_and(|got| got > 0) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let bytes = vec![0; 16 << 20];
+        let start = Instant::now();
+        let err = a.write_within(&bytes, Duration::from_millis(300)).unwrap_err();
+        assert!(matches!(err.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
+        assert!(start.elapsed() < Duration::from_secs(10));
+        drop(a);
+        reader.join().unwrap();
     }
 
     #[test]

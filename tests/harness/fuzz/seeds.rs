@@ -5,8 +5,10 @@ use super::targets::{PRIVATE_KEY, SEGMENT};
 use goblin_core_manifest::publish::{Lifetimes, Publisher, RepositoryKeys, Seed, sign};
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::ReleaseCustom;
-use goblin_core_ninep::wire::{Data, LateU32};
-use goblin_core_ninep::{NO_FID, NO_TAG, Names, Reply, Request, SetAttr, VERSION_9P2000L};
+use goblin_core_ninep::wire::{Data, LateU32, Rest};
+use goblin_core_ninep::{
+    NO_FID, NO_TAG, Names, Reply, Request, SetAttr, VERSION_9P2000L, VERSION_GOB1,
+};
 use goblin_core_trust::pairing::{Hello, Verdict};
 use goblin_core_trust::{Code, PublicKey};
 use goblin_core_types::{
@@ -94,12 +96,20 @@ fn to_bytes(value: &serde_json::Value) -> Vec<u8> {
 fn conversation() -> Vec<(u16, Request<'static>)> {
     let names = |names: &[&'static [u8]]| Names::new(names).unwrap_or(Names::NONE);
     let attr = SetAttr { valid: SetAttr::SIZE, size: 9, ..SetAttr::default() };
+    let root =
+        Request::Attach { fid: 0, afid: NO_FID, uname: b"root", aname: b"control", n_uname: 0 };
+    let made = Request::Gcreate {
+        dfid: 0,
+        newfid: NO_FID,
+        flags: 1,
+        mode: 0o644,
+        gid: 0,
+        name: b"new",
+        data: Data(b"text"),
+    };
     vec![
         (NO_TAG, Request::Version { msize: 8192, version: VERSION_9P2000L }),
-        (
-            1,
-            Request::Attach { fid: 0, afid: NO_FID, uname: b"root", aname: b"control", n_uname: 0 },
-        ),
+        (1, root.clone()),
         (1, Request::Walk { fid: 0, newfid: 1, names: names(&[b"update", b"ctl"]) }),
         (1, Request::Getattr { fid: 1, mask: 0x7ff }),
         (1, Request::Setattr { fid: 1, attr }),
@@ -129,6 +139,21 @@ fn conversation() -> Vec<(u16, Request<'static>)> {
         (4, Request::Renameat { olddirfid: 0, oldname: b"a", newdirfid: 0, newname: b"b" }),
         (4, Request::Clunk { fid: 2 }),
         (4, Request::Remove { fid: 1 }),
+        (NO_TAG, Request::Version { msize: 8192, version: VERSION_GOB1 }),
+        (1, root),
+        (1, Request::Gwalk { fid: 0, newfid: 1, names: names(&[b"update"]) }),
+        (1, Request::Gopen { fid: 0, newfid: 2, flags: 0, count: 9, names: names(&[b"status"]) }),
+        (1, Request::Greaddir { fid: 1, offset: 0, count: 8192 }),
+        (1, made),
+        (
+            1,
+            Request::Once {
+                series: 7,
+                number: 0,
+                kind: 76,
+                body: Rest(b"\0\0\0\0\x01\0a\0\0\0\0"),
+            },
+        ),
     ]
 }
 
@@ -139,6 +164,13 @@ fn replies() -> Vec<Reply<'static>> {
         Reply::Read { data: Data(b"data") },
         Reply::Getattr { attr: goblin_core_ninep::Attr::default() },
         Reply::Readlink { target: b"/x" },
+        Reply::Gopen {
+            attr: goblin_core_ninep::Attr::default(),
+            iounit: 0,
+            eof: 1,
+            data: Data(b"data"),
+        },
+        Reply::Once { kind: 7, body: Rest(b"\x11\0\0\0") },
     ]
 }
 

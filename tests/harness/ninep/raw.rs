@@ -4,10 +4,13 @@ use crate::ninep::wire::{
     Attr, Body, Entry, Fields, HEADER_BYTES, NO_FID, NO_TAG, Qid, RLERROR, frame, t,
 };
 use anyhow::{Context, Result, bail, ensure};
+use goblin_core_ninep::Stream;
+use goblin_tls::TlsStream;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest wait for a reply: a server that answers nothing is a failure, not a hang.
@@ -24,6 +27,8 @@ pub enum Address {
     Unix(PathBuf),
     /// A port.
     Tcp(SocketAddr),
+    /// A port where keys are asked for, see [`tls`](crate::ninep::tls).
+    Tls(SocketAddr),
 }
 
 /// A connected stream.
@@ -33,6 +38,8 @@ pub enum Pipe {
     Unix(UnixStream),
     /// A TCP connection without Nagle's delay.
     Tcp(TcpStream),
+    /// With keys.
+    Tls(Arc<TlsStream>),
 }
 
 impl Pipe {
@@ -48,6 +55,10 @@ impl Pipe {
                 stream.set_nodelay(true)?;
                 Self::Tcp(stream)
             }
+            Address::Tls(address) => {
+                let stream = crate::ninep::tls::connect(*address).map_err(io::Error::other)?;
+                Self::Tls(Arc::new(stream))
+            }
         })
     }
 
@@ -59,6 +70,7 @@ impl Pipe {
         Ok(match self {
             Self::Unix(stream) => Self::Unix(stream.try_clone()?),
             Self::Tcp(stream) => Self::Tcp(stream.try_clone()?),
+            Self::Tls(stream) => Self::Tls(stream.clone()),
         })
     }
 
@@ -70,6 +82,7 @@ impl Pipe {
         match self {
             Self::Unix(stream) => stream.set_read_timeout(limit),
             Self::Tcp(stream) => stream.set_read_timeout(limit),
+            Self::Tls(stream) => Stream::set_read_timeout(&**stream, limit),
         }
     }
 
@@ -79,6 +92,10 @@ impl Pipe {
         let _ = match self {
             Self::Unix(stream) => stream.shutdown(Shutdown::Both),
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Self::Tls(stream) => {
+                Stream::shutdown(&**stream);
+                Ok(())
+            }
         };
     }
 }
@@ -88,6 +105,7 @@ impl Read for Pipe {
         match self {
             Self::Unix(stream) => stream.read(into),
             Self::Tcp(stream) => stream.read(into),
+            Self::Tls(stream) => Stream::read(&**stream, into),
         }
     }
 }
@@ -97,6 +115,7 @@ impl Write for Pipe {
         match self {
             Self::Unix(stream) => stream.write(bytes),
             Self::Tcp(stream) => stream.write(bytes),
+            Self::Tls(stream) => Stream::write_all(&**stream, bytes).map(|()| bytes.len()),
         }
     }
 

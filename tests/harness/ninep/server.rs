@@ -39,11 +39,19 @@ pub struct Setup {
     pub descriptors: Option<u32>,
     /// TCP instead of a socket file.
     pub tcp: bool,
+    /// TCP with keys, through the share agent's entrance; only ours.
+    pub tls: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { handshake: Duration::from_secs(10), mounts: None, descriptors: None, tcp: false }
+        Self {
+            handshake: Duration::from_secs(10),
+            mounts: None,
+            descriptors: None,
+            tcp: false,
+            tls: false,
+        }
     }
 }
 
@@ -82,10 +90,10 @@ impl Server {
         }
         std::fs::write(around.path().join("secret"), b"secret")?;
         std::fs::write(around.path().join("fixed/file"), b"fixed")?;
-        let address = if setup.tcp {
-            Address::Tcp(free_port()?)
-        } else {
-            Address::Unix(around.path().join("socket"))
+        let address = match (setup.tls, setup.tcp) {
+            (true, _) => Address::Tls(free_port()?),
+            (false, true) => Address::Tcp(free_port()?),
+            (false, false) => Address::Unix(around.path().join("socket")),
         };
         let words = words(program, setup, &address, around.path());
         let mut command = command(&words, setup, &root);
@@ -195,6 +203,7 @@ fn words(program: &Program, setup: &Setup, address: &Address, around: &Path) -> 
     let address = match address {
         Address::Unix(path) => path.display().to_string(),
         Address::Tcp(address) => address.to_string(),
+        Address::Tls(address) => format!("tls:{address}"),
     };
     let dir = |name: &str| around.join(name).display().to_string();
     match program {

@@ -101,6 +101,9 @@ fn one(case: &Case, program: &Program, parent: &Path) -> Outcome {
     if setup.mounts.is_some() && !rustix::process::geteuid().is_root() {
         return Outcome::Skipped("only root may mount".into());
     }
+    if setup.tls && !program.is_ours() {
+        return Outcome::Skipped("this server has no keys".into());
+    }
     let mut server = match Server::start(program, &setup, parent) {
         Ok(server) => server,
         Err(err) if setup.mounts.is_some() => return Outcome::Skipped(format!("{err:#}")),

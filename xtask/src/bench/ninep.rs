@@ -1,7 +1,10 @@
 //! `cargo xtask bench 9p`: the share server beside Debian's diod, over TCP of this machine, with one load generator.
 //!
-//! Rounds alternate between the two and each figure is the best of its rounds: what else the machine does only
-//! ever adds. Processor time is the server's own; clients are not counted.
+//! Rounds alternate between the servers and each figure is the best of its rounds: what else the machine does only
+//! ever adds. Processor time is the server's own; clients are not counted. Files lie in memory (`/dev/shm`) where that
+//! is to be had: what is compared are servers, and a disk that others write to would be all that is seen of them.
+//!
+//! Rows that begin with `tls_` show ours through the agent's entrance, with keys, beside ours without.
 
 use super::table::{self, Row};
 use crate::{compile, debian, host};
@@ -10,7 +13,7 @@ use goblin_tests::ninep::load::{self, Figure};
 use goblin_tests::ninep::raw::Address;
 use goblin_tests::ninep::server::{Program, Server, Setup};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Rounds of each server.
@@ -28,29 +31,66 @@ type Best = BTreeMap<String, (f64, f64)>;
 pub(super) fn run() -> Result<()> {
     let (ours, client) = compile::share_server()?;
     let (words, version) = debian::diod()?;
-    let site = host::target("bench")?.join("9p");
-    std::fs::create_dir_all(&site).context("cannot make the folder of the benchmark")?;
-    let setup = Setup { tcp: true, ..Setup::default() };
-    let servers = [Program::Ours(ours), Program::Diod(words)].map(|program| -> Result<Server> {
-        let server = Server::start(&program, &setup, &site)?;
+    let site = Site::new()?;
+    let start = |program: Program, tls: bool| -> Result<Server> {
+        let server =
+            Server::start(&program, &Setup { tcp: true, tls, ..Setup::default() }, &site.0)?;
         load::prepare(&server.root)?;
         Ok(server)
-    });
-    let [ours, peer] = servers;
-    let (ours, peer) = (ours?, peer?);
-    let (mut best_ours, mut best_peer) = (Best::new(), Best::new());
+    };
+    let servers = [
+        start(Program::Ours(ours.clone()), false)?,
+        start(Program::Diod(words), false)?,
+        start(Program::Ours(ours), true)?,
+    ];
+    let mut best = [Best::new(), Best::new(), Best::new()];
     for round in 1..=ROUNDS {
         host::say(format!("9p: round {round} of {ROUNDS}"));
-        measure(&client, &ours, &mut best_ours)?;
-        measure(&client, &peer, &mut best_peer)?;
+        for (server, best) in servers.iter().zip(&mut best) {
+            measure(&client, server, best)?;
+        }
     }
-    table::publish("9p", &rows(&best_ours, &best_peer, &format!("diod {version}"))?)
+    let [plain, peer, keys] = best;
+    let mut table = rows(&plain, &peer, &format!("diod {version}"), "")?;
+    let kept = ["metadata_cpu_us", "metadata_qd1_us_per_op", "bulk_cpu_ms_per_mb", "list10k_ms"];
+    let with_keys = rows(&keys, &plain, "without TLS", "tls_")?;
+    table.extend(with_keys.into_iter().filter(|row| {
+        row.metric.strip_prefix("tls_").is_some_and(|metric| kept.contains(&metric))
+    }));
+    table::publish("9p", &table)
+}
+
+/// Where the served files lie; removed at the end.
+struct Site(PathBuf);
+
+impl Site {
+    fn new() -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() {
+            memory.join(format!("goblin-bench-9p-{}", std::process::id()))
+        } else {
+            host::target("bench")?.join("9p")
+        };
+        std::fs::create_dir_all(&folder).context("cannot make the folder of the benchmark")?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // The servers remove what they served; an empty folder left behind is in nobody's way.
+        let _ = std::fs::remove_dir(&self.0);
+    }
 }
 
 fn measure(client: &Path, server: &Server, best: &mut Best) -> Result<()> {
-    let Address::Tcp(address) = &server.address else { anyhow::bail!("not over TCP") };
+    let address = match &server.address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Tls(address) => format!("tls:{address}"),
+        Address::Unix(_) => anyhow::bail!("not over TCP"),
+    };
     let mut command = Command::new(client);
-    let (address, pid) = (address.to_string(), server.pid().to_string());
+    let pid = server.pid().to_string();
     command.args(["load", &address, &server.aname, &pid, &SCENE_MS.to_string()]);
     let text = host::output(&mut command, "running the load")?;
     let figures: Vec<Figure> =
@@ -160,7 +200,7 @@ const LINES: &[Line] = &[
     ("list10k_cpu_ms", "ms", "list10k", Show::Cpu, 1e3, "server CPU of a listing"),
 ];
 
-fn rows(ours: &Best, peer: &Best, peer_name: &str) -> Result<Vec<Row>> {
+fn rows(ours: &Best, peer: &Best, peer_name: &str, prefix: &str) -> Result<Vec<Row>> {
     LINES
         .iter()
         .map(|(metric, unit, scene, show, divisor, note)| {
@@ -171,7 +211,8 @@ fn rows(ours: &Best, peer: &Best, peer_name: &str) -> Result<Vec<Row>> {
                     Show::Cpu => cpu / divisor,
                 })
             };
-            Ok(Row::new(metric, unit, of(ours)?, peer_name, of(peer)?, note))
+            let metric = format!("{prefix}{metric}");
+            Ok(Row::new(&metric, unit, of(ours)?, peer_name, of(peer)?, note))
         })
         .collect()
 }

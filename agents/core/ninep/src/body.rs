@@ -186,6 +186,8 @@ record! {
 }
 
 impl Attr {
+    /// Bytes on the wire.
+    pub const BYTES: usize = 153;
     /// Everything that `stat(2)` knows.
     pub const BASIC: u64 = 0x7ff;
     /// `btime`.
@@ -316,5 +318,43 @@ impl<'a> Field<'a> for DirEntry<'a> {
 
     fn get(from: &mut Reader<'a>) -> Result<Self, WireError> {
         Ok(Self { qid: from.get()?, offset: from.get()?, kind: from.get()?, name: from.get()? })
+    }
+}
+
+/// One entry of `Rgreaddir`: `offset[8] type[1] name[s] attr[153]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttrEntry<'a> {
+    /// Cookie with which a listing goes on after this entry.
+    pub offset: u64,
+    /// `d_type` of `getdents(2)`.
+    pub kind: u8,
+    /// Name.
+    pub name: &'a [u8],
+    /// Attributes. Where `valid` is 0 the file had gone when it was looked at, and only `qid` holds something.
+    pub attr: Attr,
+}
+
+impl AttrEntry<'_> {
+    /// Bytes on the wire.
+    pub const fn wire_bytes(&self) -> usize {
+        Self::wire_bytes_of(self.name)
+    }
+
+    /// Bytes on the wire of an entry of this name.
+    pub const fn wire_bytes_of(name: &[u8]) -> usize {
+        (8 + 1 + 2 + Attr::BYTES).saturating_add(name.len())
+    }
+}
+
+impl<'a> Field<'a> for AttrEntry<'a> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.offset.put(out);
+        self.kind.put(out);
+        self.name.put(out);
+        self.attr.put(out);
+    }
+
+    fn get(from: &mut Reader<'a>) -> Result<Self, WireError> {
+        Ok(Self { offset: from.get()?, kind: from.get()?, name: from.get()?, attr: from.get()? })
     }
 }

@@ -4,10 +4,14 @@
 //! the caller names. Time limits are the stream's (`set_read_timeout`): after one has passed the client
 //! must be dropped, since the reply may still come.
 
-use crate::message::{HEADER_BYTES, NO_FID, NO_TAG, Reply, Request, VERSION_9P2000L};
+use crate::message::{HEADER_BYTES, NO_FID, NO_TAG, Reply, Request, VERSION_9P2000L, VERSION_GOB1};
 use crate::wire::{Data, Reader, WireError};
 use crate::{Attr, DirEntry, Errno, MSIZE_MIN, Names, Qid, SetAttr, WALK_NAMES_MAX};
 use std::io::{self, Read, Write};
+
+mod extended;
+
+pub use extended::{NewFile, Op, Series};
 
 /// Flags of `open(2)` for [`Client::open`].
 pub mod open {
@@ -91,6 +95,8 @@ pub struct Entry {
 pub struct Client<S> {
     stream: S,
     msize: u32,
+    /// Whether [`gob1`](crate::gob1) is spoken.
+    extended: bool,
     next_fid: u32,
     free_fids: Vec<u32>,
     out: Vec<u8>,
@@ -113,28 +119,59 @@ impl<S: Read + Write> Client<S> {
     /// # Errors
     /// [`ClientError::Version`] when the server speaks another dialect.
     pub fn connect(stream: S, msize: u32) -> Result<Self, ClientError> {
-        let msize = msize.max(MSIZE_MIN);
-        let mut client = Self {
+        let mut client = Self::unversioned(stream, msize);
+        client.agree(&[VERSION_9P2000L])?;
+        Ok(client)
+    }
+
+    /// As [`connect`](Self::connect), and speaks [`gob1`](crate::gob1) where the server does.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_extended(stream: S, msize: u32) -> Result<Self, ClientError> {
+        let mut client = Self::unversioned(stream, msize);
+        client.agree(&[VERSION_GOB1, VERSION_9P2000L])?;
+        Ok(client)
+    }
+
+    fn unversioned(stream: S, msize: u32) -> Self {
+        Self {
             stream,
-            msize,
+            msize: msize.max(MSIZE_MIN),
+            extended: false,
             next_fid: 0,
             free_fids: Vec::new(),
             out: Vec::new(),
             frame: Vec::new(),
-        };
-        let request = Request::Version { msize, version: VERSION_9P2000L };
-        let (agreed, version) = match client.exchange(NO_TAG, &request)? {
-            Reply::Version { msize, version } => (msize, version.to_vec()),
-            other => {
-                return Err(ClientError::Unexpected { wanted: "Version", got: other.name() });
-            }
-        };
-        if version != VERSION_9P2000L || agreed < MSIZE_MIN {
-            let offered = String::from_utf8_lossy(&version).chars().take(40).collect();
-            return Err(ClientError::Version { offered });
         }
-        client.msize = msize.min(agreed);
-        Ok(client)
+    }
+
+    /// Offers one dialect after the other until the server takes one.
+    fn agree(&mut self, dialects: &[&[u8]]) -> Result<(), ClientError> {
+        let msize = self.msize;
+        let mut offered = String::new();
+        for dialect in dialects {
+            let request = Request::Version { msize, version: dialect };
+            let (agreed, version) = match self.exchange(NO_TAG, &request)? {
+                Reply::Version { msize, version } => (msize, version.to_vec()),
+                other => {
+                    return Err(ClientError::Unexpected { wanted: "Version", got: other.name() });
+                }
+            };
+            let known = version == VERSION_9P2000L || version == *dialect;
+            if known && agreed >= MSIZE_MIN {
+                self.msize = msize.min(agreed);
+                self.extended = version == VERSION_GOB1;
+                return Ok(());
+            }
+            offered = String::from_utf8_lossy(&version).chars().take(40).collect();
+        }
+        Err(ClientError::Version { offered })
+    }
+
+    /// True when [`gob1`](crate::gob1) is spoken.
+    pub const fn is_extended(&self) -> bool {
+        self.extended
     }
 
     /// Largest message of the session in bytes.
@@ -327,7 +364,16 @@ impl<S: Read + Write> Client<S> {
     /// # Errors
     /// [`ClientError::TooLong`] beyond `bytes_max`.
     pub fn read_to_end(&mut self, fid: &Fid, bytes_max: usize) -> Result<Vec<u8>, ClientError> {
-        let mut all = Vec::new();
+        self.read_on(fid, Vec::new(), bytes_max)
+    }
+
+    /// Reads what comes after `all`, the beginning of an open file.
+    fn read_on(
+        &mut self,
+        fid: &Fid,
+        mut all: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, ClientError> {
         loop {
             let offset = u64::try_from(all.len()).unwrap_or(u64::MAX);
             let part = self.read(fid, offset, u32::MAX)?;
@@ -351,6 +397,9 @@ impl<S: Read + Write> Client<S> {
         path: &str,
         bytes_max: usize,
     ) -> Result<Vec<u8>, ClientError> {
+        if let Some(result) = self.read_file_extended(root, path, bytes_max) {
+            return result;
+        }
         let fid = self.walk(root, path)?;
         let result = self.open(&fid, open::READ).and_then(|_| self.read_to_end(&fid, bytes_max));
         let clunked = self.clunk(fid);

@@ -1,10 +1,9 @@
 //! One connection's server side: one frame in, one reply out, or a job whose reply comes later.
 
 use crate::dispatch::{Done, Effect};
-use crate::message::{HEADER_BYTES, Header, Reply, Request};
-use crate::session::Admission;
+use crate::message::{HEADER_BYTES, Header, KIND_GOB1_MIN, Reply, Request};
 use crate::wire::{Data, WireError};
-use crate::{Backend, Cancel, Errno, Job, Limits, Session, WaitsFor};
+use crate::{Attr, Backend, Cancel, Errno, Job, Limits, Session, WaitsFor};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,6 +60,28 @@ pub(crate) struct Shared<B: Backend> {
     session: Mutex<Session<Fid<B>>>,
     /// Bytes of attribute values that fids hold.
     xattr_held: Arc<AtomicUsize>,
+    limits: Limits,
+    /// Requests for a disk that have not ended, also those that were flushed meanwhile, and their bytes.
+    disk_queue: Arc<DiskQueue>,
+}
+
+#[derive(Default)]
+struct DiskQueue {
+    jobs: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// The place of one request among those that wait for a disk.
+struct DiskRoom {
+    queue: Arc<DiskQueue>,
+    bytes: usize,
+}
+
+impl Drop for DiskRoom {
+    fn drop(&mut self) {
+        self.queue.jobs.fetch_sub(1, Ordering::AcqRel);
+        self.queue.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 impl<B: Backend> Shared<B> {
@@ -81,6 +102,20 @@ impl<B: Backend> Shared<B> {
             .map_err(|_| Errno::ENOMEM)
     }
 
+    /// A place for a request that waits for a disk; only the thread that reads frames takes them.
+    fn disk_room(&self, bytes: usize) -> Option<DiskRoom> {
+        let queue = &self.disk_queue;
+        let held = queue.bytes.load(Ordering::Acquire).saturating_add(bytes);
+        if queue.jobs.load(Ordering::Acquire) >= self.limits.disk_queue_max
+            || held > self.limits.disk_queue_bytes_max
+        {
+            return None;
+        }
+        queue.jobs.fetch_add(1, Ordering::AcqRel);
+        queue.bytes.fetch_add(bytes, Ordering::AcqRel);
+        Some(DiskRoom { queue: queue.clone(), bytes })
+    }
+
     pub fn close_fids(&self, fids: Vec<Fid<B>>) {
         for fid in fids {
             if let State::Open(open) = &fid.state {
@@ -88,6 +123,17 @@ impl<B: Backend> Shared<B> {
             }
         }
     }
+}
+
+/// What a deferred `Tgopen` found; its fid is bound when it takes effect.
+pub(crate) struct Gopened<B: Backend> {
+    pub newfid: u32,
+    pub node: Arc<B::Node>,
+    pub open: Arc<B::Open>,
+    pub attr: Attr,
+    pub iounit: u32,
+    pub eof: u8,
+    pub data: Vec<u8>,
 }
 
 /// Room for one reply, used again for the next one.
@@ -156,13 +202,45 @@ impl ReplyBuf {
         small
     }
 
-    /// Completes an `Rreaddir` whose entries are in [`list_room`](Self::list_room).
-    pub(crate) fn put_list(&mut self, tag: u16) {
-        let kind = Reply::Readdir { data: Data(&[]) }.kind();
+    /// Completes an `Rreaddir`, or the `Rgreaddir` of type `kind`, whose entries are in [`list_room`](Self::list_room).
+    pub(crate) fn put_list(&mut self, tag: u16, kind: u8) {
         let len = self.small.len();
         if let Some(place) = self.small.first_chunk_mut() {
             *place = counted_header(kind, tag, len);
         }
+    }
+
+    /// Puts an `Rgopen` whose data `fill` writes behind it; `fill` answers how many bytes that were, and whether they
+    /// are the file's last.
+    ///
+    /// # Errors
+    /// Those of `fill`; the buffer then holds nothing of use.
+    pub(crate) fn gopen_room(
+        &mut self,
+        tag: u16,
+        attr: Attr,
+        iounit: u32,
+        room: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(usize, bool), Errno>,
+    ) -> Result<(), Errno> {
+        let small = self.small();
+        Reply::Gopen { attr, iounit, eof: 0, data: Data(&[]) }.encode(tag, small);
+        let head = small.len();
+        small.resize(head.saturating_add(room), 0);
+        let (got, ended) = fill(small.get_mut(head..).unwrap_or(&mut []))?;
+        let got = got.min(room);
+        small.truncate(head.saturating_add(got));
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
+        let size = number(small.len());
+        if let Some(place) = small.first_chunk_mut() {
+            *place = size;
+        }
+        // `eof[1] count[4]` are the last before the data.
+        if let Some([eof, count @ ..]) = small.get_mut(head.saturating_sub(5)..head) {
+            *eof = u8::from(ended);
+            count.copy_from_slice(&number(got));
+        }
+        Ok(())
     }
 
     pub(crate) fn small(&mut self) -> &mut Vec<u8> {
@@ -212,7 +290,9 @@ impl<B: Backend> Connection<B> {
     pub fn new(backend: Arc<B>, limits: Limits) -> Self {
         let session = Mutex::new(Session::new(limits));
         let xattr_held = Arc::new(AtomicUsize::new(0));
-        Self { shared: Arc::new(Shared { backend, session, xattr_held }) }
+        let disk_queue = Arc::default();
+        let shared = Shared { backend, session, xattr_held, limits, disk_queue };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Largest frame to accept now, in bytes.
@@ -269,7 +349,11 @@ impl<B: Backend> Connection<B> {
             if !is_version && (!session.is_agreed() || session.tag_in_use(header.tag)) {
                 return Err(Errno::EPROTO);
             }
+            if header.kind >= KIND_GOB1_MIN && !session.is_extended() {
+                return Err(Errno::EOPNOTSUPP);
+            }
         }
+        self.shared.backend.asked();
         self.dispatch(header.tag, &request, out)
     }
 
@@ -281,19 +365,27 @@ impl<B: Backend> Connection<B> {
         out: &mut ReplyBuf,
         opens: Opens,
     ) -> Handled<B> {
-        let admission = self.shared.session().admit(tag, fid, job.waits_for);
-        let result = match admission {
-            Ok(Admission::Admitted { serial, cancel }) => {
-                if opens == Opens::Yes
-                    && let Ok(fid) = self.shared.session().fid_mut(fid)
-                {
-                    fid.state = State::Opening(serial);
+        let room = match job.waits_for {
+            WaitsFor::Disk => self.shared.disk_room(job.bytes),
+            WaitsFor::Event => None,
+        };
+        let result = if job.waits_for == WaitsFor::Disk && room.is_none() {
+            (job.work)(&Cancel::new())
+        } else {
+            let admitted = self.shared.session().admit(tag, fid, job.waits_for);
+            match admitted {
+                Ok((serial, cancel)) => {
+                    if opens == Opens::Yes
+                        && let Ok(fid) = self.shared.session().fid_mut(fid)
+                    {
+                        fid.state = State::Opening(serial);
+                    }
+                    let shared = self.shared.clone();
+                    let deferred = Deferred { tag, serial, fid, cancel, shared, job, _room: room };
+                    return Handled::Later(deferred);
                 }
-                let shared = self.shared.clone();
-                return Handled::Later(Deferred { tag, serial, fid, cancel, shared, job });
+                Err(errno) => job.at_limit.ok_or(errno),
             }
-            Ok(Admission::Inline) => (job.work)(&Cancel::new()),
-            Err(errno) => job.at_limit.ok_or(errno),
         };
         let reply = out.small();
         let effect = result.and_then(|effect| self.shared.apply(fid, None, effect));
@@ -316,8 +408,17 @@ impl<B: Backend> Drop for Connection<B> {
 
 impl<B: Backend> Shared<B> {
     /// Lets the result of a job take effect. `opening` is the serial of the open that was deferred.
-    fn apply(&self, fid: u32, opening: Option<u64>, effect: Effect<B>) -> Result<Effect<B>, Errno> {
-        let Effect::Opened(opened) = effect else { return Ok(effect) };
+    pub(crate) fn apply(
+        &self,
+        fid: u32,
+        opening: Option<u64>,
+        effect: Effect<B>,
+    ) -> Result<Effect<B>, Errno> {
+        let opened = match effect {
+            Effect::Opened(opened) => opened,
+            Effect::Gopened(done) => return self.bind_gopened(done),
+            effect => return Ok(effect),
+        };
         let open = Arc::new(opened.open);
         let mut session = self.session();
         let wanted = match session.fid_mut(fid) {
@@ -337,6 +438,15 @@ impl<B: Backend> Shared<B> {
         Ok(Effect::OpenedAs { qid: opened.qid, iounit: opened.iounit })
     }
 
+    fn bind_gopened(&self, done: Box<Gopened<B>>) -> Result<Effect<B>, Errno> {
+        let fid = Fid { node: done.node.clone(), state: State::Open(done.open.clone()) };
+        let bound = self.session().bind(done.newfid, fid);
+        if bound.is_err() {
+            self.backend.clunk(&done.open);
+        }
+        bound.map(|()| Effect::Gopened(done))
+    }
+
     fn abandon_opening(&self, fid: u32, serial: u64) {
         let mut session = self.session();
         if let Ok(Fid { state, .. }) = session.fid_mut(fid)
@@ -347,13 +457,24 @@ impl<B: Backend> Shared<B> {
     }
 }
 
-fn put_effect<B: Backend>(tag: u16, effect: &Result<Effect<B>, Errno>, out: &mut Vec<u8>) {
+pub(crate) fn put_effect<B: Backend>(
+    tag: u16,
+    effect: &Result<Effect<B>, Errno>,
+    out: &mut Vec<u8>,
+) {
     let reply = match effect {
         Ok(Effect::Data(bytes)) => Reply::Read { data: Data(bytes) },
         Ok(Effect::Count(count)) => Reply::Write { count: *count },
         Ok(Effect::Status(status)) => Reply::Lock { status: *status },
         Ok(Effect::Synced) => Reply::Fsync {},
         Ok(Effect::OpenedAs { qid, iounit }) => Reply::Lopen { qid: *qid, iounit: *iounit },
+        Ok(Effect::Gopened(done)) => {
+            let Gopened { attr, iounit, eof, data, .. } = &**done;
+            Reply::Gopen { attr: *attr, iounit: *iounit, eof: *eof, data: Data(data) }
+        }
+        Ok(Effect::Gcreated { attr, iounit, count }) => {
+            Reply::Gcreate { attr: **attr, iounit: *iounit, count: *count }
+        }
         // `apply` has turned it into the line above.
         Ok(Effect::Opened(_)) => Reply::Error { ecode: Errno::EIO.0 },
         Err(errno) => Reply::Error { ecode: errno.0 },
@@ -369,6 +490,7 @@ pub struct Deferred<B: Backend> {
     cancel: Cancel,
     shared: Arc<Shared<B>>,
     job: Job<Effect<B>>,
+    _room: Option<DiskRoom>,
 }
 
 impl<B: Backend> fmt::Debug for Deferred<B> {
@@ -380,7 +502,7 @@ impl<B: Backend> fmt::Debug for Deferred<B> {
 impl<B: Backend> Deferred<B> {
     /// Does the work; may block until it is cancelled.
     pub fn run(self) -> Finished<B> {
-        let Self { tag, serial, fid, cancel, shared, job } = self;
+        let Self { tag, serial, fid, cancel, shared, job, _room } = self;
         let result = if cancel.is_cancelled() { Err(Errno::EINTR) } else { (job.work)(&cancel) };
         Finished { tag, serial, fid, shared, result }
     }
@@ -445,8 +567,10 @@ impl<B: Backend> Finished<B> {
 
 impl<B: Backend> Shared<B> {
     fn discard(&self, effect: Effect<B>) {
-        if let Effect::Opened(opened) = effect {
-            self.backend.clunk(&Arc::new(opened.open));
+        match effect {
+            Effect::Opened(opened) => self.backend.clunk(&Arc::new(opened.open)),
+            Effect::Gopened(done) => self.backend.clunk(&done.open),
+            _ => {}
         }
     }
 }

@@ -1,12 +1,13 @@
 //! One function for each request: looks up fids, checks names, asks the backend, encodes the reply.
 
-use crate::connection::{Connection, Fid, ReplyBuf, State, XattrRead, XattrWrite};
+use crate::connection::{Connection, Fid, Gopened, ReplyBuf, State, XattrRead, XattrWrite};
+use crate::extended::{Creation, Opening};
 use crate::message::{HEADER_BYTES, NO_FID, Reply, Request};
 use crate::session::Flush;
 use crate::wire::Data;
 use crate::{
-    Answer, AttachRequest, Backend, DirPage, Errno, Job, LockRange, NAME_BYTES_MAX, Names, NewNode,
-    Opened, Qid, Qids, ReadAnswer, lock,
+    Answer, AttachRequest, Attr, Backend, DirPage, Errno, Job, LockRange, NAME_BYTES_MAX, Names,
+    NewNode, Opened, Qid, Qids, ReadAnswer, lock,
 };
 use std::sync::Arc;
 
@@ -30,15 +31,20 @@ pub(crate) enum Effect<B: Backend> {
     Synced,
     Opened(Opened<B::Open>),
     OpenedAs { qid: Qid, iounit: u32 },
+    Gopened(Box<Gopened<B>>),
+    Gcreated { attr: Box<Attr>, iounit: u32, count: u32 },
 }
 
-type Outcome<B> = Result<Done<B>, Errno>;
+pub(crate) type Outcome<B> = Result<Done<B>, Errno>;
 
 /// What a fid points at, and what it has open.
 type Target<B> = (Arc<<B as Backend>::Node>, Option<Arc<<B as Backend>::Open>>);
 
+/// The qids of what a walk found, and the end or why it was not reached.
+type Way<B> = (Qids, Result<Arc<<B as Backend>::Node>, Errno>);
+
 /// A name that can be created, removed or looked up in a directory.
-fn checked(name: &[u8]) -> Result<&[u8], Errno> {
+pub(crate) fn checked(name: &[u8]) -> Result<&[u8], Errno> {
     if name.len() > NAME_BYTES_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
@@ -88,6 +94,21 @@ impl<B: Backend> Connection<B> {
                 Reply::Getattr { attr: self.shared.backend.getattr(&self.node(fid)?, mask)? }
             }
             Request::Clunk { fid } => self.clunk(fid)?,
+            Request::Gwalk { fid, newfid, names } => self.gwalk(fid, newfid, &names)?,
+            Request::Greaddir { fid, offset, count } => {
+                return self.greaddir(tag, fid, offset, count, out);
+            }
+            Request::Gopen { fid, newfid, flags, count, names } => {
+                return self.gopen(tag, &Opening { fid, newfid, flags, count }, &names, out);
+            }
+            Request::Gcreate { dfid, newfid, flags, mode, gid, name, data } => {
+                let new = NewNode { mode, gid };
+                let wish = Creation { dfid, newfid, flags, new, name, data: data.0 };
+                return self.gcreate(tag, &wish, out);
+            }
+            Request::Once { series, number, kind, body } => {
+                return self.once(tag, (series, number), kind, body.0, out);
+            }
             _ => self.dispatch_rare(request)?,
         };
         out.put(tag, &reply);
@@ -171,7 +192,7 @@ impl<B: Backend> Connection<B> {
         self.node_and_open(fid).map(|(node, _)| node)
     }
 
-    fn node_and_open(&self, fid: u32) -> Result<Target<B>, Errno> {
+    pub(crate) fn node_and_open(&self, fid: u32) -> Result<Target<B>, Errno> {
         let session = self.shared.session();
         let fid = session.fid(fid)?;
         match &fid.state {
@@ -181,12 +202,12 @@ impl<B: Backend> Connection<B> {
         }
     }
 
-    fn open_file(&self, fid: u32) -> Result<Arc<B::Open>, Errno> {
+    pub(crate) fn open_file(&self, fid: u32) -> Result<Arc<B::Open>, Errno> {
         self.node_and_open(fid)?.1.ok_or(Errno::EBADF)
     }
 
     /// Most bytes of data that fit a reply with `count[4]`, and are wanted.
-    fn data_room(&self, count: u32) -> usize {
+    pub(crate) fn data_room(&self, count: u32) -> usize {
         let room = self.msize().saturating_sub(u32::try_from(HEADER_BYTES + 4).unwrap_or(u32::MAX));
         usize::try_from(count.min(room)).unwrap_or(0)
     }
@@ -207,6 +228,18 @@ impl<B: Backend> Connection<B> {
     }
 
     fn walk(&mut self, fid: u32, newfid: u32, names: &Names<'_>) -> Result<Reply<'static>, Errno> {
+        let (qids, end) = self.steps(fid, newfid, names)?;
+        match end {
+            Ok(node) => self.bind_end(fid, newfid, names, node)?,
+            Err(errno) if qids.is_empty() => return Err(errno),
+            // walk(5): a walk that stops half way says how far it came and makes no fid.
+            Err(_) => {}
+        }
+        Ok(Reply::Walk { qids })
+    }
+
+    /// Goes along names: the qids of what was found, and the end or why it was not reached.
+    pub(crate) fn steps(&self, fid: u32, newfid: u32, names: &Names<'_>) -> Result<Way<B>, Errno> {
         let (mut node, open) = self.node_and_open(fid)?;
         if newfid != fid {
             self.shared.session().check_new_fid(newfid)?;
@@ -224,18 +257,27 @@ impl<B: Backend> Connection<B> {
                     node = next;
                     qids.push(qid);
                 }
-                Err(errno) if qids.is_empty() => return Err(errno),
-                // walk(5): a walk that stops half way says how far it came and makes no fid.
-                Err(_) => return Ok(Reply::Walk { qids }),
+                Err(errno) => return Ok((qids, Err(errno))),
             }
         }
+        Ok((qids, Ok(node)))
+    }
+
+    /// Binds the end of a whole walk.
+    pub(crate) fn bind_end(
+        &self,
+        fid: u32,
+        newfid: u32,
+        names: &Names<'_>,
+        node: Arc<B::Node>,
+    ) -> Result<(), Errno> {
         let mut session = self.shared.session();
         if newfid != fid {
             session.bind(newfid, Fid { node, state: State::Idle })?;
         } else if !names.is_empty() {
             *session.fid_mut(fid)? = Fid { node, state: State::Idle };
         }
-        Ok(Reply::Walk { qids })
+        Ok(())
     }
 
     fn clunk(&mut self, fid: u32) -> Result<Reply<'static>, Errno> {
@@ -378,7 +420,7 @@ impl<B: Backend> Connection<B> {
         if page.too_small() {
             return Err(Errno::EINVAL);
         }
-        out.put_list(tag);
+        out.put_list(tag, Reply::Readdir { data: Data(&[]) }.kind());
         Ok(Done::Sent)
     }
 

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   bytes <-> wire, body, message      no I/O, borrows, never panics
-//!             session                  fids, tags, msize: pure
+//!             session, ledger          fids, tags, msize; changes done once: pure
 //!             connection               one frame in, one reply out or a job for later
 //!             serve                    threads: reads frames, writes replies, runs jobs
 //! ```
@@ -29,6 +29,9 @@ pub mod client;
 mod connection;
 mod dispatch;
 mod errno;
+mod extended;
+pub mod gob1;
+mod ledger;
 mod message;
 mod qid;
 mod serve;
@@ -38,11 +41,15 @@ pub mod synthetic;
 mod talk;
 pub mod wire;
 
-pub use body::{Attr, DirEntry, Names, Qids, SetAttr, StatFs, Time};
+pub use body::{Attr, AttrEntry, DirEntry, Names, Qids, SetAttr, StatFs, Time};
 pub use cancel::Cancel;
 pub use connection::{Connection, Deferred, Finished, Handled, ReplyBuf};
 pub use errno::Errno;
-pub use message::{HEADER_BYTES, Header, NO_FID, NO_TAG, Reply, Request, VERSION_9P2000L, lock};
+pub use ledger::{Ledger, OPS_KEPT_MAX, SERIES_MAX};
+pub use message::{
+    HEADER_BYTES, Header, KIND_GOB1_MIN, NO_FID, NO_TAG, Reply, Request, VERSION_9P2000L,
+    VERSION_GOB1, lock,
+};
 pub use qid::Qid;
 pub use serve::{End, Stream, serve};
 pub use server::{

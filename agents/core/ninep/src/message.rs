@@ -3,7 +3,7 @@
 //! Shapes are those of the "9P2000.L protocol" page and of Linux's `net/9p/client.c`. A message is
 //! `size[4] type[1] tag[2] body`; `size` counts itself.
 
-use crate::wire::{Data, Field, LateU32, Reader, WireError};
+use crate::wire::{Data, Field, LateU32, Reader, Rest, WireError};
 use crate::{Attr, Names, Qid, Qids, SetAttr, StatFs};
 
 /// Bytes of `size[4] type[1] tag[2]`.
@@ -14,6 +14,10 @@ pub const NO_TAG: u16 = 0xffff;
 pub const NO_FID: u32 = 0xffff_ffff;
 /// The dialect spoken here.
 pub const VERSION_9P2000L: &[u8] = b"9P2000.L";
+/// The dialect with everything of `9P2000.L` and the messages of [`gob1`](crate::gob1).
+pub const VERSION_GOB1: &[u8] = b"9P2000.L.gob1";
+/// First message type of [`gob1`](crate::gob1); types of `9P2000.L` are smaller.
+pub const KIND_GOB1_MIN: u8 = 128;
 
 macro_rules! messages {
     ($(#[$enum_doc:meta])* $enum:ident<$life:lifetime> {
@@ -382,6 +386,65 @@ messages! {
             /// `AT_REMOVEDIR` (0x200) for a directory.
             flags: u32,
         }
+        /// Walks and asks for the attributes of the end; see [`gob1`](crate::gob1).
+        Gwalk = 128 {
+            /// Start.
+            fid: u32,
+            /// Fid for the end.
+            newfid: u32,
+            /// Names, none to copy the fid.
+            names: Names<'a>,
+        }
+        /// Lists a directory with attributes; see [`gob1`](crate::gob1).
+        Greaddir = 130 {
+            /// Open directory.
+            fid: u32,
+            /// Cookie of the last entry seen; 0 starts over.
+            offset: u64,
+            /// Most bytes of entries.
+            count: u32,
+        }
+        /// Walks, opens and reads the beginning; see [`gob1`](crate::gob1).
+        Gopen = 132 {
+            /// Start.
+            fid: u32,
+            /// Fid for the open file.
+            newfid: u32,
+            /// `open(2)` flags.
+            flags: u32,
+            /// Most bytes of the file's beginning to send along.
+            count: u32,
+            /// Names, none for the file of `fid` itself.
+            names: Names<'a>,
+        }
+        /// Creates and writes the beginning; see [`gob1`](crate::gob1).
+        Gcreate = 134 {
+            /// Directory.
+            dfid: u32,
+            /// Fid for the open file; [`NO_FID`] closes it at once.
+            newfid: u32,
+            /// `open(2)` flags.
+            flags: u32,
+            /// Permission bits.
+            mode: u32,
+            /// Group wanted.
+            gid: u32,
+            /// Name.
+            name: &'a [u8],
+            /// The beginning.
+            data: Data<'a>,
+        }
+        /// Does one change at most once, however often it is sent; see [`gob1`](crate::gob1).
+        Once = 136 {
+            /// The client's series of changes: random, chosen by the client.
+            series: u64,
+            /// Number of the change in its series, from 0, one more for each.
+            number: u64,
+            /// Type of the request inside.
+            kind: u8,
+            /// Its body.
+            body: Rest<'a>,
+        }
     }
 }
 
@@ -517,6 +580,45 @@ messages! {
         Renameat = 75 {}
         /// Removed.
         Unlinkat = 77 {}
+        /// Walked. On a walk that stopped half way `attr.valid` is 0 and nothing was bound.
+        Gwalk = 129 {
+            /// The end's attributes.
+            attr: Attr,
+            /// One for each name that was found.
+            qids: Qids,
+        }
+        /// Entries `offset[8] type[1] name[s] attr[153]`, whole ones only.
+        Greaddir = 131 {
+            /// Encoded entries.
+            data: Data<'a>,
+        }
+        /// Opened.
+        Gopen = 133 {
+            /// The file's attributes before it was read.
+            attr: Attr,
+            /// As in [`Reply::Lopen`].
+            iounit: u32,
+            /// 1 when the file ends with `data`; 0 when there may be more.
+            eof: u8,
+            /// The beginning; may be shorter than asked for, also empty.
+            data: Data<'a>,
+        }
+        /// Created.
+        Gcreate = 135 {
+            /// The file's attributes after the write.
+            attr: Attr,
+            /// As in [`Reply::Lopen`].
+            iounit: u32,
+            /// Bytes of the beginning that were taken.
+            count: u32,
+        }
+        /// What the request inside was answered, now or when it was done.
+        Once = 137 {
+            /// Type of the reply inside.
+            kind: u8,
+            /// Its body.
+            body: Rest<'a>,
+        }
     }
 }
 

@@ -18,10 +18,14 @@ use std::time::Duration;
 
 /// Reads before the first attach: a peer that sends single bytes does not hold its place for ever.
 const HANDSHAKE_READS_MAX: u32 = 64;
+/// Shortest wait of one of them.
+const HANDSHAKE_READ_MIN: Duration = Duration::from_millis(20);
 /// Room for frames at the start; grows to the largest frame that came.
 const READ_ROOM_BYTES: usize = 64 * 1024;
 /// Replies gathered before they are written, while more requests are at hand.
 const GATHERED_BYTES_MAX: usize = 64 * 1024;
+/// Longest wait, at a connection's end, for requests that a disk works on.
+const LAST_JOBS_LIMIT: Duration = Duration::from_secs(4);
 /// Stack of a helper thread.
 const HELPER_STACK_BYTES: usize = 1024 * 1024;
 /// How long an idle helper thread waits for more work.
@@ -79,8 +83,16 @@ pub fn serve<S: Stream, B: Backend>(stream: Arc<S>, backend: Arc<B>, limits: Lim
     let helpers = Arc::new(Helpers {
         stream: stream.clone(),
         writing: Mutex::new(()),
-        queue: Mutex::new(Queue { jobs: VecDeque::new(), idle: 0, closed: false }),
+        queue: Mutex::new(Queue {
+            jobs: VecDeque::new(),
+            idle: 0,
+            closed: false,
+            disk_running: 0,
+            disk_waiting: VecDeque::new(),
+        }),
         wake: Condvar::new(),
+        idle_disk: Condvar::new(),
+        disk_jobs_max: limits.disk_jobs_max.max(1),
     });
     let reader = FrameReader { buf: vec![0; READ_ROOM_BYTES], start: 0, end: 0 };
     let mut server =
@@ -89,9 +101,9 @@ pub fn serve<S: Stream, B: Backend>(stream: Arc<S>, backend: Arc<B>, limits: Lim
         Ok(never) => match never {},
         Err(end) => end,
     };
+    server.stream.shutdown();
     server.connection.close();
     server.helpers.close();
-    server.stream.shutdown();
     end
 }
 
@@ -107,7 +119,6 @@ struct Server<S: Stream, B: Backend> {
 
 impl<S: Stream, B: Backend> Server<S, B> {
     fn run(&mut self) -> Result<std::convert::Infallible, End> {
-        self.stream.set_read_timeout(Some(self.limits.handshake)).map_err(End::Cut)?;
         let mut reply = ReplyBuf::new();
         let mut gathered = Vec::new();
         loop {
@@ -152,6 +163,12 @@ impl<S: Stream, B: Backend> Server<S, B> {
             if self.reads_left == 0 {
                 return Err(End::Handshake);
             }
+            // Each wait may take half as long as the one before, so that all of them take no longer than twice the
+            // first: a peer that sends a byte now and then is put out as one that sends none.
+            let spent = HANDSHAKE_READS_MAX.saturating_sub(self.reads_left).saturating_sub(1);
+            let wait = self.limits.handshake.checked_div(1 << spent.min(20));
+            let wait = wait.unwrap_or_default().max(HANDSHAKE_READ_MIN);
+            self.stream.set_read_timeout(Some(wait)).map_err(End::Cut)?;
         }
         let inside = self.reader.has_part();
         let got = loop {
@@ -238,15 +255,23 @@ struct Queue<B: Backend> {
     jobs: VecDeque<Deferred<B>>,
     idle: usize,
     closed: bool,
+    /// Requests that a disk works on.
+    disk_running: usize,
+    /// Requests for a disk beyond [`Limits::disk_jobs_max`]; the connection limits how many.
+    disk_waiting: VecDeque<Deferred<B>>,
 }
 
-/// Threads for requests that may block. As many as there are such requests at one time, which the
-/// session limits; so none waits behind another.
+/// Threads for requests that may block. For events as many as there are such requests at one time, which the
+/// session limits, so that none waits behind another; a few for the disk, which does not get faster by more. The
+/// reading thread waits for none of them, so that a `Tflush` is always read.
 struct Helpers<S: Stream, B: Backend> {
+    disk_jobs_max: usize,
     stream: Arc<S>,
     writing: Mutex<()>,
     queue: Mutex<Queue<B>>,
     wake: Condvar,
+    /// Rung when a disk works on one request less.
+    idle_disk: Condvar,
 }
 
 impl<S: Stream, B: Backend> Helpers<S, B> {
@@ -261,6 +286,13 @@ impl<S: Stream, B: Backend> Helpers<S, B> {
 
     fn submit(self: &Arc<Self>, deferred: Deferred<B>) {
         let mut queue = self.queue();
+        if deferred.waits_for() == WaitsFor::Disk {
+            if queue.disk_running >= self.disk_jobs_max {
+                queue.disk_waiting.push_back(deferred);
+                return;
+            }
+            queue.disk_running = queue.disk_running.saturating_add(1);
+        }
         if queue.idle > queue.jobs.len() {
             queue.jobs.push_back(deferred);
             drop(queue);
@@ -281,7 +313,7 @@ impl<S: Stream, B: Backend> Helpers<S, B> {
         {
             // A disk answers soon, so this thread can do it; an error would be taken for the file's.
             match deferred.waits_for() {
-                WaitsFor::Disk => self.answer_with(|| deferred.run()),
+                WaitsFor::Disk => self.disk_work(deferred),
                 WaitsFor::Event => self.answer_with(|| deferred.refuse(Errno::EAGAIN)),
             }
         }
@@ -300,8 +332,25 @@ impl<S: Stream, B: Backend> Helpers<S, B> {
 
     fn work(&self, mut next: Option<Deferred<B>>) {
         while let Some(deferred) = next {
-            self.answer_with(|| deferred.run());
+            match deferred.waits_for() {
+                WaitsFor::Disk => self.disk_work(deferred),
+                WaitsFor::Event => self.answer_with(|| deferred.run()),
+            }
             next = self.wait();
+        }
+    }
+
+    /// Does a request for a disk, and then those that have waited for a thread.
+    fn disk_work(&self, first: Deferred<B>) {
+        let mut next = Some(first);
+        while let Some(deferred) = next {
+            self.answer_with(|| deferred.run());
+            let mut queue = self.queue();
+            next = queue.disk_waiting.pop_front();
+            if next.is_none() {
+                queue.disk_running = queue.disk_running.saturating_sub(1);
+                self.idle_disk.notify_all();
+            }
         }
     }
 
@@ -316,9 +365,14 @@ impl<S: Stream, B: Backend> Helpers<S, B> {
         queue.jobs.pop_front()
     }
 
+    /// Ends the helpers, and waits until those that a disk works on have come back: nothing of this connection is to
+    /// land after its end. A disk that does not answer holds nobody for longer than [`LAST_JOBS_LIMIT`].
     fn close(&self) {
-        self.queue().closed = true;
+        let mut queue = self.queue();
+        queue.closed = true;
         self.wake.notify_all();
+        let busy = |queue: &mut Queue<B>| queue.disk_running > 0;
+        drop(self.idle_disk.wait_timeout_while(queue, LAST_JOBS_LIMIT, busy));
     }
 }
 

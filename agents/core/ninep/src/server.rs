@@ -5,15 +5,15 @@
 //! out a [`Job`] for what can ([`Answer::Later`]).
 
 use crate::wire::Field;
-use crate::{Attr, Cancel, DirEntry, Errno, Qid, SetAttr, StatFs};
+use crate::{Attr, AttrEntry, Cancel, DirEntry, Errno, Ledger, Qid, SetAttr, StatFs};
 use std::fmt;
 use std::sync::Arc;
 
 /// What a deferred job waits for; decides what happens when too many wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitsFor {
-    /// Something that ends by itself soon, such as a disk. Beyond the limit the connection's own thread
-    /// does the work, which slows the client down.
+    /// Something that ends by itself soon, such as a disk. Beyond the limit of threads it waits for one; beyond the
+    /// limit of what may wait the connection's own thread does the work, which slows the client down.
     Disk,
     /// Something that may never end, such as an event or a lock. Beyond the limit the request is refused
     /// with `EAGAIN`, or answered as [`Job::or_at_limit`] says.
@@ -30,23 +30,31 @@ pub struct Job<T> {
     pub work: Work<T>,
     /// The answer where there is no place to wait; without one the request is refused.
     pub at_limit: Option<T>,
+    /// Bytes that it holds while it waits for its turn.
+    pub bytes: usize,
 }
 
 impl<T> Job<T> {
     /// Work that ends by itself soon.
     pub fn disk(work: impl FnOnce(&Cancel) -> Result<T, Errno> + Send + 'static) -> Self {
-        Self { waits_for: WaitsFor::Disk, work: Box::new(work), at_limit: None }
+        Self { waits_for: WaitsFor::Disk, work: Box::new(work), at_limit: None, bytes: 0 }
     }
 
     /// Work that may wait for ever unless cancelled.
     pub fn event(work: impl FnOnce(&Cancel) -> Result<T, Errno> + Send + 'static) -> Self {
-        Self { waits_for: WaitsFor::Event, work: Box::new(work), at_limit: None }
+        Self { waits_for: WaitsFor::Event, work: Box::new(work), at_limit: None, bytes: 0 }
     }
 
     /// Answers `answer` instead of refusing when too many requests wait already.
     #[must_use]
     pub fn or_at_limit(self, answer: T) -> Self {
         Self { at_limit: Some(answer), ..self }
+    }
+
+    /// Says how many bytes it holds while it waits for its turn.
+    #[must_use]
+    pub fn holding(self, bytes: usize) -> Self {
+        Self { bytes, ..self }
     }
 
     pub(crate) fn map<U: 'static>(
@@ -59,7 +67,7 @@ impl<T> Job<T> {
         let work = self.work;
         let at_limit = self.at_limit.map(then.clone());
         let work = Box::new(move |cancel: &Cancel| work(cancel).map(then));
-        Job { waits_for: self.waits_for, work, at_limit }
+        Job { waits_for: self.waits_for, work, at_limit, bytes: self.bytes }
     }
 }
 
@@ -150,7 +158,21 @@ impl<'a> DirPage<'a> {
 
     /// Appends an entry; false when it does not fit, and then the listing of this page is over.
     pub fn push(&mut self, entry: &DirEntry<'_>) -> bool {
-        let Some(left) = self.room.checked_sub(entry.wire_bytes()).filter(|_| !self.full) else {
+        self.put(entry.wire_bytes(), entry)
+    }
+
+    /// As [`push`](Self::push), for a listing with attributes.
+    pub fn push_attr(&mut self, entry: &AttrEntry<'_>) -> bool {
+        self.put(entry.wire_bytes(), entry)
+    }
+
+    /// Whether an entry of so many bytes would fit: to ask before its attributes are looked up.
+    pub const fn fits(&self, wire_bytes: usize) -> bool {
+        !self.full && wire_bytes <= self.room
+    }
+
+    fn put<'e>(&mut self, wire_bytes: usize, entry: &impl Field<'e>) -> bool {
+        let Some(left) = self.room.checked_sub(wire_bytes).filter(|_| !self.full) else {
             self.full = true;
             return false;
         };
@@ -187,6 +209,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// One step from a node.
     fn walk(&self, from: &Arc<Self::Node>, name: &[u8]) -> Result<(Arc<Self::Node>, Qid), Errno>;
 
+    /// A request was understood; called before anything else is done for it.
+    fn asked(&self) {}
+
     /// Attributes; `mask` says which are wanted.
     fn getattr(&self, node: &Arc<Self::Node>, mask: u64) -> Result<Attr, Errno>;
 
@@ -209,6 +234,22 @@ pub trait Backend: Send + Sync + Sized + 'static {
         offset: u64,
         page: &mut DirPage<'_>,
     ) -> Result<(), Errno>;
+
+    /// As [`readdir`](Backend::readdir), with attributes (`Tgreaddir` of [`gob1`](crate::gob1)).
+    fn readdir_attr(
+        &self,
+        open: &Arc<Self::Open>,
+        offset: u64,
+        page: &mut DirPage<'_>,
+    ) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Where changes that are done at most once are remembered (`Tonce` of [`gob1`](crate::gob1)): one ledger for
+    /// all connections of one client. Without one such requests are refused.
+    fn ledger(&self) -> Option<&Ledger> {
+        None
+    }
 
     /// Writes; answers how many bytes were taken.
     fn write(

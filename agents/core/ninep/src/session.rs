@@ -6,7 +6,7 @@
 //!   +---- Tversion, any time: every fid and request of before is forgotten
 //! ```
 
-use crate::message::VERSION_9P2000L;
+use crate::message::{VERSION_9P2000L, VERSION_GOB1};
 use crate::{Cancel, Errno, WaitsFor};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -32,8 +32,12 @@ pub struct Limits {
     pub fids_max: usize,
     /// Requests that wait for an event at one time; each may hold a thread.
     pub events_max: usize,
-    /// Requests that wait for a disk at one time; each may hold a thread.
+    /// Requests that a disk works on at one time; each holds a thread.
     pub disk_jobs_max: usize,
+    /// Requests for a disk at one time, those that wait for a thread included.
+    pub disk_queue_max: usize,
+    /// Bytes that these may hold together.
+    pub disk_queue_bytes_max: usize,
     /// Longest silence before the first attach.
     pub handshake: Duration,
 }
@@ -45,6 +49,8 @@ impl Limits {
         fids_max: 32_768,
         events_max: 64,
         disk_jobs_max: 8,
+        disk_queue_max: 64,
+        disk_queue_bytes_max: 4 << 20,
         handshake: Duration::from_secs(10),
     };
 }
@@ -87,15 +93,6 @@ pub enum Flush {
     TooMany,
 }
 
-/// What becomes of a request that is to be answered later.
-#[derive(Debug)]
-pub(crate) enum Admission {
-    /// It has a place.
-    Admitted { serial: u64, cancel: Cancel },
-    /// No place; the connection's own thread does the work.
-    Inline,
-}
-
 /// State of one connection. `F` is what the server keeps for a fid.
 #[derive(Debug)]
 pub struct Session<F> {
@@ -103,6 +100,8 @@ pub struct Session<F> {
     /// 0 until a version is agreed.
     msize: u32,
     attached: bool,
+    /// Whether [`VERSION_GOB1`] is agreed.
+    extended: bool,
     fids: HashMap<u32, F>,
     in_flight: HashMap<u16, InFlight>,
     next_serial: u64,
@@ -115,6 +114,7 @@ impl<F> Session<F> {
             limits,
             msize: 0,
             attached: false,
+            extended: false,
             fids: HashMap::new(),
             in_flight: HashMap::new(),
             next_serial: 0,
@@ -129,6 +129,11 @@ impl<F> Session<F> {
     /// True once a version is agreed.
     pub const fn is_agreed(&self) -> bool {
         self.msize != 0
+    }
+
+    /// True when the messages of [`gob1`](crate::gob1) are agreed.
+    pub const fn is_extended(&self) -> bool {
+        self.extended
     }
 
     /// True once a tree is attached.
@@ -154,13 +159,16 @@ impl<F> Session<F> {
             return Ok((Agreed { msize, version: b"unknown" }, old));
         }
         self.msize = msize;
-        Ok((Agreed { msize, version: VERSION_9P2000L }, old))
+        self.extended = version == VERSION_GOB1;
+        let version = if self.extended { VERSION_GOB1 } else { VERSION_9P2000L };
+        Ok((Agreed { msize, version }, old))
     }
 
     /// Forgets everything: every request is cancelled and will not be answered.
     pub fn reset(&mut self) -> Vec<F> {
         self.msize = 0;
         self.attached = false;
+        self.extended = false;
         for (_, request) in self.in_flight.drain() {
             request.cancel.cancel();
         }
@@ -244,18 +252,19 @@ impl<F> Session<F> {
         self.in_flight.contains_key(&tag)
     }
 
-    /// Gives a place to a request that is answered later.
+    /// Gives a place to a request that is answered later: its serial number and its token.
+    ///
+    /// # Errors
+    /// `EAGAIN` when too many wait for an event, `EINVAL` for a tag in use.
     pub(crate) fn admit(
         &mut self,
         tag: u16,
         fid: u32,
         waits_for: WaitsFor,
-    ) -> Result<Admission, Errno> {
-        let waiting = self.in_flight.values().filter(|r| r.waits_for == waits_for).count();
-        match waits_for {
-            WaitsFor::Disk if waiting >= self.limits.disk_jobs_max => return Ok(Admission::Inline),
-            WaitsFor::Event if waiting >= self.limits.events_max => return Err(Errno::EAGAIN),
-            WaitsFor::Disk | WaitsFor::Event => {}
+    ) -> Result<(u64, Cancel), Errno> {
+        let waiting = || self.in_flight.values().filter(|r| r.waits_for == waits_for).count();
+        if waits_for == WaitsFor::Event && waiting() >= self.limits.events_max {
+            return Err(Errno::EAGAIN);
         }
         let Entry::Vacant(place) = self.in_flight.entry(tag) else { return Err(Errno::EINVAL) };
         let serial = self.next_serial;
@@ -268,7 +277,7 @@ impl<F> Session<F> {
             cancel: cancel.clone(),
             flushes: Vec::new(),
         });
-        Ok(Admission::Admitted { serial, cancel })
+        Ok((serial, cancel))
     }
 
     /// Cancels the request `oldtag` for the flush `tag`.
@@ -313,10 +322,7 @@ mod tests {
     }
 
     fn admit(session: &mut Session<&'static str>, tag: u16) -> (u64, Cancel) {
-        match session.admit(tag, 1, WaitsFor::Event).unwrap() {
-            Admission::Admitted { serial, cancel } => (serial, cancel),
-            Admission::Inline => panic!("an event never runs inline"),
-        }
+        session.admit(tag, 1, WaitsFor::Event).unwrap()
     }
 
     #[test]
@@ -325,6 +331,17 @@ mod tests {
         assert_eq!(session.version(u32::MAX, b"9P2000.L").unwrap().0.msize, MSIZE_MAX);
         assert_eq!(session.version(4096, b"9P2000.L.gob1").unwrap().0.msize, 4096);
         assert_eq!(session.version(4095, b"9P2000.L").unwrap_err(), Errno::EMSGSIZE);
+    }
+
+    #[test]
+    fn the_extended_dialect_is_only_spoken_when_asked_for() {
+        let mut session = Session::<()>::new(Limits::default());
+        assert_eq!(session.version(8192, VERSION_GOB1).unwrap().0.version, VERSION_GOB1);
+        assert!(session.is_extended());
+        for other in [VERSION_9P2000L, b"9P2000.L.gob2", b"9P2000.L.gob"] {
+            assert_eq!(session.version(8192, other).unwrap().0.version, VERSION_9P2000L);
+            assert!(!session.is_extended());
+        }
     }
 
     #[test]

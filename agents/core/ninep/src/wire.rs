@@ -160,6 +160,20 @@ impl<'a> Field<'a> for Data<'a> {
     }
 }
 
+/// Everything up to the end of the message, without a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest<'a>(pub &'a [u8]);
+
+impl<'a> Field<'a> for Rest<'a> {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0);
+    }
+
+    fn get(from: &mut Reader<'a>) -> Result<Self, WireError> {
+        from.take(from.rest().len()).map(Self)
+    }
+}
+
 impl<'a> Field<'a> for Qid {
     fn put(&self, out: &mut Vec<u8>) {
         self.kind.put(out);

@@ -148,6 +148,20 @@ fn nothing_is_above_the_root() {
     assert_eq!(refused(client.attach("other", "").unwrap_err()), Errno::ENOENT);
 }
 
+#[test]
+fn files_that_are_made_at_their_opening_come_in_one_message() {
+    let mut client =
+        Client::connect_extended(start(tree(), Limits::default()).0, MSIZE_MAX).unwrap();
+    assert!(client.is_extended());
+    let root = client.attach("control", "").unwrap();
+    assert_eq!(client.read_file(&root, "long", 1 << 20).unwrap(), vec![b'x'; 100_000]);
+    // Each opening makes the content once, and the fid is given back.
+    assert_eq!(client.read_file(&root, "count", 9).unwrap(), b"0\n");
+    assert_eq!(client.read_file(&root, "count", 9).unwrap(), b"1\n");
+    assert_eq!(refused(client.read_file(&root, "down", 9).unwrap_err()), Errno::EHOSTDOWN);
+    assert_eq!(refused(client.read_file(&root, "none", 9).unwrap_err()), Errno::ENOENT);
+}
+
 /// A client that speaks bytes.
 struct Raw(Pipe);
 

@@ -100,6 +100,25 @@ pub struct ClientStatus {
     pub shares: Vec<ShareRight>,
 }
 
+/// One live connection to the file server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// The client; a board for the boards themselves.
+    pub client: String,
+    /// The user it stands for.
+    pub user: String,
+    /// Address and port it comes from.
+    pub from: String,
+    /// Seconds since 1970 when it came.
+    pub since_unix_s: u64,
+    /// Requests answered.
+    pub operations: u64,
+    /// Bytes of files sent to it.
+    pub read_bytes: u64,
+    /// Bytes of files received from it.
+    pub written_bytes: u64,
+}
+
 /// Answered by the file server: one reply to each command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "re", rename_all = "kebab-case")]
@@ -117,6 +136,9 @@ pub enum ShareReply {
     Clients {
         /// By name.
         clients: Vec<ClientStatus>,
+        /// By when they came, the boards' own among them.
+        #[serde(default)]
+        connections: Vec<ConnectionStatus>,
         /// Codes that wait to be used.
         codes_waiting: u32,
     },

@@ -18,7 +18,8 @@ mod update;
 mod version;
 
 pub use access::{
-    ClientStatus, GREETING_BYTES_MAX, Greeting, May, ShareCommand, ShareReply, ShareRight,
+    ClientStatus, ConnectionStatus, GREETING_BYTES_MAX, Greeting, May, ShareCommand, ShareReply,
+    ShareRight,
 };
 pub use control::{
     BootChoice, BootListed, HostReply, HostRequest, InitReply, InitRequest, KeptLine, LogFilter,

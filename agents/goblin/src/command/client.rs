@@ -40,13 +40,14 @@ pub fn run(what: Client, output: &mut Output) -> Result<(), CliError> {
             output.line("On the PC, as the user who will mount (root for mounts):")?;
             output.line(&format!("  goblin login {} {code}", words::plain(address)))
         }
-        ShareReply::Clients { clients, codes_waiting } => list(&clients, codes_waiting, output),
+        ShareReply::Clients { clients, codes_waiting, .. } => list(&clients, codes_waiting, output),
         ShareReply::Done { message } => output.line(&words::plain(&message)),
         ShareReply::Failed { .. } => Ok(()),
     }
 }
 
-fn ask(command: &ShareCommand) -> Result<ShareReply, CliError> {
+/// Asks the file server.
+pub(super) fn ask(command: &ShareCommand) -> Result<ShareReply, CliError> {
     let mut found = None;
     control::converse(Board::Storage, control::SHARE, command, |reply: ShareReply| {
         found = Some(reply);

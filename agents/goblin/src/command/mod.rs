@@ -1,6 +1,7 @@
 //! One file per group of commands; here is the choice, and what happens to errors.
 
 mod client;
+mod clients;
 mod files;
 mod history;
 mod logs;
@@ -69,6 +70,7 @@ fn choose(command: Command, output: &mut Output) -> Result<(), CliError> {
         }
         Command::Shares { .. } => shares::run(Shares::Ls, output),
         Command::Client(what) => client::run(what, output),
+        Command::Clients => clients::run(output),
         Command::Login { address, code, name } => {
             files::login(&address, &code, name.as_deref(), output)
         }

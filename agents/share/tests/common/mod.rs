@@ -1,9 +1,11 @@
 //! A share in a temporary directory, served over a socket pair, and a client that speaks bytes.
 #![allow(dead_code)] // Not every test program uses every helper.
 
-use goblin_agent_share::{HostTree, Share};
+use goblin_agent_share::{Caller, HostTree, Share};
 use goblin_core_ninep::client::{Client, ClientError};
-use goblin_core_ninep::{End, Errno, Limits, MSIZE_MAX, NO_FID, Names, Reply, Request, serve};
+use goblin_core_ninep::{
+    End, Errno, Ledger, Limits, MSIZE_MAX, NO_FID, Names, Reply, Request, serve,
+};
 use goblin_sys::socket::Socket;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use tempfile::TempDir;
 pub struct Served {
     pub dir: TempDir,
     pub shares: Arc<[Arc<Share>]>,
+    pub ledger: Arc<Ledger>,
 }
 
 impl Served {
@@ -31,7 +34,7 @@ impl Served {
             Arc::new(Share::new(name, &dir.path().join(name), read_only).unwrap())
         };
         let shares = Arc::from([share("data", false), share("fixed", true)]);
-        Self { dir, shares }
+        Self { dir, shares, ledger: Arc::default() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -44,13 +47,21 @@ impl Served {
 
     pub fn connect(&self) -> (Socket, JoinHandle<End>) {
         let (client, server) = Socket::pair().unwrap();
-        let tree = Arc::new(HostTree::new(self.shares.clone()));
+        let caller = Caller { ledger: self.ledger.clone(), ..Caller::default() };
+        let tree = Arc::new(HostTree::with(self.shares.clone(), caller));
         let thread = std::thread::spawn(move || serve(Arc::new(server), tree, Limits::default()));
         (client, thread)
     }
 
     pub fn client(&self) -> Client<Socket> {
         Client::connect(self.connect().0, MSIZE_MAX).unwrap()
+    }
+
+    /// A client that speaks the dialect of the boards.
+    pub fn extended(&self) -> Client<Socket> {
+        let client = Client::connect_extended(self.connect().0, MSIZE_MAX).unwrap();
+        assert!(client.is_extended());
+        client
     }
 
     /// A byte client with fid 0 at the root of `data`.

@@ -6,6 +6,7 @@ mod crowd;
 mod directories;
 mod files;
 mod flush;
+mod keys;
 mod locks;
 mod names;
 mod proxied;
@@ -41,6 +42,10 @@ fn two_disks() -> Setup {
 
 fn quota() -> Setup {
     Setup { mounts: Some(QUOTA), ..Setup::default() }
+}
+
+fn with_keys() -> Setup {
+    Setup { tls: true, ..Setup::default() }
 }
 
 fn over_tcp() -> Setup {
@@ -152,5 +157,11 @@ pub(super) const CASES: &[Case] = cases! {
         files::a_disk_that_turns_read_only_is_an_error,
     }
     quota { files::a_spent_quota_is_an_error_and_no_end, }
+    with_keys {
+        keys::large_files_come_whole_through_keys,
+        keys::without_a_key_nothing_is_said,
+        keys::half_open_peers_cost_little,
+        keys::a_flood_of_handshakes_keeps_nobody_out,
+    }
     over_tcp { crowd::clients_that_vanish_over_the_network_harm_nobody, }
 };
