@@ -3,7 +3,7 @@
 use goblin_core_trust::PublicKey;
 use goblin_core_types::Greeting;
 use goblin_sys::socket::Socket;
-use goblin_tls::{Expect, Identity, Service, TlsError, TlsStream, greeting};
+use goblin_tls::{Expect, Identity, Records, Service, TlsError, TlsStream, greeting};
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -14,6 +14,8 @@ use std::time::Duration;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time of a handshake, and of the greeting after it.
 pub(crate) const SHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time in which a box takes not one byte of what is sent to it: longer than its disk needs to start.
+pub(crate) const SEND_LIMIT: Duration = Duration::from_secs(15);
 
 /// Why there is no connection to a box.
 #[derive(Debug, thiserror::Error)]
@@ -110,14 +112,26 @@ pub(crate) fn files(
     me: &Identity,
     key: PublicKey,
 ) -> Result<(TlsStream, Greeting), DialError> {
+    files_as(address, socket, me, key, Records::Here)
+}
+
+/// As [`files`]; `records` says whether the kernel is to carry it on.
+pub(crate) fn files_as(
+    address: &str,
+    socket: &Arc<Socket>,
+    me: &Identity,
+    key: PublicKey,
+    records: Records,
+) -> Result<(TlsStream, Greeting), DialError> {
     let failed = |err| explain(address, err);
+    let expect = Expect::Key(key);
     let (stream, _) =
-        goblin_tls::connect(socket, me, Expect::Key(key), Service::Files, SHAKE_LIMIT)
+        goblin_tls::connect_as(socket, me, expect, Service::Files, SHAKE_LIMIT, records)
             .map_err(failed)?;
     let hear = || {
         socket.set_limits(Some(SHAKE_LIMIT), Some(SHAKE_LIMIT))?;
         let greeting = greeting::receive(&stream)?;
-        socket.set_limits(None, None)?;
+        socket.set_limits(None, Some(SEND_LIMIT))?;
         Ok(greeting)
     };
     let greeting = hear().map_err(|err: io::Error| match err.downcast::<TlsError>() {

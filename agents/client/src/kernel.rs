@@ -1,7 +1,7 @@
 //! A share mounted by the kernel's own 9P client, over a relay.
 
 use crate::dial::DialError;
-use crate::relay::{Dial, Listener, Patience, Relay};
+use crate::relay::{Dial, Listener, Owner, Patience, Relay};
 use goblin_core_types::{Greeting, May};
 use goblin_sys::mount::{self, MountFlags};
 use goblin_sys::socket::Socket;
@@ -48,6 +48,11 @@ pub enum KernelMountError {
         /// The kernel's word.
         source: io::Error,
     },
+    /// The kernel cannot carry TLS.
+    #[error(
+        "this kernel cannot carry TLS itself: {0}; load it with `modprobe tls`, or mount without --direct"
+    )]
+    NoKernelTls(io::Error),
     /// A thread or a descriptor is not to be had.
     #[error("this machine is short of resources: {0}")]
     Resources(io::Error),
@@ -68,6 +73,8 @@ pub struct MountOptions {
     pub cache: Option<String>,
     /// How long calls wait for a box that is away.
     pub patience: Patience,
+    /// Whose files they are on this machine.
+    pub owner: Owner,
 }
 
 /// A mounted share. Dropping it takes the mount away and makes every call that waits in it fail.
@@ -90,32 +97,12 @@ impl KernelMount {
         target: &Path,
         listener: Listener,
     ) -> Result<Self, KernelMountError> {
-        let greeting = &first.1;
-        let right = greeting.shares.iter().find(|share| share.name == options.share);
-        let Some(right) = right else {
-            return Err(KernelMountError::NoShare {
-                share: options.share.clone(),
-                user: greeting.user.clone(),
-                have: greeting.shares.iter().map(|share| share.name.clone()).collect(),
-            });
-        };
-        let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
-        if options.read_only || right.may < May::Write {
-            flags |= MountFlags::RDONLY;
-        }
+        let flags = flags(&first.1, options)?;
         let (theirs, ours) = Socket::pair().map_err(KernelMountError::Resources)?;
         let theirs: OwnedFd = theirs.into_fd();
-        let relay = Relay::start(ours, first, dial, options.patience, listener)
+        let relay = Relay::start(ours, first, dial, options.patience, options.owner, listener)
             .map_err(KernelMountError::Resources)?;
-        let cache = options.cache.as_deref().unwrap_or_else(|| cache_of_this_kernel());
-        let text = mount_options(&options.share, theirs.as_fd().as_raw_fd(), cache);
-        mount::mount(source, target, "9p", flags, &text).map_err(|source| {
-            match source.raw_os_error() {
-                Some(libc_enodev) if libc_enodev == ENODEV => KernelMountError::NoClient,
-                _ if source.kind() == io::ErrorKind::PermissionDenied => KernelMountError::NotRoot,
-                _ => KernelMountError::Mount { target: target.into(), source },
-            }
-        })?;
+        mount_9p(theirs.as_fd().as_raw_fd(), options, source, target, flags)?;
         Ok(Self { relay, target: target.into() })
     }
 
@@ -139,6 +126,59 @@ impl Drop for KernelMount {
             tracing::warn!(target = %self.target.display(), %err, "cannot take a dead mount away");
         }
     }
+}
+
+/// The flags of a share that this user has, as far as the user may use it.
+fn flags(greeting: &Greeting, options: &MountOptions) -> Result<MountFlags, KernelMountError> {
+    let right = greeting.shares.iter().find(|share| share.name == options.share);
+    let Some(right) = right else {
+        return Err(KernelMountError::NoShare {
+            share: options.share.clone(),
+            user: greeting.user.clone(),
+            have: greeting.shares.iter().map(|share| share.name.clone()).collect(),
+        });
+    };
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    if options.read_only || right.may < May::Write {
+        flags |= MountFlags::RDONLY;
+    }
+    Ok(flags)
+}
+
+fn mount_9p(
+    socket: i32,
+    options: &MountOptions,
+    source: &str,
+    target: &Path,
+    flags: MountFlags,
+) -> Result<(), KernelMountError> {
+    let cache = options.cache.as_deref().unwrap_or_else(|| cache_of_this_kernel());
+    let text = mount_options(&options.share, socket, cache);
+    mount::mount(source, target, "9p", flags, &text).map_err(|source| match source.raw_os_error() {
+        Some(libc_enodev) if libc_enodev == ENODEV => KernelMountError::NoClient,
+        _ if source.kind() == io::ErrorKind::PermissionDenied => KernelMountError::NotRoot,
+        _ => KernelMountError::Mount { target: target.into(), source },
+    })
+}
+
+/// Mounts over one connection that the kernel itself carries, TLS included: nothing of this program is in the way
+/// of the data, and no process stays. When the connection is lost every call fails with `EIO` for good, and the
+/// share has to be mounted anew; files are shown as root's.
+///
+/// # Errors
+/// [`KernelMountError`]; nothing is mounted then.
+pub fn mount_direct(
+    first: (TlsStream, Greeting),
+    options: &MountOptions,
+    source: &str,
+    target: &Path,
+) -> Result<(), KernelMountError> {
+    let (stream, greeting) = first;
+    let flags = flags(&greeting, options)?;
+    let socket = stream.into_kernel().map_err(KernelMountError::NoKernelTls)?;
+    // The kernel's client knows no limits.
+    socket.set_limits(None, None).map_err(KernelMountError::Resources)?;
+    mount_9p(socket.as_fd().as_raw_fd(), options, source, target, flags)
 }
 
 /// `ENODEV` of `errno.h`: no such file system type.

@@ -13,11 +13,27 @@ const FILE_BYTES_MAX: usize = 64 * 1024;
 /// Files looked at.
 const FILES_MAX: usize = 1024;
 
+/// What carries a mount.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// The kernel's client over a relay of ours.
+    #[default]
+    Relay,
+    /// The kernel alone.
+    Direct,
+    /// A program of ours, by FUSE.
+    Fuse,
+}
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRecord {
     /// The relay's process.
     pub pid: u32,
+    /// What carries it.
+    #[serde(default)]
+    pub way: Way,
     /// The box, as this PC calls it.
     pub the_box: String,
     /// The share.
@@ -55,6 +71,16 @@ impl MountFile {
 
     fn write(&self) -> io::Result<()> {
         files::replace_volatile(&self.path, &serde_json::to_vec(&self.record)?, 0o644)
+    }
+
+    /// Keeps the file of a mount that the kernel alone carries; there is no process to remove it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn keep_direct(folder: &Path, record: &MountRecord) -> io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let path = folder.join(format!("direct-{}.json", record.pid));
+        files::replace_volatile(&path, &serde_json::to_vec(record)?, 0o644)
     }
 
     /// Writes down what happened.
@@ -105,12 +131,27 @@ pub fn list(folder: &Path) -> io::Result<Vec<MountRecord>> {
         let path = entry?.path();
         let Ok(bytes) = files::read_bounded(&path, FILE_BYTES_MAX) else { continue };
         let Ok(record) = serde_json::from_slice::<MountRecord>(&bytes) else { continue };
-        if Path::new("/proc").join(record.pid.to_string()).exists() {
+        let lives = match record.way {
+            Way::Direct => is_mounted(&record),
+            Way::Relay | Way::Fuse => Path::new("/proc").join(record.pid.to_string()).exists(),
+        };
+        if lives {
             found.push(record);
+        } else if record.way == Way::Direct {
+            // Whoever may not remove it does not see it either.
+            let _ = std::fs::remove_file(&path);
         }
     }
     found.sort_by(|a, b| a.target.cmp(&b.target));
     Ok(found)
+}
+
+fn is_mounted(record: &MountRecord) -> bool {
+    let source = format!("{}:{}", record.the_box, record.share);
+    goblin_sys::mount::mount_at(&record.target)
+        .ok()
+        .flatten()
+        .is_some_and(|mount| mount.fs_type == "9p" && mount.source == Path::new(&source))
 }
 
 #[cfg(test)]
@@ -122,6 +163,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let record = MountRecord {
             pid: std::process::id(),
+            way: Way::Relay,
             the_box: "attic".into(),
             share: "home".into(),
             target: "/mnt".into(),
@@ -137,7 +179,11 @@ mod tests {
         let seen = list(dir.path()).unwrap().remove(0);
         assert_eq!((seen.connected, seen.reconnects, seen.lost_files), (true, 1, 2));
         drop(file);
+        // Nothing is mounted there: what says so is not believed, and goes.
+        let gone = MountRecord { way: Way::Direct, ..record };
+        MountFile::keep_direct(dir.path(), &gone).unwrap();
         assert!(list(dir.path()).unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(list(&dir.path().join("absent")).unwrap().is_empty());
     }
 }

@@ -5,7 +5,7 @@ use crate::dial::{self, DialError};
 use goblin_core_ninep::client::{Client, ClientError, Entry, Fid, open};
 use goblin_core_ninep::{Attr, Errno};
 use goblin_core_types::Greeting;
-use goblin_tls::{Identity, TlsStream};
+use goblin_tls::{Identity, Records, TlsStream};
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
@@ -58,6 +58,18 @@ pub enum RemoteError {
 pub fn connect(known: &KnownBox, me: &Identity) -> Result<(TlsStream, Greeting), DialError> {
     let socket = dial::tcp(&known.address)?;
     dial::files(&known.address, &socket, me, known.key)
+}
+
+/// As [`connect`], for a connection that the kernel is to carry on.
+///
+/// # Errors
+/// [`DialError`].
+pub fn connect_for_kernel(
+    known: &KnownBox,
+    me: &Identity,
+) -> Result<(TlsStream, Greeting), DialError> {
+    let socket = dial::tcp(&known.address)?;
+    dial::files_as(&known.address, &socket, me, known.key, Records::Kernel)
 }
 
 /// A share, attached.

@@ -7,7 +7,7 @@
 
 use crate::dial;
 use crate::kernel::{KernelMount, MountOptions};
-use crate::relay::{News, Patience};
+use crate::relay::{News, Owner, Patience};
 use goblin_core_config::{Provision, ShareSection};
 use goblin_core_trust::PublicKey;
 use goblin_core_types::{Greeting, LinkState, LinkStatus, MountStatus, paths};
@@ -95,6 +95,7 @@ fn keep(share: &ShareSection, keys: &Keys, reports: &SyncSender<MountStatus>) ->
         read_only: share.read_only,
         cache: None,
         patience: PATIENCE,
+        owner: Owner::ROOT,
     };
     let dial = {
         let (keys, last) = (keys.clone(), last.clone());

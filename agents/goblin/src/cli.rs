@@ -452,6 +452,20 @@ pub enum Right {
     Write,
 }
 
+/// `UID[:GID]`; without a group the user's number is the group's too, as Debian numbers people.
+fn owner(text: &str) -> Result<(u32, u32), String> {
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .ok()
+            .filter(|number| *number != u32::MAX)
+            .ok_or_else(|| "give numbers, as `id -u` and `id -g` print them".to_owned())
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid)?, number(gid)?)),
+        None => number(text).map(|uid| (uid, uid)),
+    }
+}
+
 /// How a share is mounted.
 #[derive(Debug, Clone, Args)]
 pub struct Mount {
@@ -465,8 +479,17 @@ pub struct Mount {
     /// Seconds that programs wait for a box that is away, before they get an error
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub wait: u64,
-    /// Cache mode of the kernel's 9P client; chosen by the kernel's release when absent
+    /// Let the kernel carry the connection itself, TLS included: fastest, but lost for good with the connection
+    #[arg(long, conflicts_with_all = ["fuse", "owner", "foreground"])]
+    pub direct: bool,
+    /// By FUSE: for kernels without a 9P client, and without root
     #[arg(long)]
+    pub fuse: bool,
+    /// Whose files they are on this PC; who called `sudo`, or you, when absent
+    #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
+    pub owner: Option<(u32, u32)>,
+    /// Cache mode of the kernel's 9P client; chosen by the kernel's release when absent
+    #[arg(long, conflicts_with = "fuse")]
     pub cache: Option<String>,
     /// Stay in the foreground, as a service manager wants it
     #[arg(long)]

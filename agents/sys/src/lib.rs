@@ -13,6 +13,7 @@ pub mod devices;
 pub mod efivar;
 pub mod files;
 pub mod journal;
+pub mod ktls;
 pub mod lines;
 pub mod listing;
 pub mod module;

@@ -7,7 +7,7 @@ use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, ServerConfig};
 use std::sync::Arc;
 
 /// What a connection is for; sent as ALPN (RFC 7301). The number is the version of what is spoken inside.
@@ -42,12 +42,28 @@ fn verifier(provider: &CryptoProvider, admit: Admit) -> Arc<KeyVerifier> {
     Arc::new(KeyVerifier { admit, algorithms: provider.signature_verification_algorithms })
 }
 
+/// Who carries the records of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Records {
+    /// This process.
+    Here,
+    /// The kernel, to which the keys are given after the handshake: with the one cipher whose keys it need never
+    /// renew, see `goblin_sys::ktls`.
+    Kernel,
+}
+
 pub(crate) fn client(
     me: &Identity,
     service: Service,
     admit: Admit,
+    records: Records,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = provider();
+    let mut provider = provider();
+    if records == Records::Kernel {
+        Arc::make_mut(&mut provider)
+            .cipher_suites
+            .retain(|suite| suite.suite() == CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
+    }
     let verifier = verifier(&provider, admit);
     let key = AlwaysResolvesClientRawPublicKeys::new(me.certified.clone());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -57,6 +73,7 @@ pub(crate) fn client(
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(Arc::new(key));
     config.alpn_protocols = vec![service.alpn().to_vec()];
+    config.enable_secret_extraction = records == Records::Kernel;
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Ok(Arc::new(config))

@@ -45,9 +45,9 @@ mod shake;
 mod stream;
 mod verify;
 
-pub use config::Service;
+pub use config::{Records, Service};
 pub use error::TlsError;
 pub use identity::Identity;
-pub use shake::{Accepted, Acceptor, Expect, connect, looks_like_tls};
+pub use shake::{Accepted, Acceptor, Expect, connect, connect_as, looks_like_tls};
 pub use stream::TlsStream;
 pub use verify::Admit;

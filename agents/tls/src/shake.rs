@@ -1,7 +1,7 @@
 //! The handshake of both ends, each within one deadline.
 
 use crate::TlsError;
-use crate::config::{self, Service};
+use crate::config::{self, Records, Service};
 use crate::identity::Identity;
 use crate::stream::TlsStream;
 use crate::verify::Admit;
@@ -118,11 +118,27 @@ pub fn connect(
     service: Service,
     limit: Duration,
 ) -> Result<(TlsStream, PublicKey), TlsError> {
+    connect_as(socket, me, expect, service, limit, Records::Here)
+}
+
+/// As [`connect`]; with [`Records::Kernel`] the connection can be given to the kernel afterwards, by
+/// [`TlsStream::into_kernel`].
+///
+/// # Errors
+/// [`TlsError`]; the socket is of no more use.
+pub fn connect_as(
+    socket: &Arc<Socket>,
+    me: &Identity,
+    expect: Expect,
+    service: Service,
+    limit: Duration,
+    records: Records,
+) -> Result<(TlsStream, PublicKey), TlsError> {
     let admit: Admit = match expect {
         Expect::Key(wanted) => Arc::new(move |key| *key == wanted),
         Expect::AnyForEnrolment => Arc::new(|_| true),
     };
-    let config = config::client(me, service, admit)?;
+    let config = config::client(me, service, admit, records)?;
     // The name is not sent and not looked at: the key is the identity.
     let name = ServerName::try_from("goblin").map_err(|_| rustls::Error::General("name".into()));
     let name = name.map_err(TlsError::Protocol)?;

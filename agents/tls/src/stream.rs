@@ -11,8 +11,9 @@
 use crate::TlsError;
 use crate::shake::exporter;
 use goblin_core_ninep::Stream;
+use goblin_sys::ktls;
 use goblin_sys::socket::Socket;
-use rustls::Connection;
+use rustls::{Connection, ConnectionTrafficSecrets};
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,6 +74,39 @@ impl TlsStream {
     /// [`TlsError::Protocol`], which no finished handshake causes.
     pub fn binding(&self) -> Result<[u8; 32], TlsError> {
         exporter(&lock(&self.state))
+    }
+
+    /// Gives the connection's TLS to the kernel: the socket is an ordinary one from then on. For connections of
+    /// [`connect_as`](crate::connect_as) with [`Records::Kernel`](crate::Records::Kernel) whose peer is silent
+    /// until it is asked, so that no record waits half read.
+    ///
+    /// # Errors
+    /// The kernel's, see [`ktls::hand_over`]; `InvalidData` when something that came was not read yet, or the
+    /// connection was not made for this. The connection is of no more use then.
+    pub fn into_kernel(self) -> io::Result<Arc<Socket>> {
+        let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let Self { socket, state, incoming, .. } = self;
+        let incoming = incoming.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if incoming.start != incoming.end || Self::opened(&mut state, &mut [0])?.is_some() {
+            return Err(invalid("the peer spoke before it was asked"));
+        }
+        let secrets = state
+            .dangerous_extract_secrets()
+            .map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
+        let keys = |(sequence, secrets): (u64, ConnectionTrafficSecrets)| match secrets {
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => Some(ktls::Keys {
+                key: key.as_ref().try_into().ok()?,
+                iv: iv.as_ref().try_into().ok()?,
+                sequence,
+            }),
+            _ => None,
+        };
+        let (send, receive) = keys(secrets.tx)
+            .zip(keys(secrets.rx))
+            .ok_or_else(|| invalid("the connection was made with another cipher"))?;
+        ktls::hand_over(&socket, &send, &receive)?;
+        Ok(socket)
     }
 
     /// Sends what TLS itself has to say.

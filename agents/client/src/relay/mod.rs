@@ -12,18 +12,24 @@
 //!
 //! Invariants:
 //! - The kernel gets exactly one answer to each request, none after `Rflush`.
-//! - While the server is away `Tflush` is answered here: a process that is killed ends.
+//! - While the server is away `Tflush` is answered here: a process that is killed ends. A server that is there and
+//!   does not answer one in time is cut off, so that it is away.
+//! - A server that takes nothing, or does not answer while fids are bound again, is away too.
 //! - The end of this process closes the pair: every call in the mount then fails with `EIO`.
 
 mod fid;
+mod owner;
 mod restore;
 mod table;
+
+pub use owner::Owner;
 
 use goblin_core_ninep::{HEADER_BYTES, Stream};
 use goblin_core_types::Greeting;
 use goblin_sys::socket::Socket;
 use goblin_tls::TlsStream;
 use goblin_tls::greeting::read_exact;
+use restore::Locks;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -36,6 +42,15 @@ const FRAME_BYTES_MAX: u32 = 1 << 20;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Longest pause between attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
+/// Longest wait for one answer while fids are bound again, and for the server to take what is sent then.
+const RESTORE_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 15 });
+/// Longest a server may take to answer `Tflush`: somebody was killed, and waits for it.
+const FLUSH_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
+/// Pause between looks at what waits.
+const WATCH: Duration = Duration::from_millis(500);
+/// How long after a loss locks that are still held are taken for our own, held by the session that was lost: until
+/// the server has noticed that its end is gone.
+const LOCKS_WAIT: Duration = Duration::from_secs(75);
 
 /// How long calls wait for a server that is away before they fail.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +92,7 @@ struct Shared {
     state: Mutex<State>,
     ended: Condvar,
     kernel: Socket,
+    owner: Owner,
     /// Held while an answer is written to the kernel.
     writing: Mutex<()>,
     /// Held from the decision to send a request until it is sent, so that a flush never overtakes what it
@@ -151,7 +167,7 @@ fn read_frame(stream: &impl Stream) -> Option<Frame> {
 }
 
 impl Relay {
-    /// Starts between `kernel`, this end of the pair, and a first connection.
+    /// Starts between `kernel`, this end of the pair, and a first connection. The files are shown as `owner`'s.
     ///
     /// # Errors
     /// When no thread is to be had.
@@ -160,6 +176,7 @@ impl Relay {
         first: (TlsStream, Greeting),
         dial: Dial,
         patience: Patience,
+        owner: Owner,
         listener: Listener,
     ) -> io::Result<Self> {
         let server = Arc::new(first.0);
@@ -168,6 +185,7 @@ impl Relay {
             state: Mutex::new(state),
             ended: Condvar::new(),
             kernel,
+            owner,
             writing: Mutex::new(()),
             sending: Mutex::new(()),
         });
@@ -175,6 +193,10 @@ impl Relay {
         let for_up = shared.clone();
         let up = thread::Builder::new().name("relay-up".into()).spawn(move || up(&for_up))?;
         relay.threads.push(up);
+        let for_watch = shared.clone();
+        let watch =
+            thread::Builder::new().name("relay-watch".into()).spawn(move || watch(&for_watch))?;
+        relay.threads.push(watch);
         let mut down = Down { shared, dial, patience, listener, boot_id: first.1.boot_id };
         let down =
             thread::Builder::new().name("relay-down".into()).spawn(move || down.run(server))?;
@@ -211,7 +233,10 @@ impl Drop for Relay {
 }
 
 fn up(shared: &Shared) {
-    while let Some(frame) = read_frame(&shared.kernel) {
+    while let Some(mut frame) = read_frame(&shared.kernel) {
+        if let Some(bytes) = Arc::get_mut(&mut frame) {
+            shared.owner.request(bytes);
+        }
         let sending = lock(&shared.sending);
         let (verdict, server) = {
             let mut state = shared.state();
@@ -232,6 +257,26 @@ fn up(shared: &Shared) {
     shared.finish();
 }
 
+/// Cuts a connection on which a `Tflush` waits for too long.
+fn watch(shared: &Shared) {
+    let mut oldest: Option<(u64, Instant)> = None;
+    while !shared.pause(WATCH) {
+        let state = shared.state();
+        let waits = state.table.oldest_flush();
+        match (waits, oldest) {
+            (Some(order), Some((before, since))) if order == before => {
+                if since.elapsed() > FLUSH_LIMIT
+                    && let Some(server) = &state.server
+                {
+                    server.shutdown();
+                    oldest = None;
+                }
+            }
+            (waits, _) => oldest = waits.map(|order| (order, Instant::now())),
+        }
+    }
+}
+
 struct Down {
     shared: Arc<Shared>,
     dial: Dial,
@@ -243,8 +288,11 @@ struct Down {
 impl Down {
     fn run(&mut self, mut server: Arc<TlsStream>) {
         loop {
-            while let Some(frame) = read_frame(&*server) {
+            while let Some(mut frame) = read_frame(&*server) {
                 if self.shared.state().table.reply(&frame) {
+                    if let Some(bytes) = Arc::get_mut(&mut frame) {
+                        self.shared.owner.reply(bytes);
+                    }
                     self.shared.answer(&frame);
                 }
             }
@@ -272,7 +320,7 @@ impl Down {
         let mut pause = PAUSE_MIN;
         let mut told = false;
         loop {
-            match self.connect() {
+            match self.connect(lost_at) {
                 Ok((stream, lost_files)) => {
                     (self.listener)(&News::Back { lost_files });
                     return Some(stream);
@@ -298,8 +346,10 @@ impl Down {
     }
 
     /// One attempt: dial, bind the fids, ask again.
-    fn connect(&mut self) -> io::Result<(Arc<TlsStream>, usize)> {
+    fn connect(&mut self, lost_at: Instant) -> io::Result<(Arc<TlsStream>, usize)> {
         let (stream, greeting) = (self.dial)()?;
+        let limit = Some(RESTORE_LIMIT);
+        stream.socket().set_limits(limit, limit)?;
         let same_run = !greeting.boot_id.is_empty() && greeting.boot_id == self.boot_id;
         let (msize, fids) = {
             let state = self.shared.state();
@@ -307,7 +357,10 @@ impl Down {
         };
         // Before the kernel's first word there is nothing to bind.
         let fates = match msize {
-            Some(msize) => restore::restore(&stream, msize, &fids, same_run)?,
+            Some(msize) => {
+                let locks = if lost_at.elapsed() < LOCKS_WAIT { Locks::Wait } else { Locks::Lose };
+                restore::restore(&stream, msize, &fids, same_run, locks)?
+            }
             None => Vec::new(),
         };
         let lost = fates.iter().filter(|(_, fate)| *fate == fid::Fate::Lost).count();
@@ -331,6 +384,8 @@ impl Down {
             // Given up by the kernel meanwhile: the number must be free when it is used anew.
             restore::clunk(&*stream, msize.unwrap_or(FRAME_BYTES_MAX), &gone)?;
         };
+        // Nothing is known any more of how long an answer may take: a disk may have to start.
+        stream.socket().set_limits(None, limit)?;
         answers.iter().for_each(|answer| self.shared.answer(answer));
         // Replies must be read while requests are sent, or both ends could wait for each other.
         let (shared, to) = (self.shared.clone(), stream.clone());
@@ -354,3 +409,7 @@ fn ask_again(shared: &Shared, server: &TlsStream) {
 #[cfg(test)]
 #[path = "relay_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "stuck_tests.rs"]
+mod stuck_tests;

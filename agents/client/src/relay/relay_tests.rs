@@ -79,7 +79,9 @@ impl Box9 {
         kernel.set_limits(Some(Duration::from_secs(20)), None).unwrap();
         let mut dial = self.dial();
         let first = dial().unwrap();
-        let relay = Relay::start(ours, first, dial, Patience(patience), Box::new(|_| {})).unwrap();
+        let relay =
+            Relay::start(ours, first, dial, Patience(patience), Owner::ROOT, Box::new(|_| {}))
+                .unwrap();
         (relay, Client::connect(kernel, 8192).unwrap())
     }
 }

@@ -15,6 +15,15 @@ struct Asker<'a, S> {
     frame: Vec<u8>,
 }
 
+/// What to make of a lock that somebody holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locks {
+    /// It may still be the lost session's: begin again a little later.
+    Wait,
+    /// It is another's now.
+    Lose,
+}
+
 /// Why a fid cannot be bound again.
 enum Failure {
     /// The connection failed too.
@@ -60,7 +69,7 @@ impl<S: Stream> Asker<'_, S> {
         }
     }
 
-    fn bind(&mut self, number: u32, fid: &Fid) -> Result<(), Failure> {
+    fn bind(&mut self, number: u32, fid: &Fid, locks: Locks) -> Result<(), Failure> {
         let root = self.qid(&Request::Attach {
             fid: number,
             afid: NO_FID,
@@ -68,7 +77,7 @@ impl<S: Stream> Asker<'_, S> {
             aname: &fid.root.aname,
             n_uname: fid.root.n_uname,
         })?;
-        let found = self.bind_below(number, fid, root);
+        let found = self.bind_below(number, fid, root, locks);
         if matches!(found, Err(Failure::Refused)) {
             // The number must be free when the kernel uses it anew.
             self.ask(0, &Request::Clunk { fid: number })?;
@@ -76,7 +85,13 @@ impl<S: Stream> Asker<'_, S> {
         found
     }
 
-    fn bind_below(&mut self, number: u32, fid: &Fid, root: Qid) -> Result<(), Failure> {
+    fn bind_below(
+        &mut self,
+        number: u32,
+        fid: &Fid,
+        root: Qid,
+        locks: Locks,
+    ) -> Result<(), Failure> {
         let mut qid = root;
         for part in fid.path.chunks(WALK_NAMES_MAX) {
             let part: Vec<&[u8]> = part.iter().map(Vec::as_slice).collect();
@@ -111,6 +126,12 @@ impl<S: Stream> Asker<'_, S> {
             };
             match self.ask(0, &request)? {
                 Reply::Lock { status } if status == lock::SUCCESS => {}
+                Reply::Lock { status } if status == lock::BLOCKED && locks == Locks::Wait => {
+                    return Err(Failure::Io(io::Error::new(
+                        io::ErrorKind::WouldBlock,
+                        "a lock is held, perhaps still by the connection that was lost",
+                    )));
+                }
                 _ => return Err(Failure::Refused),
             }
         }
@@ -128,6 +149,7 @@ pub fn restore<S: Stream>(
     msize: u32,
     fids: &[(u32, Fid)],
     same_run: bool,
+    locks: Locks,
 ) -> io::Result<Vec<(u32, Fate)>> {
     let mut asker = Asker { stream, msize, frame: Vec::new() };
     let version = Request::Version { msize, version: VERSION_9P2000L };
@@ -142,7 +164,7 @@ pub fn restore<S: Stream>(
         let fate = if fid.passing || fid.fate == Fate::Lost {
             Fate::Lost
         } else {
-            match asker.bind(*number, fid) {
+            match asker.bind(*number, fid, locks) {
                 Err(Failure::Io(err)) => return Err(err),
                 Err(Failure::Refused) => Fate::Lost,
                 Ok(()) if fid.fate == Fate::Unsure || (fid.dirty && !same_run) => Fate::Unsure,

@@ -370,6 +370,18 @@ impl Table {
         }
     }
 
+    /// The oldest `Tflush` that the server was sent and has not answered, as a number that no later one has.
+    pub fn oldest_flush(&self) -> Option<u64> {
+        if self.server != Server::Here {
+            return None;
+        }
+        let flushes = self.waiting.values().filter(|waiting| {
+            Request::decode(&waiting.frame)
+                .is_ok_and(|(_, request)| matches!(request, Request::Flush { .. }))
+        });
+        flushes.map(|waiting| waiting.order).min()
+    }
+
     /// Whether a fid is bound.
     pub fn has(&self, number: u32) -> bool {
         self.fids.contains_key(&number)

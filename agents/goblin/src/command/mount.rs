@@ -4,11 +4,13 @@ use crate::cli::Mount;
 use crate::command::files::known;
 use crate::error::CliError;
 use crate::output::Output;
+use goblin_agent_client::boxes::KnownBox;
 use goblin_agent_client::boxes::split_place;
-use goblin_agent_client::kernel::{KernelMount, MountOptions};
-use goblin_agent_client::mounts::{self, MountFile, MountRecord};
-use goblin_agent_client::relay::{News, Patience};
+use goblin_agent_client::kernel::{self, KernelMount, MountOptions};
+use goblin_agent_client::mounts::{self, MountFile, MountRecord, Way};
+use goblin_agent_client::relay::{Listener, News, Owner, Patience};
 use goblin_agent_client::remote;
+use goblin_tls::Identity;
 use rustix::mount::UnmountFlags;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -28,7 +30,82 @@ pub fn mount(wanted: &Mount, output: &mut Output) -> Result<(), CliError> {
     if wanted.print_unit {
         return output.line(&unit(wanted));
     }
+    if wanted.direct {
+        return direct(wanted, output);
+    }
     if wanted.foreground { stay(wanted) } else { detach(wanted, output) }
+}
+
+/// What a mount is made of, looked up and checked.
+struct Asked {
+    known: KnownBox,
+    me: Identity,
+    share: String,
+    target: PathBuf,
+    source: String,
+}
+
+impl Asked {
+    fn of(wanted: &Mount) -> Result<Self, CliError> {
+        let (the_box, share, path) = split_place(&wanted.place).ok_or_else(|| {
+            CliError::pc(format!("`{}` names no share: write BOX:SHARE", wanted.place))
+        })?;
+        if !path.is_empty() {
+            return Err(CliError::pc("a share is mounted whole: write BOX:SHARE without a path"));
+        }
+        let boxes = known()?;
+        let known = boxes.find(the_box).map_err(CliError::pc)?.clone();
+        let me = boxes.identity().map_err(CliError::pc)?;
+        let source = format!("{}:{share}", known.name);
+        Ok(Self { known, me, share: share.into(), target: canonical(&wanted.dir)?, source })
+    }
+
+    fn options(&self, wanted: &Mount) -> MountOptions {
+        MountOptions {
+            share: self.share.clone(),
+            read_only: wanted.read_only,
+            cache: wanted.cache.clone(),
+            patience: Patience(Duration::from_secs(wanted.wait)),
+            owner: owner(wanted),
+        }
+    }
+
+    fn record(&self, way: Way) -> MountRecord {
+        MountRecord {
+            pid: std::process::id(),
+            way,
+            the_box: self.known.name.clone(),
+            share: self.share.clone(),
+            target: self.target.clone(),
+            connected: true,
+            reconnects: 0,
+            lost_files: 0,
+            problem: None,
+        }
+    }
+}
+
+/// Whose the files are: as asked for, else who called `sudo`, else who calls.
+fn owner(wanted: &Mount) -> Owner {
+    if let Some((uid, gid)) = wanted.owner {
+        return Owner { uid, gid };
+    }
+    let of = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    match (uid.is_root(), of("SUDO_UID"), of("SUDO_GID")) {
+        (true, Some(uid), Some(gid)) => Owner { uid, gid },
+        _ => Owner { uid: uid.as_raw(), gid: gid.as_raw() },
+    }
+}
+
+fn direct(wanted: &Mount, output: &mut Output) -> Result<(), CliError> {
+    let asked = Asked::of(wanted)?;
+    let first = remote::connect_for_kernel(&asked.known, &asked.me).map_err(CliError::pc)?;
+    kernel::mount_direct(first, &asked.options(wanted), &asked.source, &asked.target)
+        .map_err(CliError::pc)?;
+    // Without a place for it `goblin status` shows less; the mount works.
+    let _ = MountFile::keep_direct(Path::new(mounts::RUN), &asked.record(Way::Direct));
+    output.line(&format!("{} is mounted on {}", wanted.place, wanted.dir.display()))
 }
 
 /// Starts the relay as a process of its own and waits for its word.
@@ -43,6 +120,11 @@ fn detach(wanted: &Mount, output: &mut Output) -> Result<(), CliError> {
     if let Some(cache) = &wanted.cache {
         command.arg(format!("--cache={cache}"));
     }
+    if wanted.fuse {
+        command.arg("--fuse");
+    }
+    let Owner { uid, gid } = owner(wanted);
+    command.arg(format!("--owner={uid}:{gid}"));
     // The relay stands in the root folder, so that no other mount is kept busy by it.
     command.arg("--").arg(&wanted.place).arg(canonical(&wanted.dir)?);
     // A group of its own: Ctrl-C at this terminal is not meant for the mount.
@@ -76,31 +158,13 @@ fn canonical(dir: &Path) -> Result<PathBuf, CliError> {
 
 /// Mounts, and stays until the mount is taken away.
 fn stay(wanted: &Mount) -> Result<(), CliError> {
-    let (the_box, share, path) = split_place(&wanted.place).ok_or_else(|| {
-        CliError::pc(format!("`{}` names no share: write BOX:SHARE", wanted.place))
-    })?;
-    if !path.is_empty() {
-        return Err(CliError::pc("a share is mounted whole: write BOX:SHARE without a path"));
-    }
-    let boxes = known()?;
-    let known = boxes.find(the_box).map_err(CliError::pc)?.clone();
-    let me = boxes.identity().map_err(CliError::pc)?;
-    let target = canonical(&wanted.dir)?;
-    let first = remote::connect(&known, &me).map_err(CliError::pc)?;
-    let record = MountRecord {
-        pid: std::process::id(),
-        the_box: known.name.clone(),
-        share: share.into(),
-        target: target.clone(),
-        connected: true,
-        reconnects: 0,
-        lost_files: 0,
-        problem: None,
-    };
+    let asked = Asked::of(wanted)?;
+    let first = remote::connect(&asked.known, &asked.me).map_err(CliError::pc)?;
+    let record = asked.record(Way::Relay);
     // Without a place for it `goblin status` shows less; the mount works.
     let mut file = MountFile::new(Path::new(mounts::RUN), record).ok();
     let announce = wanted.announce;
-    let news = Box::new(move |news: &News| {
+    let news: Listener = Box::new(move |news: &News| {
         if let Some(file) = &mut file {
             let _ = file.note(news);
         }
@@ -109,16 +173,11 @@ fn stay(wanted: &Mount) -> Result<(), CliError> {
             let _ = writeln!(io::stderr(), "{}", told(news));
         }
     });
-    let options = MountOptions {
-        share: share.into(),
-        read_only: wanted.read_only,
-        cache: wanted.cache.clone(),
-        patience: Patience(Duration::from_secs(wanted.wait)),
-    };
-    let source = format!("{}:{share}", known.name);
+    let options = asked.options(wanted);
+    let (known, me) = (asked.known, asked.me);
     let dial = Box::new(move || remote::connect(&known, &me).map_err(io::Error::from));
-    let mounted =
-        KernelMount::open(first, dial, &options, &source, &target, news).map_err(CliError::pc)?;
+    let mounted = KernelMount::open(first, dial, &options, &asked.source, &asked.target, news)
+        .map_err(CliError::pc)?;
     if announce {
         writeln!(io::stdout(), "{MOUNTED}").and_then(|()| io::stdout().flush())?;
     }
