@@ -85,6 +85,7 @@ Examples:
   goblin upgrade --to 2              both boards to release 2
   goblin upgrade --board storage     only the storage board
   goblin upgrade --dry-run           what would be fetched, written and deleted
+  goblin upgrade --explain           and why it is fetched that way
   goblin upgrade --from http://192.168.1.5/releases
 
 On a terminal it asks before it cuts clients off; --yes answers.")]
@@ -337,6 +338,9 @@ pub struct Upgrade {
     /// Say what would happen, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// As --dry-run, and say why releases are fetched in this way
+    #[arg(long)]
+    pub explain: bool,
     /// Do not ask before clients are cut off
     #[arg(long, short)]
     pub yes: bool,
@@ -585,6 +589,7 @@ mod tests {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         for good in [
             "goblin upgrade --dry-run --from usb",
+            "goblin upgrade --explain",
             "goblin upgrade --to 2 --board storage -y",
             "goblin history",
             "goblin log",

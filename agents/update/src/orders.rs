@@ -4,7 +4,11 @@ use crate::error::UpdateError;
 use crate::fetch::Fetcher;
 use crate::lookup;
 use crate::notes::{Intent, RESUMES_MAX};
+use crate::obtain::{self, Wanted};
+use crate::origin::Folder;
+use crate::repository::Job;
 use crate::updater::{Replies, Updater, done};
+use goblin_core_delta::choose::Choice;
 use goblin_core_types::{
     Schedule, SlotStatus, UpdateCommand, UpdateReply, UpdateSettings, UpdateSource, UpgradePlan,
     Version, is_channel,
@@ -23,6 +27,10 @@ impl Updater {
         match from {
             None => Ok(self.fetcher.clone()),
             Some(UpdateSource::Url(url)) => Ok(Some(Fetcher::new(url, self.env.retry_pause))),
+            Some(UpdateSource::Folder(path)) => {
+                let folder = Folder::new(path.into());
+                Ok(Some(Fetcher::of(vec![Box::new(folder)], self.env.retry_pause)))
+            }
             Some(other) => Err(UpdateError::UnknownSource { from: other.clone() }),
         }
     }
@@ -56,9 +64,8 @@ impl Updater {
             return Ok(done(message, None));
         };
         let (to, recipe) = (job.manifest.version, &job.manifest.uki);
-        let missing: Vec<_> = job.blobs.iter().filter(|blob| !self.store.has(blob)).collect();
-        let fetch_bytes = missing.iter().fold(0u64, |sum, blob| sum.saturating_add(blob.size));
         let all = self.slots()?;
+        let choice = self.way(&job)?;
         let there = all.iter().any(|slot| slot.version == to && slot.size_bytes == recipe.uki_size);
         let image_bytes = if there { 0 } else { recipe.uki_size };
         let mut problems = Vec::new();
@@ -70,7 +77,7 @@ impl Updater {
                 Vec::new()
             }
         };
-        if let Err(err) = self.store.check_room(fetch_bytes, self.env.spare_bytes) {
+        if let Err(err) = self.store.check_room(choice.missing_bytes, self.env.spare_bytes) {
             problems.push(err.to_string());
         }
         if let Err(err) = self.esp.check_room(image_bytes) {
@@ -85,13 +92,27 @@ impl Updater {
             from,
             to: Some(to),
             notes: job.manifest.notes.clone(),
-            fetch_count: u64::try_from(missing.len()).unwrap_or(u64::MAX),
-            fetch_bytes,
+            fetch_count: choice.missing,
+            fetch_bytes: choice.cost.bytes,
+            fetch_requests: choice.cost.requests,
+            ways: choice.explain().lines().map(str::to_owned).collect(),
             image_bytes,
             deletes,
             problems,
         }));
         Ok(done(message, Some(to)))
+    }
+
+    /// The cheapest way to what a release has and this board has not.
+    fn way(&self, job: &Job) -> Result<Choice, UpdateError> {
+        let fetcher = self.fetcher.as_ref().ok_or(UpdateError::NoSource)?;
+        let wanted = Wanted {
+            version: job.manifest.version,
+            running: self.env.running,
+            blobs: &job.blobs,
+            parcels: job.manifest.parcels.as_ref(),
+        };
+        obtain::preview(&wanted, fetcher, &self.store, &mut self.held()?)
     }
 
     /// Says how two releases differ.

@@ -88,9 +88,7 @@ impl Updater {
         // Whether it may lie on the boot disk at all, before a byte is fetched.
         slots::room(&self.esp.names()?, &self.slots()?, version, &self.settings.pins)?;
         self.store.keep_only(&job.blobs)?;
-        let running = self.slots()?.into_iter().find(|slot| slot.running);
-        let uki = running.map(|slot| self.esp.path(&slot.file));
-        let mut held = Held::list(&self.env.base, uki.as_deref());
+        let mut held = self.held()?;
         let (store, spare_bytes) = (self.store.clone(), self.env.spare_bytes);
         let wanted = Wanted {
             version,
@@ -105,6 +103,13 @@ impl Updater {
         job.held = held;
         self.job = Some(job);
         Ok(())
+    }
+
+    /// What the running system holds of any release.
+    pub(crate) fn held(&self) -> Result<Held, UpdateError> {
+        let running = self.slots()?.into_iter().find(|slot| slot.running);
+        let uki = running.map(|slot| self.esp.path(&slot.file));
+        Ok(Held::list(&self.env.base, uki.as_deref()))
     }
 
     fn make_room(&mut self) -> Result<(), UpdateError> {

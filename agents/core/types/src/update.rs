@@ -293,8 +293,14 @@ pub struct UpgradePlan {
     pub notes: String,
     /// Contents that would be fetched.
     pub fetch_count: u64,
-    /// Their bytes.
+    /// Bytes that would be fetched for them, in the cheapest way.
     pub fetch_bytes: u64,
+    /// Requests that would take, beside those already made to look.
+    #[serde(default)]
+    pub fetch_requests: u64,
+    /// Why that way: each way there is, with its cost, a line each.
+    #[serde(default)]
+    pub ways: Vec<String>,
     /// Size of the image that would be written, in bytes; 0 when it is on the boot disk already.
     pub image_bytes: u64,
     /// Releases that would be deleted from the boot disk to make room.

@@ -4,6 +4,7 @@ use crate::cli::{Board, Move, Upgrade};
 use crate::control;
 use crate::error::CliError;
 use crate::output::{Output, Tone};
+use crate::render::release::Explain;
 use crate::render::{self, words};
 use goblin_core_types::{UpdateCommand, UpdateReply, Version};
 use std::io::{BufRead, IsTerminal, Read};
@@ -18,7 +19,8 @@ pub fn check(board: Board, output: &mut Output) -> Result<(), CliError> {
 pub fn upgrade(wanted: &Upgrade, output: &mut Output) -> Result<(), CliError> {
     let (to, from) = (wanted.change.to, wanted.from.clone());
     let here = control::local_board();
-    if wanted.dry_run {
+    if wanted.dry_run || wanted.explain {
+        let explain = if wanted.explain { Explain::Ways } else { Explain::Steps };
         let boards = match wanted.change.board {
             Some(board) => vec![board],
             None => in_sight(here),
@@ -29,7 +31,7 @@ pub fn upgrade(wanted: &Upgrade, output: &mut Output) -> Result<(), CliError> {
                 let name = output.paint.paint(Tone::Strong, board.as_str());
                 output.line(&name)?;
             }
-            order(board, &command, output).map(|_| ())
+            order_with(board, &command, explain, output).map(|_| ())
         });
     }
     if !wanted.yes && !agreed(wanted.change.board, output)? {
@@ -109,6 +111,16 @@ pub(super) fn order(
     command: &UpdateCommand,
     output: &mut Output,
 ) -> Result<Option<Version>, CliError> {
+    order_with(board, command, Explain::Steps, output)
+}
+
+/// [`order`], with a plan shown as far as `explain` says.
+fn order_with(
+    board: Board,
+    command: &UpdateCommand,
+    explain: Explain,
+    output: &mut Output,
+) -> Result<Option<Version>, CliError> {
     let mut version_done = None;
     let mut last_message = String::new();
     control::converse(board, control::UPDATE, command, |reply: UpdateReply| {
@@ -127,7 +139,8 @@ pub(super) fn order(
             }
             UpdateReply::Plan(plan) => {
                 if !output.json {
-                    render::release::plan(&plan).iter().try_for_each(|line| output.line(line))?;
+                    let lines = render::release::plan(&plan, explain);
+                    lines.iter().try_for_each(|line| output.line(line))?;
                 }
                 ControlFlow::Continue(())
             }

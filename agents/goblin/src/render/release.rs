@@ -6,15 +6,29 @@ use goblin_core_types::{FileChange, ReleaseDiff, UpgradePlan};
 /// Files listed for a person; `--json` has up to `CHANGES_MAX`.
 const FILES_SHOWN_MAX: usize = 40;
 
+/// How much of a plan is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Explain {
+    /// What would happen.
+    Steps,
+    /// Also why it is fetched in this way.
+    Ways,
+}
+
 /// A plan, a line for each step.
-pub fn plan(plan: &UpgradePlan) -> Vec<String> {
+pub fn plan(plan: &UpgradePlan, explain: Explain) -> Vec<String> {
     let Some(to) = plan.to else { return Vec::new() };
     let mut lines = vec![format!("  {} -> {to}  {}", plan.from, words::plain(&plan.notes))];
     lines.push(format!(
-        "  fetch   {} contents, {}",
+        "  fetch   {} contents: {} in {} {}",
         plan.fetch_count,
-        words::bytes(plan.fetch_bytes)
+        words::bytes(plan.fetch_bytes),
+        plan.fetch_requests,
+        if plan.fetch_requests == 1 { "request" } else { "requests" }
     ));
+    if explain == Explain::Ways {
+        lines.extend(plan.ways.iter().map(|way| format!("          {}", words::plain(way))));
+    }
     lines.push(match plan.image_bytes {
         0 => "  write   nothing: the image is on the boot disk already".into(),
         bytes => format!("  write   an image of {}", words::bytes(bytes)),
@@ -73,18 +87,23 @@ mod tests {
 
     #[test]
     fn plan_names_what_it_deletes_and_what_stops_it() {
-        let lines = plan(&UpgradePlan {
+        let found = UpgradePlan {
             from: Version::new(1, 0, 0),
             to: Some(Version::new(2, 0, 0)),
             notes: "news".into(),
             fetch_count: 3,
             fetch_bytes: 2000,
+            fetch_requests: 1,
+            ways: vec!["chosen: the patch".into()],
             image_bytes: 0,
             deletes: vec![Version::new(0, 9, 0)],
             problems: vec!["no room".into()],
-        });
+        };
+        let lines = plan(&found, Explain::Steps);
         assert_eq!(lines[0], "  1 -> 2  news");
         assert!(lines.contains(&"  delete  release 0.9".into()));
         assert_eq!(lines.last().unwrap(), "  stops   no room");
+        assert!(!lines.iter().any(|line| line.contains("chosen")));
+        assert!(plan(&found, Explain::Ways).iter().any(|line| line.contains("chosen: the patch")));
     }
 }

@@ -73,6 +73,8 @@ fn preview_tells_what_would_happen_and_does_none_of_it() {
     let plan = preview(&board);
     assert_eq!((plan.from, plan.to, plan.deletes.len()), (v(1), Some(v(2)), 0));
     assert!(plan.fetch_bytes > LARGE_BYTES as u64 && plan.fetch_count == 5, "{plan:?}");
+    assert_eq!(plan.fetch_requests, 5, "a repository without packs: {plan:?}");
+    assert!(plan.ways.iter().any(|way| way.starts_with("chosen: ")), "{plan:?}");
     assert_eq!(plan.image_bytes, release(2).uki.len() as u64);
     assert!(plan.problems.is_empty());
     assert_eq!(board.fixed(), before);
