@@ -82,7 +82,7 @@ fn ninep_connection(bytes: &[u8]) {
                 assert!(reply.bytes().len() <= connection.msize() as usize);
             }
             // A read of a conversation may wait for ever, which is its right.
-            Handled::Later(_) | Handled::Silent => {}
+            Handled::Later(_) | Handled::Here(_) | Handled::Silent => {}
             Handled::Hangup(_) => return,
         }
     }

@@ -257,6 +257,9 @@ pub enum Handled<B: Backend> {
     Reply,
     /// Run this, on another thread, and send what it commits.
     Later(Deferred<B>),
+    /// There is no place for it to wait: send what is at hand, then run this and send what it commits, before the
+    /// next frame.
+    Here(Deferred<B>),
     /// Nothing to send now: another reply will carry the answer.
     Silent,
     /// The peer cannot be understood any more: close the stream.
@@ -369,23 +372,20 @@ impl<B: Backend> Connection<B> {
             WaitsFor::Disk => self.shared.disk_room(job.bytes),
             WaitsFor::Event => None,
         };
-        let result = if job.waits_for == WaitsFor::Disk && room.is_none() {
-            (job.work)(&Cancel::new())
-        } else {
-            let admitted = self.shared.session().admit(tag, fid, job.waits_for);
-            match admitted {
-                Ok((serial, cancel)) => {
-                    if opens == Opens::Yes
-                        && let Ok(fid) = self.shared.session().fid_mut(fid)
-                    {
-                        fid.state = State::Opening(serial);
-                    }
-                    let shared = self.shared.clone();
-                    let deferred = Deferred { tag, serial, fid, cancel, shared, job, _room: room };
-                    return Handled::Later(deferred);
+        let no_place = job.waits_for == WaitsFor::Disk && room.is_none();
+        let admitted = self.shared.session().admit(tag, fid, job.waits_for);
+        let result = match admitted {
+            Ok((serial, cancel)) => {
+                if opens == Opens::Yes
+                    && let Ok(fid) = self.shared.session().fid_mut(fid)
+                {
+                    fid.state = State::Opening(serial);
                 }
-                Err(errno) => job.at_limit.ok_or(errno),
+                let shared = self.shared.clone();
+                let deferred = Deferred { tag, serial, fid, cancel, shared, job, _room: room };
+                return if no_place { Handled::Here(deferred) } else { Handled::Later(deferred) };
             }
+            Err(errno) => job.at_limit.ok_or(errno),
         };
         let reply = out.small();
         let effect = result.and_then(|effect| self.shared.apply(fid, None, effect));

@@ -16,10 +16,14 @@
 //!   [`Limits`] and msize.
 //! - No message larger than the agreed msize is accepted or sent.
 //! - A fid is bound only by a complete walk, and never over one in use; clunk and remove always free it.
-//! - One request that waits never delays another: what may wait runs on a helper thread.
+//! - One request that waits never delays another: what may wait runs on a helper thread. What waits for a disk has a
+//!   few threads and a queue of [`Limits::disk_queue_max`] requests; only beyond it the reading thread does the work.
+//! - After a connection's end none of its requests has an effect any more, unless a disk takes longer than seconds.
 //! - `Tflush` is answered at once unless the old request has passed its point of no return; then right after
 //!   it. After the answer the old tag is never answered, and the old request has no effect any more.
 //! - Names with a slash or NUL, empty, `.` or longer than 255 bytes reach no backend.
+//!
+//! Boards speak [`gob1`] to each other: 9P2000.L with fewer round trips and changes that may be sent twice.
 //!
 //! Called by the share agent, the control agent and the mount agent; the command line uses [`client`].
 

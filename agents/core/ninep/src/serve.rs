@@ -141,6 +141,15 @@ impl<S: Stream, B: Backend> Server<S, B> {
                     self.helpers.submit(deferred);
                     Ok(())
                 }
+                Handled::Here(deferred) => {
+                    // Answers that are ready do not wait for a disk.
+                    let sent = self.helpers.write(&gathered);
+                    gathered.clear();
+                    if sent.is_ok() {
+                        self.helpers.answer_with(|| deferred.run());
+                    }
+                    sent
+                }
                 Handled::Silent => Ok(()),
                 Handled::Hangup(err) => return Err(End::Protocol(err)),
             }

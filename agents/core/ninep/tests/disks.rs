@@ -187,3 +187,21 @@ fn bytes_that_wait_are_bounded() {
     tags.sort_unstable();
     assert_eq!(tags, [100, 101, 102, 103]);
 }
+
+#[test]
+fn answers_that_are_ready_do_not_wait_for_a_disk() {
+    let gate = Arc::new(Gate::default());
+    let limits = Limits { disk_jobs_max: 1, disk_queue_max: 1, ..Limits::default() };
+    let mut client = Client::new(&gate, limits);
+    client.send(100, &FSYNC);
+    // In one piece, so that the second is at hand when the first is answered; the queue has no place for it.
+    let mut both = Vec::new();
+    GETATTR.encode(1, &mut both);
+    FSYNC.encode(101, &mut both);
+    client.0.write_all(&both).unwrap();
+    assert_eq!(client.receive(), (1, 25));
+    gate.open();
+    let mut tags = [client.receive().0, client.receive().0];
+    tags.sort_unstable();
+    assert_eq!(tags, [100, 101]);
+}
