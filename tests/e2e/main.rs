@@ -4,6 +4,7 @@
 //! Each scenario boots once and asks many questions; boots are what costs time here.
 
 mod bench;
+mod client;
 mod full_state;
 mod init;
 mod main_job;

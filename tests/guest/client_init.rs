@@ -4,7 +4,7 @@
 use goblin_core_types::escape_bytes;
 use goblin_sys::listing::{self, Digests};
 use goblin_tests::client::{
-    CLIENT_PORT, ClientReply, ClientRequest, GOBLIN, HOST_ADDRESS, ReadingReport, SOURCE_DIR,
+    CLIENT_PORT, ClientReply, ClientRequest, GOBLIN, HOST_ADDRESS, Ran, ReadingReport, SOURCE_DIR,
     SOURCE_TAG, Target,
 };
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
@@ -25,6 +25,20 @@ use std::time::{Duration, Instant};
 type Port = Arc<Mutex<File>>;
 
 fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [what, path] = words.as_slice() {
+        let done = match what.as_str() {
+            "try" => try_as_user(Path::new(path)),
+            "journal" => write_journal(Path::new(path)),
+            "mkdir" => std::fs::create_dir_all(path),
+            _ => Err(io::Error::other("`try`, `journal` or `mkdir`, and a path")),
+        };
+        if let Err(err) = done {
+            eprintln!("{what} {path}: {err}");
+            std::process::exit(1);
+        }
+        return;
+    }
     if let Err(err) = run() {
         eprintln!("client-init: {err}");
     }
@@ -181,6 +195,100 @@ impl Drop for Heartbeat {
     }
 }
 
+/// What a person does with files, as whoever runs this.
+fn try_as_user(dir: &Path) -> io::Result<()> {
+    let (first, second) = (dir.join("first"), dir.join("second"));
+    std::fs::write(&first, "one\n")?;
+    File::options().append(true).open(&first)?.write_all(b"two\n")?;
+    std::fs::set_permissions(&first, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&first, &second)?;
+    let text = std::fs::read_to_string(&second)?;
+    let meta = std::fs::metadata(&second)?;
+    println!("{text:?} {:o} {}:{}", meta.mode() & 0o7777, meta.uid(), meta.gid());
+    std::fs::create_dir(dir.join("folder"))?;
+    std::fs::remove_dir(dir.join("folder"))?;
+    std::fs::remove_file(&second)
+}
+
+/// Records of a journal, one line of 16 bytes each.
+const JOURNAL_RECORDS: u64 = 60;
+
+/// Writes records, each with a sync; says for each the number that is acknowledged. A record whose sync failed is
+/// written anew with all before it, as a database does.
+fn write_journal(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let file = File::options().write(true).create(true).truncate(false).open(path)?;
+    let record = |number: u64| format!("{number:015}\n");
+    let mut failures = 0;
+    let mut number = 0;
+    while number < JOURNAL_RECORDS {
+        let written = file.write_all_at(record(number).as_bytes(), number * 16);
+        match written.and_then(|()| file.sync_all()) {
+            Ok(()) => {
+                println!("{number}");
+                number += 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(err) if failures < 20 => {
+                failures += 1;
+                eprintln!("record {number}: {err}");
+                for before in 0..number {
+                    file.write_all_at(record(before).as_bytes(), before * 16)?;
+                }
+            }
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(())
+}
+
+/// Runs a program to its end.
+fn run_program(argv: &[String], uid: Option<u32>) -> io::Result<ClientReply> {
+    use std::os::unix::process::CommandExt;
+    let (program, arguments) =
+        argv.split_first().ok_or_else(|| io::Error::other("no program is named"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir("/tmp");
+    if let Some(uid) = uid {
+        command.uid(uid).gid(uid).env("HOME", "/tmp");
+    }
+    let output = command.output()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(ClientReply::Ran(Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    }))
+}
+
+/// Takes the network down a little later, and up again.
+fn pull_cable(after: Duration, out: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(after);
+        for (up, pause) in [(false, out), (true, Duration::ZERO)] {
+            if let Err(err) = set_link(up) {
+                eprintln!("client-init: the cable: {err}");
+            }
+            std::thread::sleep(pause);
+        }
+    });
+}
+
+fn set_link(up: bool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        let index: u32 =
+            std::fs::read_to_string(format!("/sys/class/net/{}/ifindex", first_nic()?))?
+                .trim()
+                .parse()?;
+        let link = rtnetlink::LinkUnspec::new_with_index(index);
+        handle.link().set(if up { link.up() } else { link.down() }.build()).execute().await?;
+        Ok(())
+    })
+}
+
 fn carry_out(request: ClientRequest, port: &Port) -> io::Result<ClientReply> {
     let mut files = 0;
     let mut bytes = 0;
@@ -200,6 +308,10 @@ fn carry_out(request: ClientRequest, port: &Port) -> io::Result<ClientReply> {
             files += 1;
             reply(port, &ClientReply::Entry(entry))
         })?,
+        ClientRequest::Run { argv, uid } => return run_program(&argv, uid),
+        ClientRequest::Cable { after_ms, out_ms } => {
+            pull_cable(Duration::from_millis(after_ms), Duration::from_millis(out_ms));
+        }
         ClientRequest::PowerOff => {
             rustix::fs::sync();
             rustix::system::reboot(rustix::system::RebootCommand::PowerOff)?;

@@ -88,6 +88,20 @@ pub enum ClientRequest {
     Reading,
     /// Ends the reading: [`ClientReply::Reading`].
     StopReading,
+    /// Runs a program to its end: [`ClientReply::Ran`].
+    Run {
+        /// Program, by its whole path, and arguments.
+        argv: Vec<String>,
+        /// User and group to run as; root when absent.
+        uid: Option<u32>,
+    },
+    /// Pulls the network cable a little later, and puts it back; answered at once.
+    Cable {
+        /// Milliseconds until it is pulled.
+        after_ms: u64,
+        /// Milliseconds that it is out.
+        out_ms: u64,
+    },
     /// Powers the guest off.
     PowerOff,
 }
@@ -117,11 +131,24 @@ pub enum ClientReply {
     },
     /// State of the reader.
     Reading(ReadingReport),
+    /// A program ended.
+    Ran(Ran),
     /// Not carried out.
     Failed {
         /// Why.
         message: String,
     },
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    /// Exit status; -1 when it was killed.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
 }
 
 /// What the reader has seen.
@@ -226,6 +253,24 @@ impl Client {
         loop {
             match self.read(limit).with_context(|| format!("during {request:?}"))? {
                 ClientReply::Done { files, bytes } => return Ok((files, bytes)),
+                ClientReply::Failed { message } => bail!("client: {message}"),
+                ClientReply::Working { bytes } => stall.at(bytes)?,
+                _ => {}
+            }
+        }
+    }
+
+    /// Runs a program in the guest, as root or as `uid`.
+    ///
+    /// # Errors
+    /// When the guest falls silent for longer than `limit`, or cannot start it.
+    pub fn run(&mut self, argv: &[&str], uid: Option<u32>, limit: Duration) -> Result<Ran> {
+        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+        self.send(&ClientRequest::Run { argv, uid })?;
+        let mut stall = Stall::new();
+        loop {
+            match self.read(limit)? {
+                ClientReply::Ran(ran) => return Ok(ran),
                 ClientReply::Failed { message } => bail!("client: {message}"),
                 ClientReply::Working { bytes } => stall.at(bytes)?,
                 _ => {}

@@ -37,7 +37,7 @@ pub fn spec(source: &Path, dir: &Path) -> Result<ClientSpec> {
 
 fn archive(init: &Path, goblin: &Path, kernel: &debian::ClientKernel) -> Result<Vec<u8>> {
     let mut initramfs = Initramfs::default();
-    for dir in ["bin", "dev", "etc", "proc", "run", "sys", "modules"] {
+    for dir in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "modules"] {
         initramfs.dir(dir);
     }
     initramfs.file("init", 0o755, host::read(init)?);

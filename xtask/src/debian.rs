@@ -24,8 +24,20 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// Most libraries that the tools may pull in.
 const LIBRARIES_MAX: usize = 32;
 /// Modules that a stock kernel needs as a client guest.
-const CLIENT_MODULES: &[&str] =
-    &["virtio_pci", "virtio_net", "virtio_console", "9pnet_fd", "9pnet_virtio", "9p"];
+/// The last five for mounts whose TLS the kernel carries, and for those by FUSE.
+const CLIENT_MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "virtio_console",
+    "9pnet_fd",
+    "9pnet_virtio",
+    "9p",
+    "tls",
+    "chacha20poly1305",
+    "chacha_generic",
+    "poly1305_generic",
+    "fuse",
+];
 
 /// Programs that start a board.
 #[derive(Debug, Clone)]

@@ -34,11 +34,13 @@ pub enum KernelMountError {
     /// The kernel has no 9P client.
     #[error(
         "this kernel has no 9P client: load it with `modprobe 9p`, or install a kernel that has it \
-         (Debian's `cloud` kernels have not); `goblin get` and `goblin put` work without"
+         (Debian's `cloud` kernels have not); or mount with --fuse"
     )]
     NoClient,
     /// Only root mounts.
-    #[error("only root may mount: use `sudo goblin mount`, after `sudo goblin login`")]
+    #[error(
+        "only root may mount: use `sudo goblin mount` after `sudo goblin login`, or mount with --fuse"
+    )]
     NotRoot,
     /// The kernel refused.
     #[error("the kernel cannot mount the share on {}: {source}", target.display())]
@@ -48,6 +50,12 @@ pub enum KernelMountError {
         /// The kernel's word.
         source: io::Error,
     },
+    /// FUSE is not to be had.
+    #[error(
+        "FUSE cannot be used: {0}; load it with `modprobe fuse`, and install the package `fuse3` to mount \
+         without root"
+    )]
+    NoFuse(io::Error),
     /// The kernel cannot carry TLS.
     #[error(
         "this kernel cannot carry TLS itself: {0}; load it with `modprobe tls`, or mount without --direct"
@@ -128,8 +136,11 @@ impl Drop for KernelMount {
     }
 }
 
-/// The flags of a share that this user has, as far as the user may use it.
-fn flags(greeting: &Greeting, options: &MountOptions) -> Result<MountFlags, KernelMountError> {
+/// Whether a share that this user has is mounted for writing.
+pub(crate) fn may_write(
+    greeting: &Greeting,
+    options: &MountOptions,
+) -> Result<bool, KernelMountError> {
     let right = greeting.shares.iter().find(|share| share.name == options.share);
     let Some(right) = right else {
         return Err(KernelMountError::NoShare {
@@ -138,11 +149,12 @@ fn flags(greeting: &Greeting, options: &MountOptions) -> Result<MountFlags, Kern
             have: greeting.shares.iter().map(|share| share.name.clone()).collect(),
         });
     };
-    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
-    if options.read_only || right.may < May::Write {
-        flags |= MountFlags::RDONLY;
-    }
-    Ok(flags)
+    Ok(!options.read_only && right.may >= May::Write)
+}
+
+fn flags(greeting: &Greeting, options: &MountOptions) -> Result<MountFlags, KernelMountError> {
+    let safe = MountFlags::NOSUID | MountFlags::NODEV;
+    Ok(if may_write(greeting, options)? { safe } else { safe | MountFlags::RDONLY })
 }
 
 fn mount_9p(

@@ -4,6 +4,7 @@
 //!   boxes   the PC's key and the boxes it is enrolled with      login   enrolment by a one-time code
 //!   dial    connections, and their errors in plain words        relay   outlives connections
 //!   kernel  a mount of the kernel's 9P client over a relay      mounts  who holds which mount
+//!   fuse    a mount by FUSE over a relay
 //!   remote  listing, reading, writing without a mount           worker  the compute board's mounts
 //! ```
 //!
@@ -29,6 +30,7 @@
 
 pub mod boxes;
 mod dial;
+pub mod fuse;
 pub mod kernel;
 pub mod login;
 pub mod mounts;

@@ -216,7 +216,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   sudo goblin mount attic:home /mnt
-  goblin mount attic:home /srv/home --print-unit > /etc/systemd/system/attic-home.service")]
+  goblin mount attic:home /srv/home --print-unit > /etc/systemd/system/attic-home.service
+  goblin mount attic:home ~/home --fuse     without root, or without the kernel's 9P client")]
     Mount(Mount),
     /// On a PC: take a mount away
     Umount {

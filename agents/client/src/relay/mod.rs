@@ -152,7 +152,7 @@ impl Shared {
 }
 
 /// Reads one whole message. `None` at the end of the stream.
-fn read_frame(stream: &impl Stream) -> Option<Frame> {
+pub(crate) fn read_frame(stream: &impl Stream) -> Option<Frame> {
     let mut size = [0; 4];
     read_exact(stream, &mut size).ok()?;
     let length = u32::from_le_bytes(size);

@@ -6,6 +6,7 @@ use crate::error::CliError;
 use crate::output::Output;
 use goblin_agent_client::boxes::KnownBox;
 use goblin_agent_client::boxes::split_place;
+use goblin_agent_client::fuse::FuseMount;
 use goblin_agent_client::kernel::{self, KernelMount, MountOptions};
 use goblin_agent_client::mounts::{self, MountFile, MountRecord, Way};
 use goblin_agent_client::relay::{Listener, News, Owner, Patience};
@@ -28,7 +29,7 @@ const ERROR_BYTES_MAX: u64 = 16 * 1024;
 /// `goblin mount`
 pub fn mount(wanted: &Mount, output: &mut Output) -> Result<(), CliError> {
     if wanted.print_unit {
-        return output.line(&unit(wanted));
+        return output.line(&unit(wanted)?);
     }
     if wanted.direct {
         return direct(wanted, output);
@@ -160,7 +161,7 @@ fn canonical(dir: &Path) -> Result<PathBuf, CliError> {
 fn stay(wanted: &Mount) -> Result<(), CliError> {
     let asked = Asked::of(wanted)?;
     let first = remote::connect(&asked.known, &asked.me).map_err(CliError::pc)?;
-    let record = asked.record(Way::Relay);
+    let record = asked.record(if wanted.fuse { Way::Fuse } else { Way::Relay });
     // Without a place for it `goblin status` shows less; the mount works.
     let mut file = MountFile::new(Path::new(mounts::RUN), record).ok();
     let announce = wanted.announce;
@@ -176,12 +177,23 @@ fn stay(wanted: &Mount) -> Result<(), CliError> {
     let options = asked.options(wanted);
     let (known, me) = (asked.known, asked.me);
     let dial = Box::new(move || remote::connect(&known, &me).map_err(io::Error::from));
+    if wanted.fuse {
+        let mounted = FuseMount::open(first, dial, &options, &asked.source, &asked.target, news)
+            .map_err(CliError::pc)?;
+        say_mounted(announce)?;
+        return mounted.stay().map_err(CliError::pc);
+    }
     let mounted = KernelMount::open(first, dial, &options, &asked.source, &asked.target, news)
         .map_err(CliError::pc)?;
+    say_mounted(announce)?;
+    while !mounted.wait(LOOK) {}
+    Ok(())
+}
+
+fn say_mounted(announce: bool) -> Result<(), CliError> {
     if announce {
         writeln!(io::stdout(), "{MOUNTED}").and_then(|()| io::stdout().flush())?;
     }
-    while !mounted.wait(LOOK) {}
     Ok(())
 }
 
@@ -196,6 +208,14 @@ fn told(news: &News) -> String {
     }
 }
 
+/// Mounts by FUSE that were made without root are taken away by the program that made them.
+fn umount_fuse(dir: &Path, force: bool) -> bool {
+    let mut command = Command::new("fusermount3");
+    command.arg("-u").args(force.then_some("-z")).arg("--").arg(dir);
+    let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    done.is_ok_and(|status| status.success())
+}
+
 /// `goblin umount`
 pub fn umount(dir: &Path, force: bool, output: &mut Output) -> Result<(), CliError> {
     let flags = if force { UnmountFlags::DETACH } else { UnmountFlags::empty() };
@@ -205,6 +225,9 @@ pub fn umount(dir: &Path, force: bool, output: &mut Output) -> Result<(), CliErr
             "{} is in use: end the programs that have files open there, or add --force",
             dir.display()
         ))),
+        Err(rustix::io::Errno::PERM) if umount_fuse(dir, force) => {
+            output.line(&format!("{} is unmounted", dir.display()))
+        }
         Err(rustix::io::Errno::PERM) => Err(CliError::pc("only root unmounts: use sudo")),
         Err(rustix::io::Errno::INVAL) => {
             Err(CliError::pc(format!("nothing is mounted on {}", dir.display())))
@@ -223,7 +246,18 @@ pub fn status(output: &mut Output) -> Result<(), CliError> {
         return output.line("no share is mounted here; `goblin shares` shows what there is");
     }
     for mount in mounts {
-        let state = mount.problem.as_deref().unwrap_or("connected");
+        let state = match (mount.way, mount.problem.as_deref()) {
+            (Way::Direct, _) => {
+                output.line(&format!(
+                    "{:<30} {:<24} mounted by the kernel alone",
+                    format!("{}:{}", mount.the_box, mount.share),
+                    mount.target.display().to_string(),
+                ))?;
+                continue;
+            }
+            (_, Some(problem)) => problem,
+            (_, None) => "connected",
+        };
         output.line(&format!(
             "{:<30} {:<24} {state}; {} reconnection(s), {} open file(s) lost",
             format!("{}:{}", mount.the_box, mount.share),
@@ -236,23 +270,98 @@ pub fn status(output: &mut Output) -> Result<(), CliError> {
 }
 
 /// A systemd unit (`systemd.service(5)`).
-fn unit(wanted: &Mount) -> String {
-    let read_only = if wanted.read_only { " --read-only" } else { "" };
-    let program = std::env::current_exe()
-        .map_or_else(|_| "/usr/local/bin/goblin".to_owned(), |path| path.display().to_string());
-    let (place, dir) = (&wanted.place, wanted.dir.display());
-    format!(
+fn unit(wanted: &Mount) -> Result<String, CliError> {
+    if wanted.direct {
+        return Err(CliError::pc("a service keeps a relay running; --direct has none"));
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| "/usr/local/bin/goblin".into());
+    let dir = std::path::absolute(&wanted.dir).map_err(CliError::pc)?;
+    let mut words = vec![word(&program.to_string_lossy())];
+    words.extend(["mount", "--foreground"].map(String::from));
+    let flags = [("--read-only", wanted.read_only), ("--fuse", wanted.fuse)];
+    words.extend(flags.iter().filter(|(_, on)| *on).map(|(flag, _)| (*flag).to_owned()));
+    words.push(format!("--wait={}", wanted.wait));
+    let Owner { uid, gid } = owner(wanted);
+    words.push(format!("--owner={uid}:{gid}"));
+    words.extend(wanted.cache.iter().map(|cache| word(&format!("--cache={cache}"))));
+    words.extend(["--".to_owned(), word(&wanted.place), word(&dir.to_string_lossy())]);
+    let (start, stop) = (words.join(" "), word(&dir.to_string_lossy()));
+    let program = word(&program.to_string_lossy());
+    Ok(format!(
         "[Unit]\n\
-         Description={place} on {dir}\n\
+         Description=Share {place} of a goblinux box\n\
          Wants=network-online.target\n\
          After=network-online.target\n\n\
          [Service]\n\
-         ExecStart={program} mount --foreground{read_only} --wait={wait} {place} {dir}\n\
-         ExecStopPost=-{program} umount --force {dir}\n\
+         ExecStart={start}\n\
+         ExecStopPost=-{program} umount --force {stop}\n\
          Restart=always\n\
          RestartSec=5\n\n\
          [Install]\n\
          WantedBy=multi-user.target",
-        wait = wanted.wait
-    )
+        place = wanted.place.replace('%', "%%")
+    ))
+}
+
+/// One word of a command line in a unit: quoted, with what systemd would expand doubled (`systemd.service(5)`,
+/// "Command lines").
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '%' | '$' => out.extend([c, c]),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn mount(words: &[&str]) -> Mount {
+        let words = [&["goblin", "mount"], words].concat();
+        match Cli::parse_from(words).command {
+            Command::Mount(mount) => mount,
+            _ => panic!(),
+        }
+    }
+
+    #[test]
+    fn a_unit_keeps_what_was_asked_for_and_survives_odd_names() {
+        let dir = "/mnt/50% \"of\" $HOME";
+        let text = unit(&mount(&["attic:home", dir, "--cache=mmap", "--owner=7:8"])).unwrap();
+        assert!(text.contains(" --owner=7:8 --cache=mmap -- attic:home "), "{text}");
+        assert!(text.contains(r#""/mnt/50%% \"of\" $$HOME""#), "{text}");
+        // Without a folder to start from, systemd takes whole paths only.
+        let text = unit(&mount(&["attic:home", "here"])).unwrap();
+        assert!(text.lines().any(|line| line.starts_with("ExecStart=/") && line.contains(" /")));
+        assert!(unit(&mount(&["a:b", "/mnt", "--direct"])).is_err());
+    }
+
+    #[test]
+    fn systemd_takes_the_unit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("share.service");
+        let text = unit(&mount(&["attic:home", "/mnt/a b"])).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let mut check = std::process::Command::new("systemd-analyze");
+        let Ok(output) = check.arg("verify").arg(&path).output() else {
+            println!("skipped: this machine has no systemd-analyze");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let about_it: Vec<&str> = said.lines().filter(|l| l.contains("share.service")).collect();
+        assert!(about_it.is_empty(), "{said}");
+    }
 }

@@ -1,0 +1,162 @@
+//! One 9P session that many threads ask at one time: each waits for its own tag.
+
+use crate::relay::read_frame;
+use goblin_core_ninep::{Errno, NO_FID, NO_TAG, Reply, Request, Stream, VERSION_9P2000L};
+use goblin_sys::socket::Socket;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// Room in a message beside the data of a read or a write, in bytes.
+const OVERHEAD_BYTES: u32 = 24;
+
+#[derive(Default)]
+struct State {
+    waiting: BTreeMap<u16, SyncSender<Arc<[u8]>>>,
+    next_tag: u16,
+    next_fid: u32,
+    free_fids: Vec<u32>,
+    over: bool,
+}
+
+/// The session.
+pub struct Mux {
+    socket: Socket,
+    sending: Mutex<()>,
+    state: Mutex<State>,
+    msize: u32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn of_io(err: &io::Error) -> Errno {
+    err.raw_os_error().and_then(|number| u32::try_from(number).ok()).map_or(Errno::EIO, Errno)
+}
+
+impl Mux {
+    /// Opens a session over one end of a pair, and attaches fid 0 to a share.
+    ///
+    /// # Errors
+    /// The other end's, or of a machine without threads.
+    pub fn open(socket: Socket, msize: u32, share: &str, user: &str) -> io::Result<Arc<Self>> {
+        let state = State { next_fid: 1, ..State::default() };
+        let mut mux = Self { socket, sending: Mutex::new(()), state: Mutex::new(state), msize };
+        let version = Request::Version { msize, version: VERSION_9P2000L };
+        let mut out = Vec::new();
+        version.encode(NO_TAG, &mut out);
+        Stream::write_all(&mux.socket, &out)?;
+        let frame = read_frame(&mux.socket).ok_or(io::ErrorKind::UnexpectedEof)?;
+        match Reply::decode(&frame) {
+            Ok((_, Reply::Version { msize, version })) if version == VERSION_9P2000L => {
+                mux.msize = mux.msize.min(msize).max(4096);
+            }
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        let mux = Arc::new(mux);
+        let reader = mux.clone();
+        thread::Builder::new().name("fuse-replies".into()).spawn(move || reader.hear())?;
+        let attach = Request::Attach {
+            fid: 0,
+            afid: NO_FID,
+            uname: user.as_bytes(),
+            aname: share.as_bytes(),
+            n_uname: u32::MAX,
+        };
+        mux.ask(&attach, |reply| matches!(reply, Reply::Attach { .. }).then_some(()))
+            .map_err(|errno| io::Error::from_raw_os_error(i32::try_from(errno.0).unwrap_or(5)))?;
+        Ok(mux)
+    }
+
+    /// Most bytes that one read or write carries.
+    pub const fn payload_max(&self) -> u32 {
+        self.msize.saturating_sub(OVERHEAD_BYTES)
+    }
+
+    fn hear(&self) {
+        while let Some(frame) = read_frame(&self.socket) {
+            let tag = frame.get(5..7).and_then(|tag| tag.try_into().ok()).map(u16::from_le_bytes);
+            let waits = tag.and_then(|tag| lock(&self.state).waiting.remove(&tag));
+            if let Some(waits) = waits {
+                // Room for one was made when it was asked.
+                let _ = waits.try_send(frame);
+            }
+        }
+        let mut state = lock(&self.state);
+        state.over = true;
+        // Whoever waits sees its sender go.
+        state.waiting.clear();
+    }
+
+    /// Asks, and waits for the answer, from which `read` takes what is wanted.
+    ///
+    /// # Errors
+    /// What the server says; `EIO` when the session is over, `EPROTO` for another reply than `read` knows.
+    pub fn ask<T>(
+        &self,
+        request: &Request<'_>,
+        read: impl FnOnce(&Reply<'_>) -> Option<T>,
+    ) -> Result<T, Errno> {
+        let (to, from) = sync_channel(1);
+        let tag = {
+            let mut state = lock(&self.state);
+            if state.over || state.waiting.len() >= usize::from(NO_TAG) {
+                return Err(Errno::EIO);
+            }
+            while state.next_tag == NO_TAG || state.waiting.contains_key(&state.next_tag) {
+                state.next_tag = state.next_tag.wrapping_add(1);
+            }
+            let tag = state.next_tag;
+            state.next_tag = tag.wrapping_add(1);
+            state.waiting.insert(tag, to);
+            tag
+        };
+        let mut out = Vec::new();
+        request.encode(tag, &mut out);
+        if u32::try_from(out.len()).map_or(true, |bytes| bytes > self.msize) {
+            lock(&self.state).waiting.remove(&tag);
+            return Err(Errno::EMSGSIZE);
+        }
+        {
+            let _sending = lock(&self.sending);
+            Stream::write_all(&self.socket, &out).map_err(|err| of_io(&err))?;
+        }
+        let frame = from.recv().map_err(|_| Errno::EIO)?;
+        match Reply::decode(&frame) {
+            Ok((_, Reply::Error { ecode })) => Err(Errno(ecode)),
+            Ok((_, reply)) => read(&reply).ok_or(Errno::EPROTO),
+            Err(_) => Err(Errno::EPROTO),
+        }
+    }
+
+    /// A fid that nobody uses.
+    pub fn new_fid(&self) -> u32 {
+        let mut state = lock(&self.state);
+        state.free_fids.pop().unwrap_or_else(|| {
+            let fid = state.next_fid;
+            state.next_fid = fid.saturating_add(1);
+            fid
+        })
+    }
+
+    /// Gives back a number that was not bound.
+    pub fn free_fid(&self, fid: u32) {
+        lock(&self.state).free_fids.push(fid);
+    }
+
+    /// Gives a fid back; it is free whatever the server says.
+    pub fn clunk(&self, fid: u32) -> Result<(), Errno> {
+        let done = self
+            .ask(&Request::Clunk { fid }, |reply| matches!(reply, Reply::Clunk {}).then_some(()));
+        self.free_fid(fid);
+        done
+    }
+
+    /// Ends the session and every call that waits in it.
+    pub fn end(&self) {
+        self.socket.shutdown();
+    }
+}
