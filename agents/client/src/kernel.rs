@@ -165,7 +165,8 @@ fn mount_9p(
     flags: MountFlags,
 ) -> Result<(), KernelMountError> {
     let cache = options.cache.as_deref().unwrap_or_else(|| cache_of_this_kernel());
-    let text = mount_options(&options.share, socket, cache);
+    let user = mount_user_name().map_err(KernelMountError::Resources)?;
+    let text = mount_options(&options.share, socket, cache, &user);
     mount::mount(source, target, "9p", flags, &text).map_err(|source| match source.raw_os_error() {
         Some(libc_enodev) if libc_enodev == ENODEV => KernelMountError::NoClient,
         _ if source.kind() == io::ErrorKind::PermissionDenied => KernelMountError::NotRoot,
@@ -196,10 +197,17 @@ pub fn mount_direct(
 /// `ENODEV` of `errno.h`: no such file system type.
 const ENODEV: i32 = 19;
 
+/// The user name by which the box knows this mount when it comes again over another connection.
+pub(crate) fn mount_user_name() -> io::Result<String> {
+    let mut random = [0u8; 16];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    Ok(goblin_core_trust::mount_user(random))
+}
+
 /// `access=any` keeps every local user on the one attach.
-fn mount_options(share: &str, socket: i32, cache: &str) -> String {
+fn mount_options(share: &str, socket: i32, cache: &str, user: &str) -> String {
     format!(
-        "trans=fd,rfdno={socket},wfdno={socket},version=9p2000.L,aname={share},uname=root,access=any,\
+        "trans=fd,rfdno={socket},wfdno={socket},version=9p2000.L,aname={share},uname={user},access=any,\
          msize={MSIZE_BYTES},cache={cache}"
     )
 }
@@ -221,11 +229,11 @@ mod tests {
 
     #[test]
     fn options_name_the_socket_and_the_share() {
-        let text = mount_options("main", 7, "none");
+        let text = mount_options("main", 7, "none", "goblin-mount:abc");
         assert!(
             text.starts_with("trans=fd,rfdno=7,wfdno=7,version=9p2000.L,aname=main,"),
             "{text}"
         );
-        assert!(text.contains("msize=524312"), "{text}");
+        assert!(text.contains(",uname=goblin-mount:abc,access=any,msize=524312"), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use crate::usage::Usage;
 use goblin_core_ninep::Ledger;
 use goblin_core_trust::door::{CODE_LIFE_MS, Door, Invitation, Try, WaitError};
 use goblin_core_trust::{
-    ACCESS_BYTES_MAX, Access, AccessError, ClientRecord, Code, Grant, PublicKey,
+    ACCESS_BYTES_MAX, Access, AccessError, ClientRecord, Code, Grant, PublicKey, mount_name,
 };
 use goblin_core_types::{ClientStatus, ConnectionStatus, May, ShareReply, ShareRight};
 use goblin_sys::files;
@@ -26,11 +26,6 @@ const NAME_TRIES_MAX: u32 = 99;
 pub const CLIENTS_MAX: usize = 128;
 /// Connections that one key may have; the boards' keys are not counted with the others.
 pub const CONNECTIONS_OF_ONE_MAX: usize = 32;
-/// What the user name of a mount begins with; what follows names the mount, is drawn at random by its client and
-/// stays the same over all its connections.
-pub const MOUNT_PREFIX: &[u8] = b"goblin-mount:";
-/// Longest name of a mount in bytes; the shortest is 16.
-const MOUNT_BYTES_MAX: usize = 64;
 /// Longest wait for the connection that a mount had before.
 pub const TAKE_OVER_LIMIT: Duration = Duration::from_secs(5);
 /// Client and user that the other board is shown as.
@@ -134,11 +129,9 @@ impl Entry {
     pub fn arrival(&self) -> Arrives {
         let (gate, id) = (self.gate.clone(), self.id);
         Box::new(move |uname| {
-            let Some(mount) = uname.strip_prefix(MOUNT_PREFIX).filter(|mount| is_mount(mount))
-            else {
-                return;
-            };
-            gate.take_over(id, mount);
+            if let Some(mount) = mount_name(uname) {
+                gate.take_over(id, mount);
+            }
         })
     }
 }
@@ -148,10 +141,6 @@ impl Drop for Entry {
         self.gate.lock().live.remove(&self.id);
         self.gate.left.notify_all();
     }
-}
-
-fn is_mount(mount: &[u8]) -> bool {
-    (16..=MOUNT_BYTES_MAX).contains(&mount.len())
 }
 
 impl Gate {

@@ -59,7 +59,7 @@ pub use agent::{ShareError, run};
 pub use enter::{Entrance, Plain};
 pub use file::HostOpen;
 pub use gate::{
-    BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Entry, Gate, GateError, MOUNT_PREFIX, NoEntry,
+    BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Entry, Gate, GateError, NoEntry,
     TAKE_OVER_LIMIT,
 };
 pub use host::{Arrives, Caller, HostTree};

@@ -36,7 +36,7 @@ impl Updater {
     }
 
     /// Lets `work` fetch from elsewhere.
-    pub(crate) fn from_source<T>(
+    pub(crate) fn with_source<T>(
         &mut self,
         from: Option<&UpdateSource>,
         work: impl FnOnce(&mut Self) -> Result<T, UpdateError>,

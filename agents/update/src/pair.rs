@@ -161,7 +161,7 @@ impl<'a> Leader<'a> {
         let to = match to {
             Some(to) => to,
             None => {
-                self.updater.from_source(self.from.as_ref(), |updater| {
+                self.updater.with_source(self.from.as_ref(), |updater| {
                     updater.carry_out(&UpdateCommand::Check, replies)
                 })?;
                 // Nothing newer here; but the storage board may be behind, or, where the compute board was

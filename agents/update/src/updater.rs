@@ -133,7 +133,7 @@ impl Updater {
             }
             UpdateCommand::Stage { to, ref from } => {
                 self.wanted = to;
-                self.from_source(from.as_ref(), |updater| {
+                self.with_source(from.as_ref(), |updater| {
                     updater.drive(Event::StageAsked, replies)
                 })?;
                 Ok(Some(match self.state {
@@ -159,7 +159,7 @@ impl Updater {
             }
             UpdateCommand::ClearQuarantine { release } => self.clear_quarantine(release).map(Some),
             UpdateCommand::Preview { to, ref from } => {
-                self.from_source(from.as_ref(), |updater| updater.preview(to, replies)).map(Some)
+                self.with_source(from.as_ref(), |updater| updater.preview(to, replies)).map(Some)
             }
             UpdateCommand::Diff { a, b } => self.diff(a, b, replies).map(Some),
             UpdateCommand::Pin { release } => self.pin(release, true).map(Some),

@@ -46,7 +46,7 @@ impl FuseMount {
         listener: Listener,
     ) -> Result<Self, KernelMountError> {
         let writes = may_write(&first.1, options)?;
-        let user = first.1.user.clone();
+        let user = crate::kernel::mount_user_name().map_err(KernelMountError::Resources)?;
         let (theirs, ours) = Socket::pair().map_err(KernelMountError::Resources)?;
         let relay = Relay::start(ours, first, dial, options.patience, options.owner, listener)
             .map_err(KernelMountError::Resources)?;

@@ -38,6 +38,7 @@ mod access;
 mod code;
 pub mod door;
 mod key;
+mod mount_name;
 pub mod pairing;
 mod pake;
 
@@ -46,4 +47,5 @@ pub use access::{
 };
 pub use code::{Code, CodeError, SECRET_BITS};
 pub use key::{KeyError, PublicKey, pkcs8};
+pub use mount_name::{mount_name, mount_user};
 pub use pake::{Confirmation, Exchange, PakeError, Side};
