@@ -143,25 +143,7 @@ impl Server {
         let (from, to) = range.unwrap_or((0, whole));
         let moved = self.requests.lock().unwrap().last().is_some_and(|p| p.starts_with("moved/"));
         let mut sent = bytes[from.min(to)..to].to_vec();
-        let mut head = match (range, rude) {
-            (_, Some(Rude::Redirects)) if !moved => {
-                format!("HTTP/1.1 302 Found\r\nLocation: /repo/moved/{path}\r\n")
-            }
-            (_, Some(Rude::RedirectsForEver)) => {
-                format!("HTTP/1.1 302 Found\r\nLocation: /repo/{path}\r\n")
-            }
-            (_, Some(Rude::Fails)) => "HTTP/1.1 500 Broken\r\n".into(),
-            (Some(_), Some(Rude::LiesAboutRange)) => {
-                format!("HTTP/1.1 206 Partial\r\nContent-Range: bytes 1-{to}/{whole}\r\n")
-            }
-            (Some(_), _) => {
-                format!(
-                    "HTTP/1.1 206 Partial\r\nContent-Range: bytes {from}-{}/{whole}\r\n",
-                    to - 1
-                )
-            }
-            (None, _) => "HTTP/1.1 200 OK\r\n".to_owned(),
-        };
+        let mut head = rude_head(range, rude, &path, whole, moved);
         match rude {
             Some(Rude::Compresses) => head.push_str("Content-Encoding: gzip\r\n"),
             Some(Rude::SendsTooMuch) => sent.extend_from_slice(&[7; 5000]),
@@ -191,6 +173,32 @@ impl Server {
         }
         let _ = stream.write_all(&sent);
         Some(())
+    }
+}
+
+/// The first lines of an answer: with a range, or with what `rude` makes of it.
+fn rude_head(
+    range: Option<(usize, usize)>,
+    rude: Option<Rude>,
+    path: &str,
+    whole: usize,
+    moved: bool,
+) -> String {
+    match (range, rude) {
+        (_, Some(Rude::Redirects)) if !moved => {
+            format!("HTTP/1.1 302 Found\r\nLocation: /repo/moved/{path}\r\n")
+        }
+        (_, Some(Rude::RedirectsForEver)) => {
+            format!("HTTP/1.1 302 Found\r\nLocation: /repo/{path}\r\n")
+        }
+        (_, Some(Rude::Fails)) => "HTTP/1.1 500 Broken\r\n".into(),
+        (Some((_, to)), Some(Rude::LiesAboutRange)) => {
+            format!("HTTP/1.1 206 Partial\r\nContent-Range: bytes 1-{to}/{whole}\r\n")
+        }
+        (Some((from, to)), _) => {
+            format!("HTTP/1.1 206 Partial\r\nContent-Range: bytes {from}-{}/{whole}\r\n", to - 1)
+        }
+        (None, _) => "HTTP/1.1 200 OK\r\n".to_owned(),
     }
 }
 
