@@ -6,6 +6,9 @@
 //! disk is looked at without booting it: partition table, boot record, ESP, the releases on it, the
 //! loader, the provisioning file. A few are booted.
 //!
+//! Then each precaution is taken away from the log, one at a time, and the replay has to notice
+//! ([`mutants`]).
+//!
 //! What this does not show: tears inside a sector, sectors damaged beside a write, wrong data read back,
 //! and whether STATE's own file system survives, beyond the states that are booted.
 
@@ -14,6 +17,7 @@ mod cuts;
 mod disk;
 mod fsck;
 mod inspect;
+mod mutants;
 mod record;
 mod replay;
 mod report;
@@ -132,6 +136,12 @@ pub fn run(args: &Args) -> Result<()> {
     let began = Instant::now();
     let states = replay_log(args, &places, &log, &phases, &mut report)?;
     report.seconds.insert("replay", began.elapsed().as_secs());
+    let began = Instant::now();
+    report.mutants_seen = mutants::run(&log, &phases, args.seed, &|| fresh(&places))?;
+    report.mutants = report.mutants_seen.len() as u64;
+    report.mutants_killed = report.mutants_seen.iter().filter(|m| m.killed).count() as u64;
+    report.mutants_seen.iter().for_each(|mutant| host::say(mutant.sentence()));
+    report.seconds.insert("mutants", began.elapsed().as_secs());
     report.write(&places.dir.join("report.json"))?;
     let count = args.boots.unwrap_or(if args.full { usize::MAX } else { BOOTS_SAMPLED });
     let began = Instant::now();
@@ -140,6 +150,7 @@ pub fn run(args: &Args) -> Result<()> {
     report.seconds.insert("boots", began.elapsed().as_secs());
     let path = places.dir.join("report.json");
     report.write(&path)?;
+    println!("{} of {} mutants noticed", report.mutants_killed, report.mutants);
     println!(
         "{} states ({} cuts, {} flushes), {} booted, {} failed; {}",
         report.states,
@@ -152,6 +163,11 @@ pub fn run(args: &Args) -> Result<()> {
     for failure in report.failures.iter().take(5) {
         println!("  {failure:?}");
     }
+    ensure!(
+        report.mutants_killed == report.mutants,
+        "the replay is blind to {} precautions",
+        report.mutants - report.mutants_killed
+    );
     ensure!(report.failed == 0, "{} states failed", report.failed);
     Ok(())
 }
@@ -163,14 +179,19 @@ fn replay_log(
     phases: &[record::Phase],
     report: &mut Report,
 ) -> Result<Vec<State>> {
+    let (disk, inspector) = fresh(places)?;
+    let depth = if args.full { Depth::Full } else { Depth::Sample };
+    Replay::new(log, phases, (depth, args.seed), (disk, inspector), report).run(places)
+}
+
+/// A fresh copy of the flashed disk, and what judges it.
+fn fresh(places: &Places) -> Result<(Disk, Inspector)> {
     let text = String::from_utf8(host::read(&places.dir.join("compute.toml"))?)?;
     let sealed = goblin_core_config::seal(&text)?;
     let disk = Disk::copy_of(&places.before(), &places.dir.join("replay.img"), key(&sealed)?)?;
     ensure!(disk.layout.sectors * 512 == SYSTEM_DISK_BYTES, "a disk of another size");
     let expected = Expected::of(&disk, published(&places.repository())?, sealed)?;
-    let depth = if args.full { Depth::Full } else { Depth::Sample };
-    let inspector = Inspector::new(expected);
-    Replay::new(log, phases, (depth, args.seed), (disk, inspector), report).run(places)
+    Ok((disk, Inspector::new(expected)))
 }
 
 /// The private key in the provisioning file, and its place in its sector.

@@ -96,7 +96,8 @@ impl Dice {
     }
 }
 
-fn whole(request: &Request) -> Piece {
+/// All of a request.
+pub(super) fn whole(request: &Request) -> Piece {
     Piece { entry: request.entry, sectors: 0..request.sector_count }
 }
 

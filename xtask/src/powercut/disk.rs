@@ -225,6 +225,20 @@ impl Disk {
         Ok(())
     }
 
+    /// Flips a bit of a sector, as a failing disk does.
+    pub(super) fn damage(&mut self, sector: u64, undo: &mut Undo) -> Result<()> {
+        let mut data = self.read(sector, SECTOR)?;
+        for byte in data.iter_mut().take(1) {
+            *byte ^= 1;
+        }
+        self.write(sector, &data, Some(undo))
+    }
+
+    /// Puts bytes where the board did not put them.
+    pub(super) fn overwrite(&mut self, sector: u64, data: &[u8], undo: &mut Undo) -> Result<()> {
+        self.write(sector, data, Some(undo))
+    }
+
     fn write(&mut self, sector: u64, data: &[u8], undo: Option<&mut Undo>) -> Result<()> {
         let old = self.read(sector, data.len())?;
         if old == data {

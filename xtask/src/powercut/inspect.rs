@@ -4,7 +4,7 @@ use super::disk::{Digests, Disk};
 use super::fsck;
 use crate::host;
 use anyhow::{Context, Result, ensure};
-use goblin_core_types::{Digest, Version, paths};
+use goblin_core_types::{Digest, SlotState, Version, paths};
 use goblin_core_update::slots::{self, EspFile, NEW_FILE};
 use goblin_image::gpt::GptError;
 use goblin_image::record;
@@ -48,6 +48,8 @@ pub(super) struct EspView {
     pub(super) is_offered: bool,
     /// The file the loader boots now.
     pub(super) pick: Option<String>,
+    /// The release whose first try is the next boot.
+    armed: Option<Version>,
 }
 
 /// Reads ESPs, each state once.
@@ -82,7 +84,8 @@ fn mtools_name(disk: &Disk) -> String {
     format!("{}@@{}", disk.path.display(), disk.layout.esp.start * SECTOR_BYTES)
 }
 
-fn read_file(disk: &Disk, name: &str) -> Result<Vec<u8>> {
+/// A file of the ESP.
+pub(super) fn read_file(disk: &Disk, name: &str) -> Result<Vec<u8>> {
     let out = Command::new("mcopy")
         .args(["-n", "-i", &mtools_name(disk), &format!("::/{name}"), "-"])
         .stdin(Stdio::null())
@@ -93,7 +96,8 @@ fn read_file(disk: &Disk, name: &str) -> Result<Vec<u8>> {
     Ok(out.stdout)
 }
 
-fn list(disk: &Disk, folder: &str) -> Result<Vec<String>> {
+/// Names in a folder of the ESP.
+pub(super) fn list(disk: &Disk, folder: &str) -> Result<Vec<String>> {
     let mut command = Command::new("mdir");
     command.args(["-a", "-b", "-i", &mtools_name(disk), &format!("::/{folder}")]);
     let text = host::output(&mut command, "listing a folder of the ESP")?;
@@ -104,6 +108,11 @@ fn list(disk: &Disk, folder: &str) -> Result<Vec<String>> {
 impl Inspector {
     pub(super) fn new(expected: Expected) -> Self {
         Self { expected, seen: HashMap::new() }
+    }
+
+    /// The provisioning file as it was flashed.
+    pub(super) fn sealed(&self) -> &[u8] {
+        &self.expected.sealed
     }
 
     /// What the disk's durable state demands of every state after it.
@@ -120,7 +129,8 @@ impl Inspector {
     pub(super) fn inspect(&mut self, disk: &Disk, floor: &Floor) -> Result<(EspView, Vec<String>)> {
         let mut problems = Vec::new();
         table_problems(disk, floor, &mut problems);
-        let found = sequence(disk)?;
+        let newest = newest_record(disk)?;
+        let found = newest.sequence;
         if found < floor.sequence {
             problems.push(format!(
                 "the boot record fell back to number {found}, {} was flushed",
@@ -137,6 +147,12 @@ impl Inspector {
             }
         };
         problems.extend(view.problems.iter().cloned());
+        if let Some(armed) = view.armed
+            && newest.record.pending.as_ref().is_none_or(|pending| pending.to != armed)
+        {
+            // A fall back could not be told from a cut, and would not be explained.
+            problems.push(format!("release {armed} is armed, and the boot record does not know"));
+        }
         if !view.is_offered && disk.digests.keys.is_empty() {
             problems.push("the provisioning file is gone from the ESP and not in STATE".into());
         }
@@ -196,6 +212,7 @@ impl Inspector {
             view.problems.push(format!("unknown file {name} in {}", paths::ESP_LINUX));
         }
         view.pick = pick;
+        view.armed = armed(names);
     }
 }
 
@@ -217,13 +234,30 @@ fn table_problems(disk: &Disk, floor: &Floor, problems: &mut Vec<String>) {
     }
 }
 
+/// True when the loader's next boot is the first try of a release.
+pub(super) fn is_armed(names: &[String]) -> bool {
+    armed(names).is_some()
+}
+
+/// The release whose first try is the loader's next boot.
+fn armed(names: &[String]) -> Option<Version> {
+    let files: Vec<EspFile> =
+        names.iter().map(|name| EspFile { name: name.clone(), size_bytes: 0 }).collect();
+    let slots = slots::slots(&files, Version::new(0, 0, 0));
+    let fresh = SlotState::Trial { left: slots::TRIES_MAX, done: 0 };
+    slots::loader_pick(&slots).filter(|slot| slot.state == fresh).map(|slot| slot.version)
+}
+
 /// Sequence number of the newest whole boot record.
 fn sequence(disk: &Disk) -> Result<u64> {
+    Ok(newest_record(disk)?.sequence)
+}
+
+fn newest_record(disk: &Disk) -> Result<record::Decoded> {
     let copy = |offset: u64| {
         disk.read(disk.layout.record.start + offset / SECTOR_BYTES, record::COPY_READ_BYTES)
     };
-    let decoded = record::decode(&copy(record::COPY_A_OFFSET)?, &copy(record::COPY_B_OFFSET)?);
-    Ok(decoded.sequence)
+    Ok(record::decode(&copy(record::COPY_A_OFFSET)?, &copy(record::COPY_B_OFFSET)?))
 }
 
 /// True when two states start a board equally.

@@ -84,7 +84,7 @@ impl<'a> Replay<'a> {
     }
 
     fn stretch(&mut self, stretch: Range<usize>, places: &Places) -> Result<()> {
-        let requests = self.requests(stretch.clone())?;
+        let requests = requests(self.log, &self.disk, stretch.clone())?;
         if !requests.is_empty() {
             let floor = Inspector::floor(&self.disk)?;
             let mut dice = Dice::new(self.seed, stretch.start as u64);
@@ -101,37 +101,6 @@ impl<'a> Replay<'a> {
             self.disk.apply(self.log, &whole(self.log, entry)?, None)?;
         }
         Ok(())
-    }
-
-    /// The requests of a stretch that matter for booting, with the sectors they change.
-    fn requests(&self, stretch: Range<usize>) -> Result<Vec<Request>> {
-        let mut requests = Vec::new();
-        let mut touched = HashSet::new();
-        for (index, entry) in self.log.entries().iter().enumerate().take(stretch.end) {
-            if index < stretch.start || !self.disk.matters(self.log, entry)? {
-                continue;
-            }
-            let data = self.log.data(entry)?;
-            let before = self.disk.read(entry.sector, data.len())?;
-            let pairs = (0u64..).zip(data.chunks(512).zip(before.chunks(512)));
-            let changed: Vec<u64> = pairs
-                .filter(|(at, (is, was))| {
-                    (is != was && touched.insert(entry.sector + at))
-                        || touched.contains(&(entry.sector + at))
-                })
-                .map(|(at, _)| at)
-                .collect();
-            if !changed.is_empty() {
-                requests.push(Request {
-                    entry: index,
-                    sector_count: entry.sector_count,
-                    changed,
-                    is_metadata: entry.sector_count <= METADATA_SECTORS_MAX
-                        || self.disk.layout.region(entry.sector) != Region::Esp,
-                });
-            }
-        }
-        Ok(requests)
     }
 
     fn look(&mut self, flushed: usize, cut: Cut, floor: &Floor, places: &Places) -> Result<()> {
@@ -178,6 +147,37 @@ impl<'a> Replay<'a> {
     }
 }
 
+/// The requests of a stretch that matter for booting, with the sectors they change.
+pub(super) fn requests(log: &WriteLog, disk: &Disk, stretch: Range<usize>) -> Result<Vec<Request>> {
+    let mut requests = Vec::new();
+    let mut touched = HashSet::new();
+    for (index, entry) in log.entries().iter().enumerate().take(stretch.end) {
+        if index < stretch.start || !disk.matters(log, entry)? {
+            continue;
+        }
+        let data = log.data(entry)?;
+        let before = disk.read(entry.sector, data.len())?;
+        let pairs = (0u64..).zip(data.chunks(512).zip(before.chunks(512)));
+        let changed: Vec<u64> = pairs
+            .filter(|(at, (is, was))| {
+                (is != was && touched.insert(entry.sector + at))
+                    || touched.contains(&(entry.sector + at))
+            })
+            .map(|(at, _)| at)
+            .collect();
+        if !changed.is_empty() {
+            requests.push(Request {
+                entry: index,
+                sector_count: entry.sector_count,
+                changed,
+                is_metadata: entry.sector_count <= METADATA_SECTORS_MAX
+                    || disk.layout.region(entry.sector) != Region::Esp,
+            });
+        }
+    }
+    Ok(requests)
+}
+
 fn marks(view: &EspView, cut: &Cut) -> Marks {
     Marks {
         is_scrubbed: !view.is_offered,
@@ -209,7 +209,8 @@ fn stretches(entries: &[Entry]) -> Vec<Range<usize>> {
     stretches
 }
 
-fn whole(log: &WriteLog, entry: usize) -> Result<Piece> {
+/// All of a request.
+pub(super) fn whole(log: &WriteLog, entry: usize) -> Result<Piece> {
     let count = log.entries().get(entry).context("no such entry")?.sector_count;
     Ok(Piece { entry, sectors: 0..count })
 }

@@ -35,12 +35,43 @@ pub(super) struct Report {
     pub(super) seconds: BTreeMap<&'static str, u64>,
     /// Distinct states of each phase.
     pub(super) states_by_phase: BTreeMap<String, u64>,
+    /// Precautions that were taken away, one at a time.
+    pub(super) mutants: u64,
+    /// Those whose absence the replay noticed.
+    pub(super) mutants_killed: u64,
+    /// Each of them.
+    pub(super) mutants_seen: Vec<Mutant>,
     /// Traces on the ESP that harm nobody, in how many states.
     pub(super) harmless: BTreeMap<String, u64>,
     /// Each state booted, in words.
     pub(super) boots: Vec<String>,
     /// The failures.
     pub(super) failures: Vec<Failure>,
+}
+
+/// A precaution that was taken away.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Mutant {
+    /// What is missing.
+    name: String,
+    /// The replay noticed.
+    pub(super) killed: bool,
+    /// States that were looked at.
+    pub(super) states: u64,
+    /// What it noticed.
+    pub(super) seen: String,
+}
+
+impl Mutant {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), killed: false, states: 0, seen: String::new() }
+    }
+
+    /// One line for a person.
+    pub(super) fn sentence(&self) -> String {
+        let verdict = if self.killed { "noticed" } else { "NOT NOTICED" };
+        format!("without the {}: {verdict} after {} states, {}", self.name, self.states, self.seen)
+    }
 }
 
 /// A state that must not be.
