@@ -6,13 +6,14 @@ mod machine;
 mod ninep;
 mod root;
 mod table;
+mod update;
 
 use anyhow::Result;
 
 /// Measures ours beside peers, in one run; results go to target/bench/NAME.json.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cargo xtask bench boot\n  cargo xtask bench init\n  cargo xtask bench 9p"
+    after_help = "Example:\n  cargo xtask bench boot\n  cargo xtask bench init\n  cargo xtask bench 9p\n  cargo xtask bench update"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -28,6 +29,8 @@ enum What {
     /// The 9P server beside diod: processor time and time of metadata, small files, bulk data, listings.
     #[command(name = "9p")]
     Ninep,
+    /// Fetching an update beside casync, zchunk, zsync, xdelta3, zstd and ostree: bytes, requests, CPU, memory.
+    Update(update::UpdateArgs),
 }
 
 /// Runs a benchmark.
@@ -35,9 +38,10 @@ enum What {
 /// # Errors
 /// When a guest does not come as far as it should.
 pub fn run(args: &Args) -> Result<()> {
-    match args.what {
+    match &args.what {
         What::Boot => boot::run(),
         What::Init => init::run(),
         What::Ninep => ninep::run(),
+        What::Update(args) => update::run(args),
     }
 }

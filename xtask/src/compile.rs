@@ -145,6 +145,15 @@ pub fn share_server() -> Result<(PathBuf, PathBuf)> {
     Ok((existing(&folder, "share-server")?, existing(&folder, "ninep-client")?))
 }
 
+/// Compiles an example of a package as the programs of the base image are.
+///
+/// # Errors
+/// As [`binaries`].
+pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+    let folder = cargo_build(Lto::Off, &["--package", package, "--example", name])?;
+    existing(&folder.join("examples"), name)
+}
+
 /// Compiles the programs that only guests of tests run.
 ///
 /// # Errors

@@ -115,7 +115,7 @@ struct PublishArgs {
     /// Folder of the signing keys; made on first use
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
-    /// Link with fat LTO and compress as well as it gets: smaller, minutes more
+    /// Link with fat LTO: smaller programs, minutes more
     #[arg(long)]
     lto: bool,
     /// From how many releases before this one boards get a patch
@@ -149,7 +149,7 @@ pub fn command(args: &ReleaseArgs) -> Result<()> {
     spec.about.channel.clone_from(&args.channel);
     spec.lto = if args.lto { Lto::Fat } else { Lto::Off };
     let keys = args.keys.clone().map_or_else(|| host::target("keys"), Ok)?;
-    let built = publish_patches(&spec, &args.out, &keys, args.patches)?;
+    let built = publish_as(&spec, &args.out, &keys, (args.patches, Effort::Best))?;
     println!("release {version} is in {}", args.out.display());
     println!("  UKI    {} bytes, base {} bytes", built.uki_bytes, built.base_bytes);
     println!("  flash  {}", built.image.display());
@@ -205,14 +205,15 @@ pub fn publish(spec: &ReleaseSpec, repository: &Path) -> Result<BuiltRelease> {
 /// When a part cannot be built, the version was published with other content, or the keys are not
 /// those that the repository's root names.
 pub fn publish_with(spec: &ReleaseSpec, repository: &Path, keys: &Path) -> Result<BuiltRelease> {
-    publish_patches(spec, repository, keys, PATCHES_DEFAULT)
+    // What is tried and thrown away need not be as small as it gets.
+    publish_as(spec, repository, keys, (PATCHES_DEFAULT, Effort::Quick))
 }
 
-fn publish_patches(
+fn publish_as(
     spec: &ReleaseSpec,
     repository: &Path,
     keys: &Path,
-    patches: usize,
+    (patches, effort): (usize, Effort),
 ) -> Result<BuiltRelease> {
     let version = spec.about.version;
     std::fs::create_dir_all(repository)
@@ -248,7 +249,6 @@ fn publish_patches(
     manifest.parcels = match known {
         Some(known) => known.parcels,
         None => {
-            let effort = if spec.lto == Lto::Fat { Effort::Best } else { Effort::Quick };
             let older = older(&publisher, repository, version)?;
             Some(repository::write(repository, &manifest, &older, patches, effort)?)
         }
