@@ -2,7 +2,8 @@
 //!
 //! Started in the place of each shipped unit's program, under that unit's own sandbox. Each attempt is a
 //! word `NAME=ok` or `NAME=ERRNO`; what is tried does no harm where it succeeds. It ends with status 1, for
-//! PID 1 shows the last lines of a unit that failed on the console.
+//! PID 1 shows the last lines of a unit that failed on the console. `tests/e2e/escape.rs` starts it so and
+//! compares its words with what each unit's `[sandbox]` gives.
 #![allow(unsafe_code, reason = "system calls for which nobody should want a wrapper")]
 
 use std::fs::OpenOptions;
@@ -47,8 +48,14 @@ fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {
         ("role", write("/run/goblin/role")),
         ("other", write("/run/goblin/state/victim/probe")),
         ("sysctl", write("/proc/sys/kernel/panic")),
+        ("cores", write("/proc/sys/kernel/core_pattern")),
+        ("sleep", write("/sys/power/state")),
+        ("cgroup", write("/sys/fs/cgroup/cgroup.procs")),
         ("keys", std::fs::read("/state/config/provision.toml").map(drop)),
+        ("order", order()),
         ("memory", std::fs::File::open("/dev/mem").map(drop)),
+        ("peek", std::fs::File::open(format!("/proc/{victim}/mem")).map(drop)),
+        ("environ", std::fs::read("/proc/1/environ").map(drop)),
         ("kmsg", OpenOptions::new().write(true).open("/dev/kmsg").map(drop)),
         ("raw", socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
         ("packet", socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
@@ -72,11 +79,36 @@ fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {
         ("device", device()),
         // SAFETY: the path ends with NUL; this program looks at no path afterwards that it has not named.
         ("chroot", call(unsafe { libc::chroot(c"/usr".as_ptr()) }.into())),
+        // SAFETY: integers only; asks for the number of this process' own ring of keys (keyctl(2), 0 and -2).
+        ("keyring", call(unsafe { libc::syscall(libc::SYS_keyctl, 0, -2, 0, 0, 0) })),
+        // SAFETY: a null pointer and no length: with the right the kernel answers EINVAL or EFAULT.
+        ("bpf", call(unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) })),
+        // SAFETY: as above.
+        ("perf", call(unsafe { libc::syscall(libc::SYS_perf_event_open, 0, 0, -1, -1, 0) })),
+        // SAFETY: no segments: with the right the kernel forgets a loaded kernel, of which there is none.
+        ("kexec", call(unsafe { libc::syscall(libc::SYS_kexec_load, 0, 0, 0, 0) })),
+        // SAFETY: integers only; this program uses no port it may then reach.
+        ("ports", call(unsafe { libc::syscall(libc::SYS_iopl, 3) })),
+        // SAFETY: no such descriptor: with the right the kernel answers EBADF.
+        ("setns", call(unsafe { libc::setns(-1, 0) }.into())),
+        // SAFETY: no pieces to be read, so nothing is written.
+        ("read", call(unsafe { libc::syscall(libc::SYS_process_vm_readv, victim, 0, 0, 0, 0, 0) })),
     ]
 }
 
 fn write(path: &str) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).open(path)?.write_all(b"")
+}
+
+/// Tells PID 1 to start a unit that there is not: who may give orders is told so, others are refused before.
+fn order() -> io::Result<()> {
+    use std::io::Read;
+    let mut socket =
+        std::os::unix::net::UnixStream::connect(goblin_core_types::paths::INIT_SOCKET)?;
+    socket.write_all(b"{\"op\":\"start\",\"unit\":\"nobody\"}\n")?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text)?;
+    if text.contains("no unit") { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
 fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<()> {

@@ -35,8 +35,8 @@ const SYSCTLS: &[(&str, &str)] = &[
 /// What else is mounted: type, target, flags, options.
 const MOUNTS: &[(&str, &str, MountFlags, &str)] = &[
     ("devpts", "/dev/pts", MountFlags::NOSUID.union(MountFlags::NOEXEC), "mode=0620,ptmxmode=0666"),
-    ("tmpfs", "/dev/shm", MountFlags::NOSUID.union(MountFlags::NODEV), "mode=1777"),
-    ("tmpfs", "/tmp", MountFlags::NOSUID.union(MountFlags::NODEV), "mode=1777,size=25%"),
+    ("tmpfs", "/dev/shm", STRICT, "mode=1777"),
+    ("tmpfs", "/tmp", STRICT, "mode=1777,size=25%"),
     // A unit that may read below a directory may do so in what is mounted there later only if the directory is
     // its own file system from the start: Landlock looks at no directory under a mount.
     ("tmpfs", "/shares", STRICT, "mode=0755,size=256k"),

@@ -22,6 +22,8 @@ const CPU_PERIOD_US: u64 = 100_000;
 const PIDS_SHARE: u64 = 4;
 /// How many processes and threads the board may have, and how many numbers there are for them.
 const PIDS_OF_BOARD: [&str; 2] = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max"];
+/// Longest description of a process's group.
+const GROUP_BYTES_MAX: usize = 4096;
 /// Controllers handed down to the units.
 const CONTROLLERS: [&str; 4] = ["+memory", "+pids", "+cpu", "+io"];
 
@@ -99,6 +101,22 @@ fn cpu_max(percent: u32) -> String {
     format!("{quota_us} {CPU_PERIOD_US}")
 }
 
+/// The unit that a process belongs to; `None` for one that is in no unit's group.
+///
+/// # Errors
+/// When the process is gone.
+pub fn unit_of(pid: u32) -> io::Result<Option<String>> {
+    let path = format!("/proc/{pid}/cgroup");
+    let bytes = goblin_sys::files::read_bounded(Path::new(&path), GROUP_BYTES_MAX)?;
+    Ok(unit_in(&String::from_utf8_lossy(&bytes)).map(str::to_owned))
+}
+
+/// The unit in `0::/units/NAME/..` (cgroups(7)).
+fn unit_in(text: &str) -> Option<&str> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/units/"))?;
+    path.split('/').next().filter(|name| !name.is_empty())
+}
+
 /// Kills every process of every unit.
 pub fn kill_all() {
     let _ = fs::write(Path::new(UNITS).join("cgroup.kill"), "1");
@@ -112,6 +130,17 @@ pub fn kill(name: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_belongs_to_the_unit_at_the_top() {
+        assert_eq!(unit_in("0::/units/share\n"), Some("share"));
+        assert_eq!(unit_in("1:x:/\n0::/units/apps/one\n"), Some("apps"));
+        for other in ["0::/\n", "0::/units\n", "0::/units/\n", ""] {
+            assert_eq!(unit_in(other), None, "{other}");
+        }
+        assert!(unit_of(std::process::id()).is_ok());
+        assert!(unit_of(u32::MAX).is_err());
+    }
 
     #[test]
     fn limits_become_the_kernels_words() {

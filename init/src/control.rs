@@ -18,6 +18,12 @@ use std::path::Path;
 pub const CONNECTIONS_MAX: usize = 16;
 /// Longest request in bytes.
 const REQUEST_BYTES_MAX: usize = 4096;
+/// Longest from a connection to its whole request, in milliseconds.
+const REQUEST_LIMIT_MS: u64 = 5_000;
+/// Longest that a reader may take nothing of what waits for it, in milliseconds.
+const READER_LIMIT_MS: u64 = 30_000;
+/// Connections that follow the log at one time; the other seats are for questions and orders.
+pub const FOLLOWERS_MAX: usize = CONNECTIONS_MAX - 4;
 /// Most characters of a wrong name that are repeated.
 const NAME_CHARS_MAX: usize = 40;
 /// Replies waiting for a slow reader, in bytes; log lines wait in the ring instead.
@@ -115,6 +121,8 @@ pub struct Answers<'a> {
     pub supervisor: &'a Supervisor,
     /// When PID 1 began.
     pub start_ms: u64,
+    /// Now.
+    pub now_ms: u64,
 }
 
 /// What a connection wants from the owner.
@@ -151,12 +159,48 @@ pub struct Connection {
     talk: Talk,
     out: Vec<u8>,
     broken: bool,
+    /// When it is closed, if it neither asks nor takes anything until then.
+    due_ms: u64,
+    may_order: bool,
+}
+
+/// Whether a peer may do more than ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Questions only.
+    Ask,
+    /// Orders too.
+    Order,
 }
 
 impl Connection {
     /// A connection that has said nothing yet.
-    pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, talk: Talk::Reading(Vec::new()), out: Vec::new(), broken: false }
+    pub fn new(socket: OwnedFd, rights: Rights, now_ms: u64) -> Self {
+        Self {
+            socket,
+            talk: Talk::Reading(Vec::new()),
+            out: Vec::new(),
+            broken: false,
+            due_ms: now_ms.saturating_add(REQUEST_LIMIT_MS),
+            may_order: rights == Rights::Order,
+        }
+    }
+
+    /// When it is to be closed if nothing comes of it; a follower with nothing to read may wait for ever.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        let waits = matches!(self.talk, Talk::Reading(_)) || !self.out.is_empty();
+        (waits && !self.broken).then_some(self.due_ms)
+    }
+
+    /// True when it follows the log.
+    pub fn follows(&self) -> bool {
+        matches!(self.talk, Talk::Logs { until_seq: None, .. })
+    }
+
+    /// Refuses one more that follows.
+    pub fn refuse_to_follow(&mut self) {
+        self.out.clear();
+        self.refuse(format!("{FOLLOWERS_MAX} follow the log already; end one of them"));
     }
 
     /// True when it can be closed.
@@ -206,7 +250,14 @@ impl Connection {
             }
             return Wish::None;
         }
+        self.due_ms = answers.now_ms.saturating_add(READER_LIMIT_MS);
         match serde_json::from_slice::<InitRequest>(line) {
+            Ok(request) if is_order(&request) && !self.may_order => {
+                self.refuse(
+                    "this unit may not give orders; `orders = true` in its file allows it".into(),
+                );
+                Wish::None
+            }
             Ok(request) => self.answer(request, answers),
             Err(err) => {
                 self.refuse(format!("not a request this release knows: {err}"));
@@ -306,13 +357,17 @@ impl Connection {
 
     /// Fills the buffer from the ring and sends what the reader takes.
     pub fn pump(&mut self, answers: &Answers<'_>) {
+        self.broken |= self.deadline_ms().is_some_and(|due_ms| due_ms <= answers.now_ms);
         loop {
             self.fill(answers);
             if self.out.is_empty() || self.broken {
                 return;
             }
             match rustix::net::send(&self.socket, &self.out, rustix::net::SendFlags::NOSIGNAL) {
-                Ok(count) => drop(self.out.drain(..count.min(self.out.len()))),
+                Ok(count) => {
+                    self.due_ms = answers.now_ms.saturating_add(READER_LIMIT_MS);
+                    drop(self.out.drain(..count.min(self.out.len())));
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(_) => self.broken = true,
@@ -371,6 +426,21 @@ impl Connection {
     }
 }
 
+/// Whether a request changes something.
+fn is_order(request: &InitRequest) -> bool {
+    match request {
+        InitRequest::Units
+        | InitRequest::Graph
+        | InitRequest::Show { .. }
+        | InitRequest::Logs(_) => false,
+        InitRequest::Start { .. }
+        | InitRequest::Stop { .. }
+        | InitRequest::Restart { .. }
+        | InitRequest::Reboot { .. }
+        | InitRequest::PowerOff { .. } => true,
+    }
+}
+
 /// Places of all units in the order of their names.
 fn by_name(supervisor: &Supervisor) -> std::vec::IntoIter<usize> {
     let mut places: Vec<usize> = (0..supervisor.count()).collect();
@@ -397,13 +467,13 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        (Connection::new(ours.into()), theirs)
+        (Connection::new(ours.into(), Rights::Order, 0), theirs)
     }
 
     fn ask(connection: &mut Connection, peer: &mut UnixStream, text: &str, ring: &LogRing) -> Wish {
         peer.write_all(text.as_bytes()).unwrap();
         let supervisor = supervisor(3);
-        let answers = Answers { ring, supervisor: &supervisor, start_ms: 5 };
+        let answers = Answers { ring, supervisor: &supervisor, start_ms: 5, now_ms: 0 };
         let wish = connection.readable(&answers);
         connection.pump(&answers);
         wish
@@ -411,7 +481,7 @@ mod tests {
 
     fn pump(connection: &mut Connection, ring: &LogRing) {
         let supervisor = supervisor(0);
-        connection.pump(&Answers { ring, supervisor: &supervisor, start_ms: 5 });
+        connection.pump(&Answers { ring, supervisor: &supervisor, start_ms: 5, now_ms: 0 });
     }
 
     fn supervisor(count: usize) -> Supervisor {
@@ -459,6 +529,44 @@ mod tests {
             replies.as_slice(),
             [InitReply::Units { init_start_ms: 5, trial: true, .. }]
         ));
+    }
+
+    #[test]
+    fn who_may_only_ask_gives_no_orders() {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let mut connection = Connection::new(ours.into(), Rights::Ask, 0);
+        let text = "{\"op\":\"reboot\",\"reason\":\"r\"}\n";
+        assert_eq!(ask(&mut connection, &mut peer, text, &ring(0)), Wish::None);
+        let replies = replies(&mut peer);
+        assert!(
+            matches!(replies.as_slice(), [InitReply::Refused { message }] if message.contains("orders"))
+        );
+    }
+
+    #[test]
+    fn seats_are_not_held_by_who_says_or_takes_nothing() {
+        let (ring, supervisor) = (ring(4000), supervisor(0));
+        let at = |now_ms| Answers { ring: &ring, supervisor: &supervisor, start_ms: 5, now_ms };
+        let (mut silent, _peer) = pair();
+        silent.pump(&at(REQUEST_LIMIT_MS - 1));
+        assert!(!silent.is_over());
+        silent.pump(&at(REQUEST_LIMIT_MS));
+        assert!(silent.is_over());
+        let (mut lazy, mut peer) = pair();
+        peer.write_all(b"{\"op\":\"logs\"}\n").unwrap();
+        lazy.readable(&at(0));
+        lazy.pump(&at(1));
+        assert!(lazy.deadline_ms() == Some(1 + READER_LIMIT_MS));
+        lazy.pump(&at(1 + READER_LIMIT_MS));
+        assert!(lazy.is_over());
+        let (mut follower, mut peer) = pair();
+        peer.write_all(b"{\"op\":\"logs\",\"follow\":true,\"lines_max\":1}\n").unwrap();
+        follower.readable(&at(0));
+        follower.pump(&at(1));
+        follower.pump(&at(u64::MAX));
+        assert!(follower.follows() && !follower.is_over(), "nothing is there for it to take");
     }
 
     #[test]
@@ -574,7 +682,7 @@ mod tests {
     #[test]
     fn a_thousand_units_go_through_a_small_buffer() {
         let (ring, supervisor) = (ring(0), supervisor(1000));
-        let answers = Answers { ring: &ring, supervisor: &supervisor, start_ms: 5 };
+        let answers = Answers { ring: &ring, supervisor: &supervisor, start_ms: 5, now_ms: 0 };
         let ask = |op: &str| {
             let (mut connection, mut peer) = pair();
             peer.write_all(format!("{{\"op\":\"{op}\"}}\n").as_bytes()).unwrap();

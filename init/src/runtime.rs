@@ -6,7 +6,10 @@ mod act;
 mod sockets;
 
 use self::sockets::Question;
-use crate::control::{Accepted, Answers, CONNECTIONS_MAX, Connection, Listener, Wish};
+use crate::cgroup;
+use crate::control::{
+    Accepted, Answers, CONNECTIONS_MAX, Connection, FOLLOWERS_MAX, Listener, Rights, Wish,
+};
 use crate::ending;
 use crate::finish::signal_all;
 use crate::kmsg::{KernelLog, KernelRecord, Kmsg};
@@ -40,6 +43,10 @@ const PIPE_TURN_BYTES: usize = 64 * 1024;
 const KERNEL_TURN_RECORDS: usize = 64;
 /// Units start when the record says that PID 1 runs, or after this time, in milliseconds.
 const START_PATIENCE_MS: u64 = 5_000;
+/// Signals taken before others have their turn.
+const SIGNAL_TURN_COUNT: usize = 64;
+/// Dead children taken before others have their turn.
+const REAP_TURN_COUNT: usize = 256;
 /// Connections taken before others have their turn.
 const ACCEPT_TURN_COUNT: usize = 64;
 /// Pause before connections are taken again for which there was no descriptor, in milliseconds.
@@ -128,6 +135,10 @@ pub struct Runtime {
     /// The control socket among the sources, and when it is looked at though nothing new was reported.
     listener: Option<u64>,
     accept_at_ms: Option<u64>,
+    /// When a control connection is closed for which nothing happens.
+    talk_due_ms: Option<u64>,
+    /// More children may be dead than were taken away in one turn.
+    reap_again: bool,
     /// The hardware watchdog is not fed, and that was said.
     starved: bool,
     /// Room for events and actions, kept so that a turn needs no memory.
@@ -170,6 +181,8 @@ impl Runtime {
             connections: 0,
             listener: None,
             accept_at_ms: None,
+            talk_due_ms: None,
+            reap_again: false,
             starved: false,
             events: VecDeque::new(),
             actions: Vec::new(),
@@ -247,10 +260,21 @@ impl Runtime {
     /// Waits for the kernel once and handles what it reports.
     fn turn(&mut self) {
         let now = now_ms();
-        let feed_ms = self.watchdog.as_ref().map(|_| self.fed_ms.saturating_add(FEED_MS));
+        // One that may not be fed is looked at again after the same pause, not at once.
+        let fed_ms = if self.starved { now } else { self.fed_ms };
+        let feed_ms = self.watchdog.as_ref().map(|_| fed_ms.saturating_add(FEED_MS));
+        let reap_ms = self.reap_again.then_some(now);
         let settle_ms = self.ring.settle_due_ms();
         let units_ms = self.supervisor.next_deadline_ms();
-        let deadlines = [units_ms, feed_ms, self.start_at_ms, settle_ms, self.accept_at_ms];
+        let deadlines = [
+            units_ms,
+            feed_ms,
+            reap_ms,
+            self.start_at_ms,
+            settle_ms,
+            self.accept_at_ms,
+            self.talk_due_ms,
+        ];
         let timeout = deadlines.into_iter().flatten().min().map(|deadline_ms| {
             // A millisecond more than asked is late by nothing; a millisecond less is one turn too many.
             let wait_ms = deadline_ms.saturating_sub(now).saturating_add(1);
@@ -266,6 +290,9 @@ impl Runtime {
         let tokens: Vec<u64> = events.iter().take(count).map(|event| event.data.u64()).collect();
         for token in tokens {
             self.ready(token);
+        }
+        if std::mem::take(&mut self.reap_again) {
+            self.reap();
         }
         let now = now_ms();
         if self.start_at_ms.is_some_and(|at_ms| at_ms <= now) {
@@ -284,19 +311,28 @@ impl Runtime {
 
     fn serve_connections(&mut self) {
         if self.connections == 0 {
+            self.talk_due_ms = None;
             return;
         }
-        let answers =
-            Answers { ring: &self.ring, supervisor: &self.supervisor, start_ms: self.start_ms };
+        let answers = Answers {
+            ring: &self.ring,
+            supervisor: &self.supervisor,
+            start_ms: self.start_ms,
+            now_ms: now_ms(),
+        };
         let mut count = 0usize;
+        let mut due_ms: Option<u64> = None;
         self.sources.retain(|_, source| {
             let Source::Connection(connection) = source else { return true };
             connection.pump(&answers);
             let stays = !connection.is_over();
             count = count.saturating_add(usize::from(stays));
+            due_ms =
+                [due_ms, connection.deadline_ms().filter(|_| stays)].into_iter().flatten().min();
             stays
         });
         self.connections = count;
+        self.talk_due_ms = due_ms;
     }
 
     fn feed(&mut self, now: u64) {
@@ -347,7 +383,9 @@ impl Runtime {
     fn handle(&mut self, source: &mut Source) -> bool {
         match source {
             Source::Signals(signals) => {
-                while let Ok(Some(signal)) = signals.read_signal() {
+                // What is left is reported again.
+                for _ in 0..SIGNAL_TURN_COUNT {
+                    let Ok(Some(signal)) = signals.read_signal() else { break };
                     self.signal(i32::try_from(signal.ssi_signo).unwrap_or(0));
                 }
                 true
@@ -403,9 +441,12 @@ impl Runtime {
         }
     }
 
-    /// Takes every dead child away, units and strangers alike.
+    /// Takes dead children away, units and strangers alike; not more than a turn's worth.
     pub fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        for _ in 0..REAP_TURN_COUNT {
+            let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else {
+                return;
+            };
             let pid = pid.as_raw_pid().unsigned_abs();
             let exit = match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Exit::Status(code),
@@ -420,6 +461,7 @@ impl Runtime {
                 self.job_ended(exit, decides);
             }
         }
+        self.reap_again = true;
     }
 
     /// A unit's process is dead: its last words are read before its end is told, and pipes that only the
@@ -484,7 +526,14 @@ impl Runtime {
                 Ok(Notify::Ready) => self.event(Event::Ready(index)),
                 Ok(Notify::Status { text }) => self.event(Event::Said(index, text)),
                 Ok(Notify::Ping) => self.event(Event::Ping(index)),
-                Ok(Notify::TrialFailed { reason }) => self.event(Event::TrialFailed(reason)),
+                // Whoever else it says has no part in the verdict.
+                Ok(Notify::TrialFailed { reason }) if self.is_gate(index) => {
+                    self.event(Event::TrialFailed(reason));
+                }
+                Ok(Notify::TrialFailed { .. }) => {
+                    let name = self.name(index);
+                    self.log(LogLevel::Warn, &format!("{name}: is not the gate of a trial"));
+                }
                 Err(err) => {
                     let name = self.name(index);
                     self.log(LogLevel::Warn, &format!("{name}: word not understood: {err}"));
@@ -493,6 +542,10 @@ impl Runtime {
         }
         // A unit may open and close its end as it likes; the source goes when the process does.
         state == PipeState::Open
+    }
+
+    fn is_gate(&self, index: UnitIndex) -> bool {
+        self.supervisor.unit(index).is_some_and(|unit| unit.gate.is_some())
     }
 
     fn read_status(&mut self, index: UnitIndex, pipe: &OwnedFd) -> bool {
@@ -524,16 +577,46 @@ impl Runtime {
         if self.connections >= CONNECTIONS_MAX {
             return;
         }
-        match self.add(Source::Connection(Connection::new(socket))) {
+        let rights = self.rights_of(&socket);
+        match self.add(Source::Connection(Connection::new(socket, rights, now_ms()))) {
             Ok(_) => self.connections = self.connections.saturating_add(1),
             Err(err) => self.log(LogLevel::Warn, &format!("control connection: {err}")),
         }
     }
 
+    /// What the peer of a connection may do, by the unit whose cgroup it is in. One that is in none is no
+    /// unit's: a child of PID 1, or a program of a board without cgroups.
+    fn rights_of(&self, socket: &OwnedFd) -> Rights {
+        let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else { return Rights::Ask };
+        let unit = match cgroup::unit_of(peer.pid.as_raw_pid().unsigned_abs()) {
+            Ok(Some(name)) => name,
+            Ok(None) => return Rights::Order,
+            Err(_) => return Rights::Ask,
+        };
+        let unit = self.supervisor.find(&unit).and_then(|index| self.supervisor.unit(index));
+        match unit {
+            Some(unit) if unit.orders || unit.sandbox.is_none() => Rights::Order,
+            _ => Rights::Ask,
+        }
+    }
+
     fn talk(&mut self, connection: &mut Connection) {
-        let answers =
-            Answers { ring: &self.ring, supervisor: &self.supervisor, start_ms: self.start_ms };
+        let followers = self
+            .sources
+            .values()
+            .filter(|source| matches!(source, Source::Connection(other) if other.follows()))
+            .count();
+        let answers = Answers {
+            ring: &self.ring,
+            supervisor: &self.supervisor,
+            start_ms: self.start_ms,
+            now_ms: now_ms(),
+        };
+        let followed = connection.follows();
         let wish = connection.readable(&answers);
+        if connection.follows() && !followed && followers >= FOLLOWERS_MAX {
+            connection.refuse_to_follow();
+        }
         connection.pump(&answers);
         match wish {
             Wish::Order(index, order) => {

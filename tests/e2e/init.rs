@@ -16,6 +16,8 @@ use xtask::compile::{self, Lto};
 use xtask::initramfs::Initramfs;
 use xtask::{host, kernel};
 
+/// Words of the command line of a guest without preinit.
+pub(crate) const PID_1_AT_ONCE: &str = "rdinit=/usr/lib/goblin/init";
 /// Longest that a phase may take on a slow host.
 const PHASE_LIMIT: Duration = Duration::from_secs(600);
 /// Longest end of a board by its own clock: units 45 s, what comes after them 33 s (init/README.md).
@@ -34,12 +36,12 @@ const PROGRAM: &str = "/usr/lib/evil/unit";
 const QUICK: &str = "backoff_ms = [200, 200]\n";
 
 /// An initramfs with PID 1 and units of one program.
-struct Units {
-    root: Initramfs,
+pub(crate) struct Units {
+    pub(crate) root: Initramfs,
 }
 
 impl Units {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let mut root = Initramfs::default();
         for name in ["dev", "proc", "sys", "run", "tmp", "state"] {
             root.dir(name);
@@ -54,30 +56,31 @@ impl Units {
         Ok(units)
     }
 
-    fn add(&mut self, name: &str, words: &[&str], more: &str) {
+    pub(crate) fn add(&mut self, name: &str, words: &[&str], more: &str) {
         self.write(name, "kind = \"service\"\nready = \"start\"\n", words, more);
     }
 
-    fn write(&mut self, name: &str, kind: &str, words: &[&str], more: &str) {
+    pub(crate) fn write(&mut self, name: &str, kind: &str, words: &[&str], more: &str) {
         let words: Vec<&str> = [PROGRAM].into_iter().chain(words.iter().copied()).collect();
         let unit = format!("description = \"Unit {name}\"\nexec = {words:?}\n{kind}{more}");
         self.root.file(&format!("usr/lib/goblin/units/{name}.toml"), 0o644, unit.into());
     }
 
-    fn boot(mut self, dir: &Path, memory_mib: u32) -> Result<Guest> {
+    pub(crate) fn boot(mut self, dir: &Path, memory_mib: u32) -> Result<Guest> {
         let path = dir.join("guest.cpio");
         host::write_whole(&path, &self.root.pack()?)?;
-        Guest::start(dir, &path, memory_mib)
+        Guest::start(dir, &path, memory_mib, PID_1_AT_ONCE)
     }
 }
 
-struct Guest {
+pub(crate) struct Guest {
     child: Child,
-    serial: Serial,
+    pub(crate) serial: Serial,
 }
 
 impl Guest {
-    fn start(dir: &Path, initramfs: &Path, memory_mib: u32) -> Result<Self> {
+    /// `more` are further words of the kernel's command line.
+    pub(crate) fn start(dir: &Path, initramfs: &Path, memory_mib: u32, more: &str) -> Result<Self> {
         let memory = memory_mib.to_string();
         let kernel = kernel::bzimage()?.display().to_string();
         let initramfs = initramfs.display().to_string();
@@ -86,16 +89,16 @@ impl Guest {
             .split_whitespace()
             .collect();
         args.extend(["-m", &memory, "-kernel", &kernel, "-initrd", &initramfs]);
-        let append = "rootfstype=ramfs console=ttyS0 panic=5 quiet loglevel=4 printk.time=1 \
-                      rdinit=/usr/lib/goblin/init";
-        args.extend(["-append", append]);
+        let append =
+            format!("rootfstype=ramfs console=ttyS0 panic=5 quiet loglevel=4 printk.time=1 {more}");
+        args.extend(["-append", &append]);
         let args: Vec<String> = args.into_iter().map(String::from).collect();
         let (child, serial) = qemu::spawn(&args, &dir.join("serial.log"))?;
         Ok(Self { child, serial })
     }
 
     /// Waits until the judge has told of a phase, and fails when it found something.
-    fn phase(&self, name: &str) -> Result<()> {
+    pub(crate) fn phase(&self, name: &str) -> Result<()> {
         let (_, line) = self.serial.wait_from(0, &format!("survive: {name} "), PHASE_LIMIT)?;
         println!("{line}");
         self.no_complaint()?;
@@ -112,7 +115,7 @@ impl Guest {
     }
 
     /// The board ends in order and in time, though PID 1 is told to many times over.
-    fn ends(mut self) -> Result<()> {
+    pub(crate) fn ends(mut self) -> Result<()> {
         let (from, told) = self.serial.wait_from(0, "survive: end", PHASE_LIMIT)?;
         let (_, done) = self.serial.wait_from(from, "] reboot: ", PHASE_LIMIT)?;
         // PID 1 said much shortly before; its last word is heard all the same. Which of the signals it took

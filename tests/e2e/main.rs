@@ -5,8 +5,10 @@
 
 mod bench;
 mod client;
+mod escape;
 mod full_state;
 mod init;
+mod kinds;
 mod main_job;
 mod pair;
 mod plugs;

@@ -172,6 +172,18 @@ pub fn test_binaries() -> Result<TestBinaries> {
     })
 }
 
+/// Compiles the program that tries to get out of a unit's sandbox.
+///
+/// # Errors
+/// As [`binaries`].
+pub fn escape() -> Result<PathBuf> {
+    let folder = match std::env::var_os(OVERRIDE) {
+        Some(folder) => PathBuf::from(folder),
+        None => cargo_build(Lto::Off, &["--package", "goblin-init", "--example", "escape"])?,
+    };
+    existing(&folder, "examples/escape")
+}
+
 fn existing(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     std::fs::metadata(&path).with_context(|| format!("the build left no {}", path.display()))?;

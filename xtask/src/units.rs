@@ -4,7 +4,7 @@ mod table;
 
 use crate::host;
 use anyhow::{Context, Result, bail};
-use goblin_init_core::unit::{self, Unit, UnitError};
+use goblin_init_core::unit::{self, Kind, Unit, UnitError};
 use goblin_init_core::{graph, seccomp};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,10 @@ pub fn load(folder: &Path, is_program: impl Fn(&str) -> bool) -> Result<Vec<Unit
         if program.is_empty() {
             // A mount, a device: there is nothing to run and to wall in.
             continue;
+        }
+        if unit.critical && unit.kind == Kind::Service && unit.watchdog_ms.is_none() {
+            let what = "`critical`: nobody would notice that it hangs; let it ping and write `watchdog_ms`";
+            note(&unit.name, "critical", what.to_owned());
         }
         if !is_program(program) {
             let what = format!("`exec`: the base has no program {program}; name one that it has");

@@ -26,6 +26,9 @@ const INTERFACES_MAX: usize = 16;
 const SHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Pause before the keys of a provisioning file that cannot be used are read again.
 const KEY_PAUSE: Duration = Duration::from_secs(30);
+/// `size[4] Tversion tag[2] msize[4] version[s]` (9P2000.L, version): what the agent asks itself to see that it
+/// answers.
+const TVERSION: &[u8] = b"\x15\0\0\0\x64\xff\xff\0\x20\0\0\x08\09P2000.L";
 /// Pause between looks at the link.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -57,6 +60,8 @@ pub fn run_control() -> Result<(), AgentError> {
         .spawn(watch_link)
         .map_err(|source| AgentError::Thread { name: "control-link", source })?;
     goblin_sys::notify::ready();
+    goblin_sys::notify::ping_while_answering(path, TVERSION)
+        .map_err(|source| AgentError::Thread { name: "pulse", source })?;
     tracing::info!(socket = %path.display(), "serving the control tree");
     let full = |peer| tracing::warn!(?peer, "too many connections to the control tree");
     let never = listener.serve(LOCAL_CONNECTIONS_MAX, full, |socket, _| talk(socket));

@@ -53,6 +53,7 @@ async fn serve() -> Result<(), NetError> {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut socket: Option<HelloSocket> = None;
     let mut ready = false;
+    let mut pulse = notify::Pulse::default();
     let mut buffer = [0u8; HELLO_BYTES_MAX + 1];
     loop {
         tokio::select! {
@@ -67,6 +68,7 @@ async fn serve() -> Result<(), NetError> {
                     ready = true;
                     notify::ready();
                 }
+                pulse.beat();
             }
             Some(event) = granted.recv() => service.apply(event).await,
             heard = receive(socket.as_ref(), &mut buffer) => match heard {

@@ -92,8 +92,10 @@ pub fn run() -> Result<(), ShareError> {
         publisher.publish(Vec::new())?;
         notify::ready();
         info!("there is no share to serve");
+        let mut pulse = notify::Pulse::default();
         loop {
-            std::thread::park();
+            pulse.beat();
+            std::thread::sleep(STATUS_PAUSE);
         }
     }
     let for_commands = gate.clone();
@@ -225,6 +227,7 @@ pub(crate) fn pool_problem(pool: Option<&PoolStatus>) -> Option<String> {
 
 fn wait_for_pool(provision: &Provision, publisher: &mut Publisher) -> Result<(), ShareError> {
     let mut told = false;
+    let mut pulse = notify::Pulse::default();
     loop {
         let pool: Option<PoolStatus> = state::read("pool");
         let Some(problem) = pool_problem(pool.as_ref()) else { break };
@@ -234,6 +237,7 @@ fn wait_for_pool(provision: &Provision, publisher: &mut Publisher) -> Result<(),
             told = true;
             info!("waiting for the pool");
         }
+        pulse.beat();
         std::thread::sleep(POOL_PAUSE);
     }
     Ok(())
@@ -284,7 +288,9 @@ fn publish_while_serving(
     std::thread::Builder::new().name("accept".into()).spawn(accept).map_err(ShareError::Accept)?;
     publisher.publish(shares.iter().map(|share| share.status()).collect())?;
     notify::ready();
+    let mut pulse = notify::Pulse::default();
     loop {
+        pulse.beat();
         match end.recv_timeout(STATUS_PAUSE) {
             Ok(Ok(never)) => match never {},
             Ok(Err(err)) => return Err(ShareError::Accept(err)),

@@ -85,6 +85,8 @@ pub fn run() -> Result<(), UpdateError> {
         .spawn(move || watch(&watched, leads))
         .map_err(broken)?;
     notify::ready();
+    // Whatever an upgrade takes: its lock is not asked for. No command at all is refused at once.
+    notify::ping_while_answering(socket, b"").map_err(broken)?;
     listener
         .serve(
             CONNECTIONS_MAX,

@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod bus_name;
 pub mod graph;
 pub mod journal;
 pub mod limits;

@@ -5,7 +5,7 @@
 mod kinds;
 mod place;
 
-pub use self::place::{Address, MOUNT_FLAGS, MountPlace, Probe};
+pub use self::place::{Address, MOUNT_FLAGS, MountPlace, Probe, ProbeKind};
 use crate::limits::Limits;
 use crate::log_rate::LogRate;
 use crate::sandbox::{RawSandbox, Sandbox};
@@ -22,6 +22,8 @@ pub const UNITS_MAX: usize = 1024;
 const LIST_MAX: usize = 32;
 /// Longest name of a unit; it is a directory name of the cgroup tree and a word in every log line.
 const NAME_BYTES_MAX: usize = 32;
+/// Names under which PID 1 and the kernel write to the log.
+const RESERVED_NAMES: [&str; 2] = ["init", "kernel"];
 /// Shortest pause before a unit is started again. Below it, a unit that fails at once would be a busy
 /// loop.
 pub const BACKOFF_FLOOR_MS: u64 = 200;
@@ -82,6 +84,9 @@ pub struct Unit {
     pub watchdog_ms: Option<u64>,
     /// A person may restart it but not stop it: the board could not be asked for anything without it.
     pub refuse_stop: bool,
+    /// It may give PID 1 orders over the control socket: start and stop units, reboot. A unit without a
+    /// sandbox may anyway.
+    pub orders: bool,
     /// What a mount mounts.
     pub mount: Option<Box<MountPlace>>,
     /// Device whose presence makes a device unit ready, as the kernel's reports name it: `block:sda1`.
@@ -241,6 +246,8 @@ struct RawUnit {
     watchdog_ms: Option<u64>,
     #[serde(default)]
     refuse_stop: bool,
+    #[serde(default)]
+    orders: bool,
     mount: Option<MountPlace>,
     device: Option<String>,
     listen: Option<String>,
@@ -404,6 +411,7 @@ impl Checker {
             every_ms: raw.every_ms,
             watchdog_ms: raw.watchdog_ms,
             refuse_stop: raw.refuse_stop,
+            orders: raw.orders,
             mount: raw.mount.map(Box::new),
             device: raw.device,
             listen: listen.map(Box::new),
@@ -428,6 +436,13 @@ impl Checker {
                 key,
                 format!("`{}` is not a unit's name", name.chars().take(40).collect::<String>()),
                 "use 1 to 32 of a-z, 0-9 and -, not starting with -",
+            );
+        }
+        if RESERVED_NAMES.contains(&name) {
+            return self.refuse(
+                key,
+                format!("`{name}` is not a unit's name in the log"),
+                "rename it",
             );
         }
         Ok(())
@@ -565,6 +580,7 @@ mod tests {
         assert!(text.contains("line 4") && text.contains("expected one of"), "{text}");
         let relative = MINIMAL.replace("/bin/x", "x");
         assert!(parse("x", &relative).unwrap_err().to_string().contains("`exec`"));
+        assert!(parse("kernel", MINIMAL).unwrap_err().to_string().contains("in the log"));
         assert!(parse("X y", MINIMAL).unwrap_err().to_string().contains("file name"));
     }
 

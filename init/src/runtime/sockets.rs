@@ -2,8 +2,9 @@
 //! None of it waits: a connection under way is a source of the loop.
 
 use super::{Runtime, Source};
+use goblin_init_core::bus_name::{Asking, Next};
 use goblin_init_core::supervise::{Event, UnitIndex};
-use goblin_init_core::unit::{Address, Probe};
+use goblin_init_core::unit::{Address, Probe, ProbeKind};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
@@ -17,17 +18,60 @@ const BACKLOG: i32 = 1024;
 const TVERSION: &[u8] = b"\x15\0\0\0\x64\xff\xff\0\x20\0\0\x08\x009P2000.L";
 /// `Rversion` (9P2000, version).
 const RVERSION: u8 = 101;
-/// Bytes of an answer up to its type.
+/// Bytes of a 9P answer up to its type.
 const HEAD_BYTES: usize = 5;
+/// Bytes of an answer taken at once.
+const ANSWER_TURN_BYTES: usize = 512;
 
 /// A question to a unit, under way.
 #[derive(Debug)]
 pub struct Question {
     pub(super) index: UnitIndex,
     socket: OwnedFd,
-    ninep: bool,
+    talk: Talk,
     sent: bool,
-    head: Vec<u8>,
+}
+
+/// What is said, once the connection stands.
+#[derive(Debug)]
+enum Talk {
+    Nothing,
+    /// The head of the answer, as far as it came.
+    NineP(Vec<u8>),
+    Bus(Asking),
+}
+
+impl Talk {
+    fn new(kind: &ProbeKind) -> Self {
+        match kind {
+            ProbeKind::Connect => Self::Nothing,
+            ProbeKind::NineP => Self::NineP(Vec::new()),
+            ProbeKind::BusName(name) => Self::Bus(Asking::new(name)),
+        }
+    }
+
+    /// What is sent first; `None`: that the connection stands is the answer.
+    fn first(&self) -> Option<&'static [u8]> {
+        match self {
+            Self::Nothing => None,
+            Self::NineP(_) => Some(TVERSION),
+            Self::Bus(_) => Some(Asking::first()),
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Next {
+        match self {
+            Self::Nothing => Next::Answered(true),
+            Self::NineP(head) => {
+                head.extend_from_slice(bytes);
+                match head.get(HEAD_BYTES.saturating_sub(1)) {
+                    Some(kind) => Next::Answered(*kind == RVERSION),
+                    None => Next::Wait,
+                }
+            }
+            Self::Bus(asking) => asking.take(bytes),
+        }
+    }
 }
 
 impl AsFd for Question {
@@ -46,7 +90,7 @@ impl Question {
         };
         match done {
             Ok(()) | Err(Errno::INPROGRESS) => {
-                Ok(Self { index, socket, ninep: probe.ninep, sent: false, head: Vec::new() })
+                Ok(Self { index, socket, talk: Talk::new(&probe.question), sent: false })
             }
             Err(err) => Err(err.into()),
         }
@@ -55,29 +99,41 @@ impl Question {
     /// The answer, as far as it is there.
     pub(super) fn turn(&mut self) -> Option<bool> {
         if !self.sent {
-            match sockopt::socket_error(&self.socket) {
-                Ok(Ok(())) if !self.ninep => return Some(true),
-                Ok(Ok(())) => {}
-                _ => return Some(false),
+            if !matches!(sockopt::socket_error(&self.socket), Ok(Ok(()))) {
+                return Some(false);
             }
-            match rustix::net::send(&self.socket, TVERSION, SendFlags::NOSIGNAL) {
-                Ok(count) if count == TVERSION.len() => self.sent = true,
+            let Some(first) = self.talk.first() else { return Some(true) };
+            match self.send(first) {
+                Ok(true) => self.sent = true,
                 // The buffer of a new connection has room for so little, or there is none yet.
                 Err(Errno::AGAIN | Errno::NOTCONN) => return None,
                 _ => return Some(false),
             }
         }
-        let mut room = [0; HEAD_BYTES];
-        while self.head.len() < HEAD_BYTES {
+        let mut room = [0; ANSWER_TURN_BYTES];
+        loop {
             match rustix::io::read(&self.socket, &mut room) {
                 Ok(0) => return Some(false),
-                Ok(count) => self.head.extend_from_slice(room.get(..count).unwrap_or_default()),
+                Ok(count) => match self.talk.take(room.get(..count).unwrap_or_default()) {
+                    Next::Wait => {}
+                    Next::Answered(answer) => return Some(answer),
+                    // So little fits into the buffer of a peer that has read all so far.
+                    Next::Send(bytes) => match self.send(&bytes) {
+                        Ok(true) => {}
+                        _ => return Some(false),
+                    },
+                },
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return None,
                 Err(_) => return Some(false),
             }
         }
-        Some(self.head.get(HEAD_BYTES.saturating_sub(1)) == Some(&RVERSION))
+    }
+
+    /// True when all of it was taken.
+    fn send(&self, bytes: &[u8]) -> rustix::io::Result<bool> {
+        let sent = rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL)?;
+        Ok(sent == bytes.len())
     }
 }
 
@@ -195,7 +251,7 @@ mod tests {
     fn a_socket_that_nobody_holds_is_not_ready() {
         let dir = tempfile::tempdir().unwrap();
         let address = Address::Unix(dir.path().join("deep/x.sock"));
-        let probe = Probe { address, ninep: false };
+        let probe = Probe { address, question: ProbeKind::Connect };
         assert!(!answer_of(&probe));
         let held = listen(&probe.address).unwrap();
         assert!(answer_of(&probe));
@@ -209,7 +265,7 @@ mod tests {
     fn tcp_is_asked_on_the_loopback() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap());
-        assert!(answer_of(&Probe { address, ninep: false }));
+        assert!(answer_of(&Probe { address, question: ProbeKind::Connect }));
     }
 
     #[test]
@@ -225,9 +281,46 @@ mod tests {
                 assert_eq!(asked, TVERSION);
                 peer.write_all(answer).unwrap();
             });
-            assert_eq!(answer_of(&Probe { address: Address::Unix(path), ninep: true }), good);
+            let address = Address::Unix(path);
+            assert_eq!(answer_of(&Probe { address, question: ProbeKind::NineP }), good);
             server.join().unwrap();
         }
+    }
+
+    /// Debian's own bus answers, and knows who has a name.
+    #[test]
+    fn a_name_on_a_bus_is_asked_for() {
+        let daemon = "/usr/bin/dbus-daemon";
+        if !rustix::process::geteuid().is_root() || !std::path::Path::new(daemon).exists() {
+            println!("skipped 1: needs root and dbus-daemon");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bus");
+        let config = dir.path().join("bus.conf");
+        let text = format!(
+            "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \"\">\
+             <busconfig><type>session</type><listen>unix:path={}</listen><policy context=\"default\">\
+             <allow send_destination=\"*\"/><allow own=\"*\"/></policy></busconfig>",
+            path.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let config = format!("--config-file={}", config.display());
+        let mut bus =
+            std::process::Command::new(daemon).args([&config, "--nofork"]).spawn().unwrap();
+        let answer = |name: &str| {
+            let question = ProbeKind::BusName(name.into());
+            answer_of(&Probe { address: Address::Unix(path.clone()), question })
+        };
+        // The bus itself always has its name; nobody has the other one.
+        let up = (0..100).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            answer("org.freedesktop.DBus")
+        });
+        let nobody = answer("org.example.Nobody");
+        bus.kill().unwrap();
+        bus.wait().unwrap();
+        assert!(up && !nobody);
     }
 
     #[test]

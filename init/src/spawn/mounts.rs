@@ -95,13 +95,12 @@ impl Prepared {
         // What the board mounts later shows up here; what is done here stays here.
         let receive = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
         rustix::mount::mount_change(c"/", receive)?;
-        let strict = MountFlags::NOSUID | MountFlags::NODEV;
+        let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         if self.private_tmp {
             rustix::mount::mount(c"tmpfs", c"/tmp", c"tmpfs", strict, c"mode=1777,size=25%")?;
         }
         if self.hide_proc {
-            let flags = strict | MountFlags::NOEXEC;
-            rustix::mount::mount(c"proc", c"/proc", c"proc", flags, c"hidepid=ptraceable")?;
+            rustix::mount::mount(c"proc", c"/proc", c"proc", strict, c"hidepid=ptraceable")?;
         }
         if !self.read_only {
             return Ok(());

@@ -1,7 +1,7 @@
 //! The judge: what is done to PID 1 from outside its units, and how it is looked at.
 
 use crate::{PHASE, park, say, signal_init};
-use goblin_core_types::{InitReply, InitRequest, UnitPhase, UnitStatus, paths};
+use goblin_core_types::{InitReply, InitRequest, LogFilter, UnitPhase, UnitStatus, paths};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -301,6 +301,53 @@ fn fill_the_log() -> io::Result<()> {
     out.flush()
 }
 
+/// Waits for the units that try to get out, and tells what each of them said of it.
+pub(crate) fn tell_escapes() {
+    let over = |unit: &UnitStatus| {
+        matches!(unit.phase, UnitPhase::Ready | UnitPhase::Failed | UnitPhase::Off)
+    };
+    let until = Instant::now() + 2 * PATIENCE;
+    let found = loop {
+        match units() {
+            Ok(units) if units.iter().all(over) || Instant::now() > until => break units,
+            Ok(_) => std::thread::sleep(LOOK),
+            Err(err) => return say(&format!("FAILED: {err}")),
+        }
+    };
+    for unit in found {
+        let lines = UnixStream::connect(paths::INIT_SOCKET)
+            .and_then(|socket| lines_of(socket, &unit.name))
+            .unwrap_or_else(|err| vec![err.to_string()]);
+        let said = lines.iter().find(|line| line.starts_with("escape "));
+        match said {
+            Some(line) => say(line),
+            None => {
+                say(&format!("silent {} {:?} {} {lines:?}", unit.name, unit.phase, unit.detail))
+            }
+        }
+    }
+    say("end");
+    signal_init(Signal::POWER);
+    park()
+}
+
+/// The last lines that a unit wrote.
+fn lines_of(mut socket: UnixStream, unit: &str) -> io::Result<Vec<String>> {
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let filter = LogFilter { unit: Some(unit.to_owned()), follow: false, lines_max: 5 };
+    let mut request = serde_json::to_vec(&InitRequest::Logs(filter))?;
+    request.push(b'\n');
+    socket.write_all(&request)?;
+    let mut lines = Vec::new();
+    for line in BufReader::new(socket).lines() {
+        match serde_json::from_str(&line?)? {
+            InitReply::Line(line) => lines.push(line.text),
+            _ => break,
+        }
+    }
+    Ok(lines)
+}
+
 /// Every signal there is, but those that ask for an end.
 fn storm() {
     let ends = [Signal::POWER, Signal::TERM, Signal::INT];
@@ -329,13 +376,13 @@ fn memory() -> Result<(u64, u64), Box<dyn std::error::Error>> {
     Ok((field("VmRSS:")?, field("VmHWM:")?))
 }
 
-fn unit(name: &str) -> Result<UnitStatus, Box<dyn std::error::Error>> {
+pub(crate) fn unit(name: &str) -> Result<UnitStatus, Box<dyn std::error::Error>> {
     let found = units()?.into_iter().find(|unit| unit.name == name);
     found.ok_or_else(|| format!("there is no unit {name}").into())
 }
 
 /// Asks PID 1, again while it is busy with others.
-fn units() -> Result<Vec<UnitStatus>, Box<dyn std::error::Error>> {
+pub(crate) fn units() -> Result<Vec<UnitStatus>, Box<dyn std::error::Error>> {
     let until = Instant::now() + PATIENCE;
     loop {
         match UnixStream::connect(paths::INIT_SOCKET).and_then(ask) {

@@ -7,6 +7,7 @@
 //! `survive: PHASE ok ..` or `survive: PHASE FAILED: why`, and `survive: end` before it ends the board.
 
 mod judge;
+mod kinds;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use std::io::Write;
@@ -23,6 +24,10 @@ fn main() {
     match words.as_slice() {
         ["judge", "evil"] => judge::run(&judge::EVILS),
         ["judge", "many"] => judge::run(&judge::MANY),
+        ["judge", "escape"] => judge::tell_escapes(),
+        ["judge", "kinds"] => kinds::judge(),
+        ["kinds", words @ ..] => kinds::act(words),
+        ["lay-out"] => lay_out(),
         ["nothing"] => {}
         ["serve"] => park(),
         ["stubborn"] => stubborn(),
@@ -123,6 +128,24 @@ fn stubborn() -> ! {
     });
     goblin_sys::notify::ready();
     park()
+}
+
+/// The folders and files of a board in use, for the guest in which units try to get out.
+fn lay_out() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let made = || -> std::io::Result<()> {
+        for folder in ["/state/config", "/state/update", "/state/journal", "/pool/shares"] {
+            std::fs::create_dir_all(folder)?;
+        }
+        let keys = goblin_core_types::paths::PROVISION;
+        std::fs::write(keys, "the board's keys")?;
+        std::fs::set_permissions(keys, std::fs::Permissions::from_mode(0o640))?;
+        chown(keys, Some(0), Some(goblin_core_types::paths::KEYS_GROUP))
+    };
+    if let Err(err) = made() {
+        eprintln!("{err}");
+        std::process::exit(1)
+    }
 }
 
 /// Sends PID 1 a signal.

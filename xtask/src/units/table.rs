@@ -86,13 +86,16 @@ fn reach(unit: &Unit, sandbox: &Sandbox) -> Vec<String> {
         open(&sandbox.write_paths, !sandbox.landlock && !sandbox.read_only),
         if everything && !sandbox.landlock { "as its user".into() } else { devices.join(" ") },
         network,
-        walls(sandbox).join(", "),
+        walls(unit, sandbox).join(", "),
     ]
 }
 
 /// What a unit does without.
-fn walls(sandbox: &Sandbox) -> Vec<&'static str> {
+fn walls(unit: &Unit, sandbox: &Sandbox) -> Vec<&'static str> {
     let mut missing = Vec::new();
+    if unit.orders {
+        missing.push("gives PID 1 orders");
+    }
     if sandbox.mounts == Mounts::Host {
         missing.push("the board's own mounts");
     } else {
@@ -123,6 +126,7 @@ fn calls(unit: &Unit, sandbox: &Sandbox) -> Vec<String> {
     let mut add = |name: &str, value: Option<i64>| {
         others.extend(value.map(|value| format!("{name} {value}")));
     };
+    add("watchdog_ms", unit.watchdog_ms.and_then(|ms| i64::try_from(ms).ok()));
     add("memory_high_mib", limits.memory_high_mib.map(i64::from));
     add("cpu_weight", limits.cpu_weight.map(i64::from));
     add("cpu_max_percent", limits.cpu_max_percent.map(i64::from));

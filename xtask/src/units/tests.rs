@@ -25,6 +25,7 @@ fn what_no_board_could_start_is_named_by_file_line_and_remedy() {
         (format!("{plain}seccomp = ['@all']\n"), "b.toml:5: `sandbox.seccomp` has `@all`; write @"),
         (format!("{plain}[limits]\npids_max = 0\n"), "b.toml:6: `limits.pids_max` is 0"),
         (format!("{plain}colour = 1\n"), "b.toml: line 5: unknown field `colour`"),
+        (format!("critical = true\n{plain}"), "b.toml:1: `critical`: nobody would notice"),
         (plain.replace("goblin'", "gnome'"), "b.toml:3: `exec`: the base has no program"),
         (plain.replace("[sandbox]", ""), "b.toml:1: `sandbox` is missing; write"),
         (format!("requires = ['c']\n{plain}"), "b.toml:1: "),

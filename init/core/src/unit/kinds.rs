@@ -86,8 +86,8 @@ impl Checker {
                 None => self.refuse(
                     "ready",
                     format!("is `{}`", word.chars().take(40).collect::<String>()),
-                    "write \"notify\", \"start\", \"unix:/PATH\", \"tcp:127.0.0.1:PORT\", or \"9p:\" and \
-                     one of the last two; a program that ends is a task",
+                    "write \"notify\", \"start\", \"unix:/PATH\", \"tcp:127.0.0.1:PORT\", \"9p:\" and one \
+                     of the last two, or \"dbus:NAME\"; a program that ends is a task",
                 ),
             },
         }

@@ -1,5 +1,6 @@
 //! Where a unit listens, is asked for readiness, or is mounted.
 
+use crate::bus_name;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
@@ -49,24 +50,40 @@ impl std::fmt::Display for Address {
 pub struct Probe {
     /// Whom it asks.
     pub address: Address,
-    /// An accepted connection is not enough: a 9P `Tversion` must be answered.
-    pub ninep: bool,
+    /// What it asks.
+    pub question: ProbeKind,
+}
+
+/// What must be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Nothing: an accepted connection is enough.
+    Connect,
+    /// A 9P `Tversion`.
+    NineP,
+    /// Whether somebody on the bus has this name.
+    BusName(String),
 }
 
 impl Probe {
-    /// Reads `unix:..`, `tcp:..`, `9p:unix:..` or `9p:tcp:..`. TCP is for the loopback only: PID 1 has no
-    /// business on a network.
+    /// Reads `unix:..`, `tcp:..`, `9p:unix:..`, `9p:tcp:..` or `dbus:NAME`, a name on the board's bus. TCP is
+    /// for the loopback only: PID 1 has no business on a network.
     pub fn parse(text: &str) -> Option<Self> {
-        let (ninep, place) = match text.strip_prefix("9p:") {
-            Some(place) => (true, place),
-            None => (false, text),
+        if let Some(name) = text.strip_prefix("dbus:") {
+            let address = Address::Unix(bus_name::SYSTEM_BUS.into());
+            let question = ProbeKind::BusName(name.to_owned());
+            return bus_name::is_name(name).then_some(Self { address, question });
+        }
+        let (question, place) = match text.strip_prefix("9p:") {
+            Some(place) => (ProbeKind::NineP, place),
+            None => (ProbeKind::Connect, text),
         };
         let address = Address::parse(place)?;
         let near = match address {
             Address::Tcp(address) => address.ip().is_loopback(),
             Address::Unix(_) => true,
         };
-        near.then_some(Self { address, ninep })
+        near.then_some(Self { address, question })
     }
 }
 
@@ -137,8 +154,11 @@ mod tests {
 
     #[test]
     fn probes_stay_on_the_board() {
-        assert!(Probe::parse("9p:unix:/run/x").unwrap().ninep);
-        assert!(!Probe::parse("tcp:[::1]:5641").unwrap().ninep);
+        let question = |text| Probe::parse(text).map(|probe| probe.question);
+        assert_eq!(question("9p:unix:/run/x"), Some(ProbeKind::NineP));
+        assert_eq!(question("tcp:[::1]:5641"), Some(ProbeKind::Connect));
+        assert_eq!(question("dbus:org.x.Y"), Some(ProbeKind::BusName("org.x.Y".into())));
+        assert_eq!(question("dbus:nobody"), None);
         assert_eq!(Probe::parse("tcp:192.0.2.1:80"), None);
         assert_eq!(Probe::parse("9p:9p:unix:/x"), None);
     }
