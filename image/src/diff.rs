@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn changed_new_and_removed_files_are_told_apart() {
-        let a = recipe(1, &[("/both", 1, 0o644), ("/changed", 2, 0o644), ("/gone", 3, 0o644)]);
-        let b = recipe(2, &[("/both", 1, 0o644), ("/changed", 9, 0o644), ("/new", 3, 0o644)]);
+        let a = recipe(101, &[("/both", 1, 0o644), ("/changed", 2, 0o644), ("/gone", 3, 0o644)]);
+        let b = recipe(102, &[("/both", 1, 0o644), ("/changed", 9, 0o644), ("/new", 3, 0o644)]);
         let found = diff((Version::new(1, 0, 0), &a), (Version::new(2, 0, 0), &b));
         let told: Vec<_> =
             found.files.iter().map(|f| (f.path.as_str(), f.a_bytes, f.b_bytes)).collect();
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(found.changed_count, 3);
         assert_eq!(found.new_bytes, 9 + 100, "what moved is not new");
         assert_eq!(found.parts.len(), 1);
-        assert_eq!(found.parts[0].b, "6.12.2, 100 bytes");
+        assert_eq!(found.parts[0].b, "6.12.102, 100 bytes");
     }
 
     #[test]

@@ -93,6 +93,7 @@ fn no_message_of_the_peer_is_left_out() {
         .map(|body| their_bytes(0, body)[4])
         .chain(differences::KINDS)
         .collect();
-    let all: std::collections::BTreeSet<u8> = (0..=u8::MAX).filter(|kind| known(*kind)).collect();
+    // From 128 on lies the dialect of the boards, which no peer speaks.
+    let all: std::collections::BTreeSet<u8> = (0..128).filter(|kind| known(*kind)).collect();
     assert_eq!(compared, all);
 }

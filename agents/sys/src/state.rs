@@ -11,7 +11,8 @@ use std::path::PathBuf;
 /// Largest part of a status in bytes.
 const PART_BYTES_MAX: usize = 1 << 20;
 /// Parts that bear another name than the unit that writes them.
-const OWNERS: [(&str, &str); 3] = [("link", "net"), ("ntp", "net"), ("slots", "update")];
+const OWNERS: [(&str, &str); 4] =
+    [("connections", "share"), ("link", "net"), ("ntp", "net"), ("slots", "update")];
 
 fn part_path(part: &str) -> PathBuf {
     let owner = OWNERS.iter().find(|(name, _)| *name == part).map_or(part, |(_, unit)| unit);
@@ -47,6 +48,7 @@ mod tests {
         let path = |part: &str| part_path(part).to_string_lossy().into_owned();
         assert_eq!(path("net"), "/run/goblin/state/net/net.json");
         assert_eq!(path("link"), "/run/goblin/state/net/link.json");
+        assert_eq!(path("connections"), "/run/goblin/state/share/connections.json");
         assert_eq!(path("slots"), "/run/goblin/state/update/slots.json");
     }
 }

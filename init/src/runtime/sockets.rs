@@ -301,7 +301,7 @@ mod tests {
         let text = format!(
             "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \"\">\
              <busconfig><type>session</type><listen>unix:path={}</listen><policy context=\"default\">\
-             <allow send_destination=\"*\"/><allow own=\"*\"/></policy></busconfig>",
+             <allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>",
             path.display()
         );
         std::fs::write(&config, text).unwrap();
