@@ -11,9 +11,9 @@ use std::process::Command;
 
 /// The file that takes the room.
 const FILLER: &str = "filler";
-/// Size of the filler. A file system made just large enough for it keeps about half as much free: less than
-/// a release and the updater's reserve take.
-const FILLER_BYTES: u64 = 48 << 20;
+/// Size of the filler. A file system made just large enough for it keeps about half as much again free: less
+/// than the updater's reserve, for the release itself may be a few hundred bytes away.
+const FILLER_BYTES: u64 = 8 << 20;
 /// Bytes moved at once.
 const CHUNK_BYTES: usize = 1 << 20;
 

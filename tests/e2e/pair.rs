@@ -231,17 +231,25 @@ fn cable_is_pulled(compute: &mut Board, storage: &mut Board, channel: &Channel) 
 
 /// Releases that must not be taken: each is refused with its kind, and nothing changes.
 fn lying_repository(channel: &Channel, web: &Web, repository: &Path) -> Result<()> {
-    for (path, fault, role, kind) in [
-        ("metadata/timestamp.json", Fault::FlipBit, "compute", "signature"),
-        // It had no room a boot ago, and looks at that before it fetches.
-        ("blobs/", Fault::FlipBit, "storage", "blob-mismatch"),
-        ("blobs/", Fault::StopHalfway, "compute", "network"),
-        ("metadata/timestamp.json", Fault::Missing, "compute", "network"),
+    let timestamp = "metadata/timestamp.json";
+    for (faults, role, kind) in [
+        (vec![(timestamp, Fault::FlipBit)], "compute", "signature"),
+        // Each way to the contents, or the next one is taken. It had no room a boot ago, and looks at that
+        // before it fetches.
+        (
+            vec![(".patch", Fault::FlipBit), ("/pack", Fault::Missing), ("blobs/", Fault::FlipBit)],
+            "storage",
+            "blob-mismatch",
+        ),
+        (vec![("metadata/targets.json", Fault::StopHalfway)], "compute", "network"),
+        (vec![(timestamp, Fault::Missing)], "compute", "network"),
     ] {
-        web.break_paths(path, fault.clone());
+        for (path, fault) in &faults {
+            web.break_paths(path, fault.clone());
+        }
         let refused = is_refused(channel, &["upgrade", "--board", role], kind);
         web.repair();
-        refused.with_context(|| format!("{path} with {fault:?}"))?;
+        refused.with_context(|| format!("{faults:?}"))?;
     }
     let offered = channel.run_ok(&["check"], COMMAND_LIMIT)?;
     ensure!(offered.contains('2'), "`goblin check` does not offer release 2: {offered}");
