@@ -41,6 +41,7 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("fdisk", Purpose::Test, "sfdisk: checks our partition tables"),
     ("mtools", Purpose::Test, "reads the ESP without mounting it"),
     ("btrfs-progs", Purpose::Test, "reads a board's disks on the host"),
+    ("dbus-daemon", Purpose::Test, "a bus for PID 1 to ask about names"),
 ];
 
 /// `cargo xtask setup`
