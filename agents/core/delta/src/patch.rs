@@ -7,8 +7,8 @@
 //! target  = ordinal source start step*                          source: 0 for none, else its place + 1
 //! step    = diff extra seek                                     until the content has its size; seek is signed
 //! ```
-//! Each stream is raw LZMA (the format of the LZMA SDK, without header or end mark): measured a seventh
-//! smaller than zstd -22 on the same streams. A device holds three dictionaries and reads old bytes where they lie.
+//! Each stream is raw LZMA (the format of the LZMA SDK, without header or end mark): measured 3 %
+//! smaller than zstd -22 on the streams of a Debian security update. A device holds three dictionaries and reads old bytes where they lie.
 
 use crate::Content;
 use crate::bsdiff::{Step, difference};
