@@ -89,16 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn manifest(fetcher: &Fetcher, root: &[u8]) -> Result<Manifest<Recipe>, Box<dyn Error>> {
     let now = Instant::from_unix_s(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
     let mut client = Client::new(TrustedState::from_root(root)?, now)?;
-    while let Some(wanted) = client.wanted_root() {
-        let Some(bytes) = fetcher.read_if_there(&wanted.path, wanted.bytes_max)? else { break };
-        client.apply_root(&bytes)?;
-    }
-    let wanted = client.wanted_timestamp();
-    client.apply_timestamp(&fetcher.read(&wanted.path, wanted.bytes_max)?)?;
-    let wanted = client.wanted_snapshot()?;
-    client.apply_snapshot(&fetcher.read(&wanted.path, wanted.bytes_max)?)?;
-    let wanted = client.wanted_targets()?;
-    client.apply_targets(&fetcher.read(&wanted.path, wanted.bytes_max)?)?;
+    goblin_agent_update::walk(&mut client, fetcher)?;
     let releases = offer::releases(client.targets().ok_or("no targets")?);
     let newest = releases.first().ok_or("no release")?;
     let packed_bytes = newest.target.packed_bytes().ok_or("no packed manifest")?;

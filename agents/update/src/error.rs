@@ -48,6 +48,14 @@ pub enum UpdateError {
         /// What went wrong, in one phrase.
         detail: String,
     },
+    /// The server answers, and does not have the file.
+    #[error(
+        "cannot fetch {url}: the server does not have it; check that the server runs and that this board reaches it, then try again"
+    )]
+    Absent {
+        /// Address.
+        url: String,
+    },
     /// A file content is not what its name says.
     #[error("content {digest} of the repository is damaged: {detail}; publish the release again")]
     Blob {
@@ -205,7 +213,7 @@ impl UpdateError {
             Self::Slot(_) => "not-found",
             Self::Refused(machine::Refused::Busy) => "busy",
             Self::Refused(machine::Refused::WrongDigest { .. }) => "esp",
-            Self::Network { .. } => "network",
+            Self::Network { .. } | Self::Absent { .. } => "network",
             Self::Blob { .. } | Self::Rebuilt { .. } => "blob-mismatch",
             Self::Space { .. } => "space",
             Self::Store { source, .. } | Self::Esp { source, .. }

@@ -95,7 +95,8 @@ impl Fetcher {
     /// Reads a small file whole.
     ///
     /// # Errors
-    /// [`UpdateError::Network`], also for a file that is not there or longer than `bytes_max`.
+    /// [`UpdateError::Absent`] for a file that is not there; [`UpdateError::Network`], also for one that is
+    /// longer than `bytes_max`.
     pub fn read(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, UpdateError> {
         self.read_if_there(path, bytes_max)?.ok_or_else(|| self.absent(path))
     }
@@ -128,7 +129,7 @@ impl Fetcher {
     /// failure. `receive` answers [`Received::Cut`] when the body ended early.
     ///
     /// # Errors
-    /// [`UpdateError::Network`], or what `receive` answered.
+    /// [`UpdateError::Absent`], [`UpdateError::Network`], or what `receive` answered.
     pub fn download<T>(
         &self,
         path: &str,
@@ -201,13 +202,16 @@ impl Fetcher {
         })
     }
 
+    fn address(&self, path: &str) -> String {
+        self.origins.first().map_or_else(|| path.to_owned(), |first| first.address(path))
+    }
+
     pub(crate) fn network(&self, path: &str, detail: String) -> UpdateError {
-        let url = self.origins.first().map_or_else(|| path.to_owned(), |first| first.address(path));
-        UpdateError::Network { url, detail }
+        UpdateError::Network { url: self.address(path), detail }
     }
 
     pub(crate) fn absent(&self, path: &str) -> UpdateError {
-        self.network(path, "the server does not have it".into())
+        UpdateError::Absent { url: self.address(path) }
     }
 }
 

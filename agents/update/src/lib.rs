@@ -34,6 +34,7 @@ mod work;
 pub use env::{Env, Hooks, Source};
 pub use error::UpdateError;
 pub use pair::{Leader, Peer, PeerError};
+pub use repository::walk;
 pub use service::{run, run_bless};
 pub use unasked::Unasked;
 pub use updater::{Updater, bless};

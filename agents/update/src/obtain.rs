@@ -140,7 +140,7 @@ pub fn obtain(
 }
 
 fn is_absent(err: &UpdateError) -> bool {
-    matches!(err, UpdateError::Network { detail, .. } if detail.contains("does not have it"))
+    matches!(err, UpdateError::Absent { .. })
 }
 
 impl<'a> Work<'a> {

@@ -135,7 +135,10 @@ fn packed(fetcher: &Fetcher, release: &Release) -> Option<Vec<u8>> {
 }
 
 /// Takes the client through everything up to the targets.
-pub(crate) fn walk(client: &mut Client, fetcher: &Fetcher) -> Result<(), UpdateError> {
+///
+/// # Errors
+/// [`UpdateError`]: a file cannot be had, or is not believed; the client keeps what it believed before.
+pub fn walk(client: &mut Client, fetcher: &Fetcher) -> Result<(), UpdateError> {
     while let Some(wanted) = client.wanted_root() {
         let Some(bytes) = fetcher.read_if_there(&wanted.path, wanted.bytes_max)? else { break };
         client.apply_root(&bytes)?;
