@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: goblin-console
-       goblin-console --render FILE.png --status STATUS.json [--page 1..6] [--size 1280x800]
-                      [--release RELEASE.json] [--logs LINES.json] [--keys down,enter,...]";
+       goblin-console --render FILE.png --status STATUS.json [--page 1..7] [--size 1280x800]
+                      [--release RELEASE.json] [--logs LINES.json] [--clients CLIENTS.json] [--keys down,enter,...]";
 
 fn main() -> ExitCode {
     // Arguments that are not UTF-8 are answered with the usage, like others that are not understood.
@@ -56,6 +56,7 @@ fn parse(arguments: &[String]) -> Option<Order> {
         page: 1,
         size: (1280, 800),
         logs: None,
+        clients: None,
         keys: Vec::new(),
         release: Release::default(),
     };
@@ -72,6 +73,7 @@ fn parse(arguments: &[String]) -> Option<Order> {
             }
             "--release" => order.release = release(value),
             "--logs" => order.logs = Some(PathBuf::from(value)),
+            "--clients" => order.clients = Some(PathBuf::from(value)),
             "--keys" => order.keys = value.split(',').map(key).collect::<Option<_>>()?,
             _ => return None,
         }

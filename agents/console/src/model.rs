@@ -3,12 +3,16 @@
 use crate::orders::{Action, ORDERS, Order};
 use crate::release::Release;
 use crate::words;
-use goblin_core_types::{BoardStatus, BoxStatus, LogLevel, LogLine, Role};
+use goblin_core_types::{
+    BoardStatus, BoxStatus, ClientStatus, ConnectionStatus, LogLevel, LogLine, Role, ShareReply,
+};
 
 /// Log lines kept for the page.
 pub const LOG_LINES_MAX: usize = 400;
 /// Finished and running orders kept for the page.
 pub const TASKS_MAX: usize = 5;
+/// Enrolled PCs that the page lists; `goblin client list` shows all.
+pub const CLIENTS_MAX: usize = 32;
 /// Seconds without an answer after which a board counts as silent: one lost request is no outage.
 const GRACE_S: u64 = 4;
 /// Seconds after which it counts as silent even though no request has failed: it takes the request and
@@ -35,11 +39,20 @@ pub enum Page {
     Logs,
     /// Orders.
     Actions,
+    /// Enrolled PCs, who is connected, codes for new ones.
+    Clients,
 }
 
 /// Every page; the first has key 1.
-pub const PAGES: [Page; 6] =
-    [Page::Overview, Page::Storage, Page::Updates, Page::Network, Page::Logs, Page::Actions];
+pub const PAGES: [Page; 7] = [
+    Page::Overview,
+    Page::Storage,
+    Page::Updates,
+    Page::Network,
+    Page::Logs,
+    Page::Actions,
+    Page::Clients,
+];
 
 impl Page {
     /// Title on the tab.
@@ -51,6 +64,7 @@ impl Page {
             Self::Network => "Network",
             Self::Logs => "Logs",
             Self::Actions => "Actions",
+            Self::Clients => "Clients",
         }
     }
 
@@ -113,11 +127,44 @@ pub enum TaskState {
         /// One sentence.
         message: String,
     },
+    /// A code was made.
+    Code(Code),
     /// Not carried out.
     Failed {
         /// What went wrong and what to do.
         message: String,
     },
+}
+
+/// What a person types on a PC to enrol it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code {
+    /// The code.
+    pub code: String,
+    /// Seconds it is good for, from when it was made.
+    pub life_s: u64,
+    /// Address of the file server, when one is known.
+    pub address: Option<String>,
+}
+
+/// A [`Code`] on the screen.
+#[derive(Debug, Clone)]
+struct Shown {
+    code: Code,
+    ends_mono_s: u64,
+    /// The file server has counted it among those that wait: once it no longer does, it was used.
+    counted: bool,
+}
+
+/// Who may come in, and who is in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Clients {
+    /// Enrolled PCs, by name.
+    pub enrolled: Vec<ClientStatus>,
+    /// Live connections, the boards' own among them.
+    pub connections: Vec<ConnectionStatus>,
+    /// Codes that wait to be used.
+    pub codes_waiting: u32,
 }
 
 /// An order that was given.
@@ -140,6 +187,16 @@ impl Task {
     }
 }
 
+impl Clients {
+    /// Those of a listing; `None` for any other reply.
+    pub fn of(reply: ShareReply) -> Option<Self> {
+        let ShareReply::Clients { clients, connections, codes_waiting } = reply else {
+            return None;
+        };
+        Some(Self { enrolled: clients, connections, codes_waiting })
+    }
+}
+
 /// What happened outside.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -156,6 +213,8 @@ pub enum Event {
     Peer(Result<Box<BoardStatus>, String>),
     /// Newest log lines of this board, oldest first, or why there are none.
     Logs(Result<Vec<LogLine>, String>),
+    /// Who is enrolled and connected, or why that is not known.
+    Clients(Result<Box<Clients>, String>),
     /// How an order stands.
     Task {
         /// Its number.
@@ -167,7 +226,7 @@ pub enum Event {
     Key(Key),
     /// A tab was clicked.
     Go(Page),
-    /// An entry of the list of orders was clicked.
+    /// An entry of the page's list of orders was clicked.
     Pick(usize),
     /// A button of the dialog was clicked: `true` carries the order out.
     Answer(bool),
@@ -208,7 +267,7 @@ impl Seen {
 }
 
 /// The question on the screen and the button that Enter presses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialog {
     /// What is asked about.
     pub order: Order,
@@ -238,6 +297,9 @@ pub struct Model {
     level: LogLevel,
     tasks: Vec<Task>,
     next_task: u64,
+    clients: Option<Clients>,
+    clients_problem: Option<String>,
+    code: Option<Shown>,
 }
 
 impl Model {
@@ -260,6 +322,9 @@ impl Model {
             level: LogLevel::Info,
             tasks: Vec::new(),
             next_task: 1,
+            clients: None,
+            clients_problem: None,
+            code: None,
         }
     }
 
@@ -269,19 +334,19 @@ impl Model {
             Event::Tick { unix_s, mono_s } => {
                 (self.unix_s, self.mono_s) = (unix_s, mono_s);
                 self.started_mono_s.get_or_insert(mono_s);
+                if self.code.as_ref().is_some_and(|shown| mono_s >= shown.ends_mono_s) {
+                    self.code = None;
+                }
             }
             Event::Local(answer) => self.local.take(answer, self.mono_s),
             Event::Peer(answer) => self.peer.take(answer, self.mono_s),
             Event::Logs(answer) => self.take_logs(answer),
-            Event::Task { id, state } => {
-                if let Some(task) = self.tasks.iter_mut().find(|t| t.id == id && t.running()) {
-                    task.state = state;
-                }
-            }
+            Event::Clients(answer) => self.take_clients(answer),
+            Event::Task { id, state } => self.take_task(id, state),
             Event::Key(key) => return self.key(key),
             Event::Go(page) => self.go(page),
             Event::Pick(index) => {
-                self.cursor = index.min(ORDERS.len().saturating_sub(1));
+                self.cursor = index.min(self.choices().len().saturating_sub(1));
                 return self.pick();
             }
             Event::Answer(yes) => return self.answer(yes),
@@ -293,6 +358,31 @@ impl Model {
             }
         }
         Vec::new()
+    }
+
+    fn take_clients(&mut self, answer: Result<Box<Clients>, String>) {
+        match answer {
+            Ok(clients) => {
+                match &mut self.code {
+                    Some(shown) if clients.codes_waiting > 0 => shown.counted = true,
+                    Some(shown) if shown.counted => self.code = None,
+                    _ => {}
+                }
+                self.clients = Some(*clients);
+                self.clients_problem = None;
+                self.cursor = self.cursor.min(self.choices().len().saturating_sub(1));
+            }
+            Err(why) => self.clients_problem = Some(words::clean(&why)),
+        }
+    }
+
+    fn take_task(&mut self, id: u64, state: TaskState) {
+        let Some(task) = self.tasks.iter_mut().find(|t| t.id == id && t.running()) else { return };
+        if let TaskState::Code(code) = &state {
+            let ends_mono_s = self.mono_s.saturating_add(code.life_s);
+            self.code = Some(Shown { code: code.clone(), ends_mono_s, counted: false });
+        }
+        task.state = state;
     }
 
     fn take_logs(&mut self, answer: Result<Vec<LogLine>, String>) {
@@ -333,11 +423,11 @@ impl Model {
             }
             Key::Escape => self.go(Page::Overview),
             Key::Enter => match self.page {
-                Page::Actions => return self.pick(),
+                Page::Actions | Page::Clients => return self.pick(),
                 Page::Logs => self.next_level(),
                 _ => {}
             },
-            Key::Up | Key::Down if self.page == Page::Actions => self.move_cursor(key == Key::Down),
+            Key::Up | Key::Down if !self.choices().is_empty() => self.move_cursor(key == Key::Down),
             Key::Up => self.scroll_by(-SCROLL_STEP),
             Key::Down => self.scroll_by(SCROLL_STEP),
             Key::PageUp => self.scroll_by(-SCROLL_PAGE),
@@ -354,6 +444,7 @@ impl Model {
         }
         if page != self.page {
             (self.scroll, self.scroll_max) = (0.0, 0.0);
+            self.cursor = 0;
         }
         self.page = page;
     }
@@ -364,7 +455,7 @@ impl Model {
     }
 
     fn move_cursor(&mut self, down: bool) {
-        let last = ORDERS.len().saturating_sub(1);
+        let last = self.choices().len().saturating_sub(1);
         self.cursor = if down {
             self.cursor.saturating_add(1).min(last)
         } else {
@@ -380,9 +471,8 @@ impl Model {
     }
 
     fn pick(&mut self) -> Vec<Action> {
-        let Some(order) = ORDERS.get(self.cursor).copied().filter(|_| self.dialog.is_none()) else {
-            return Vec::new();
-        };
+        let choice = self.choices().into_iter().nth(self.cursor);
+        let Some(order) = choice.filter(|_| self.dialog.is_none()) else { return Vec::new() };
         if order.refusal(self).is_some() {
             return Vec::new();
         }
@@ -406,13 +496,13 @@ impl Model {
         let id = self.next_task;
         self.next_task = id.saturating_add(1);
         let state = TaskState::Running { message: "Asked for.".to_owned(), permille: None };
+        let (side, request) = order.request();
         self.tasks.push(Task { id, order, at_unix_s: self.unix_s, state });
         if self.tasks.len() > TASKS_MAX {
             // One that still runs is kept: its end must find its place.
             let ended = self.tasks.iter().position(|t| !t.running()).unwrap_or(0);
             self.tasks.remove(ended);
         }
-        let (side, request) = order.request();
         vec![Action { task: id, side, request }]
     }
 
@@ -442,8 +532,42 @@ impl Model {
     }
 
     /// The open question.
-    pub fn dialog(&self) -> Option<Dialog> {
-        self.dialog
+    pub fn dialog(&self) -> Option<&Dialog> {
+        self.dialog.as_ref()
+    }
+
+    /// What can be ordered on the page shown, in the order of its list.
+    pub fn choices(&self) -> Vec<Order> {
+        match self.page {
+            Page::Actions => ORDERS.to_vec(),
+            Page::Clients => {
+                let enrolled = self.enrolled().iter().take(CLIENTS_MAX);
+                let revoke = enrolled.map(|client| Order::RevokeClient(client.name.clone()));
+                std::iter::once(Order::AddClient).chain(revoke).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Enrolled PCs, as the file server last told.
+    pub fn enrolled(&self) -> &[ClientStatus] {
+        self.clients.as_ref().map_or(&[], |clients| &clients.enrolled)
+    }
+
+    /// Live connections to the file server, or `None` before it told of any.
+    pub fn connections(&self) -> Option<&[ConnectionStatus]> {
+        self.clients.as_ref().map(|clients| clients.connections.as_slice())
+    }
+
+    /// Why there is no fresh word about clients.
+    pub fn clients_problem(&self) -> Option<&str> {
+        self.clients_problem.as_deref()
+    }
+
+    /// The code that can be used now, and the seconds it has left.
+    pub fn code(&self) -> Option<(&Code, u64)> {
+        let shown = self.code.as_ref()?;
+        Some((&shown.code, shown.ends_mono_s.saturating_sub(self.mono_s)))
     }
 
     /// This board, as it last answered.

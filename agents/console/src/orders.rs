@@ -3,8 +3,8 @@
 use crate::model::{Model, TASKS_MAX};
 use crate::words;
 use goblin_core_types::{
-    BoardStatus, InitRequest, SlotState, SlotStatus, UpdateCommand, UpdatePhase, UpdateStatus,
-    Version,
+    BoardStatus, InitRequest, ShareCommand, SlotState, SlotStatus, UpdateCommand, UpdatePhase,
+    UpdateStatus, Version,
 };
 
 /// Which of the two boards is meant.
@@ -23,6 +23,8 @@ pub enum Request {
     Update(UpdateCommand),
     /// To `init/ctl`.
     Init(InitRequest),
+    /// To `share/ctl`.
+    Share(ShareCommand),
 }
 
 /// An order on its way: carried out by a thread, answered by `Event::Task`.
@@ -37,7 +39,7 @@ pub struct Action {
 }
 
 /// Everything that can be ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Look for a new release.
     Check,
@@ -53,9 +55,13 @@ pub enum Order {
     OffHere,
     /// Switch off the other board.
     OffOther,
+    /// Make a code with which a PC enrols itself.
+    AddClient,
+    /// Forget the enrolled PC of this name.
+    RevokeClient(String),
 }
 
-/// Every order, as listed on the page.
+/// Every order about the boards, as listed on the page of orders.
 pub const ORDERS: [Order; 7] = [
     Order::Check,
     Order::Upgrade,
@@ -79,8 +85,8 @@ pub struct Question {
 
 impl Order {
     /// Short name, for the list and for its result.
-    pub fn title(self) -> &'static str {
-        match self {
+    pub fn title(&self) -> String {
+        let fixed = match self {
             Self::Check => "Check for a new release",
             Self::Upgrade => "Upgrade both boards",
             Self::Rollback => "Go back to the previous release",
@@ -88,11 +94,14 @@ impl Order {
             Self::RestartOther => "Restart the storage board",
             Self::OffHere => "Switch this board off",
             Self::OffOther => "Switch the storage board off",
-        }
+            Self::AddClient => "Enrol a PC",
+            Self::RevokeClient(name) => return format!("Revoke {}", words::clean_to(name, 40)),
+        };
+        fixed.to_owned()
     }
 
     /// One line of what it does.
-    pub fn detail(self, model: &Model) -> String {
+    pub fn detail(&self, model: &Model) -> String {
         match self {
             Self::Check => "Asks the update source. Changes nothing.".to_owned(),
             Self::Upgrade => match offered(model) {
@@ -110,14 +119,16 @@ impl Order {
             }
             Self::OffHere => "Shares go on being served by the storage board.".to_owned(),
             Self::OffOther => "Shares are away until it is switched on by hand.".to_owned(),
+            Self::AddClient => "Shows a code to type on the PC, good once.".to_owned(),
+            Self::RevokeClient(name) => super::content::enrolled_detail(model, name),
         }
     }
 
     /// Why the order cannot be given now, in one sentence; `None` when it can.
-    pub fn refusal(self, model: &Model) -> Option<String> {
+    pub fn refusal(&self, model: &Model) -> Option<String> {
         let provisioned = model.local().is_some_and(|b| b.role.is_some());
         let both = matches!(self, Self::Upgrade | Self::Rollback);
-        if model.tasks().iter().any(|t| t.order == self && t.running()) {
+        if model.tasks().iter().any(|t| t.order == *self && t.running()) {
             return Some("Under way.".to_owned());
         }
         if model.tasks().iter().filter(|t| t.running()).count() >= TASKS_MAX {
@@ -126,12 +137,14 @@ impl Order {
         if model.local().is_none() {
             return Some("The control service does not answer yet.".to_owned());
         }
-        if (both || self == Self::Check) && !provisioned {
+        if (both || *self == Self::Check) && !provisioned {
             return Some("This board is not provisioned.".to_owned());
         }
-        if matches!(self, Self::RestartOther | Self::OffOther) && !model.peer_present()
-            || both && !model.peer_present()
-        {
+        let other = matches!(
+            self,
+            Self::RestartOther | Self::OffOther | Self::AddClient | Self::RevokeClient(_)
+        );
+        if (other || both) && !model.peer_present() {
             return Some("The storage board is not in sight.".to_owned());
         }
         let busy = |u: &UpdateStatus| {
@@ -141,14 +154,14 @@ impl Order {
             return Some("An upgrade is under way.".to_owned());
         }
         let listed = model.local().is_some_and(|b| !b.slots.is_empty());
-        if self == Self::Rollback && listed && previous(model).is_none() {
+        if *self == Self::Rollback && listed && previous(model).is_none() {
             return Some("No older release is kept on this board.".to_owned());
         }
         None
     }
 
     /// The confirmation it needs; `None` for what changes nothing.
-    pub fn question(self, model: &Model) -> Option<Question> {
+    pub fn question(&self, model: &Model) -> Option<Question> {
         let clients = model.clients();
         let mut sentences = Vec::new();
         let yes = match self {
@@ -198,6 +211,22 @@ impl Order {
                 sentences.push("It comes back only when its power button is pressed.".to_owned());
                 "Switch off"
             }
+            Self::AddClient => {
+                sentences.push(
+                    "A code appears here. Who types it on a PC within ten minutes gets into the shares from that PC, until it is revoked."
+                        .to_owned(),
+                );
+                "Show a code"
+            }
+            Self::RevokeClient(_) => {
+                sentences.push(
+                    "Its connections end at once and its key opens nothing any more.".to_owned(),
+                );
+                sentences.push(
+                    "Files it wrote stay. It can be enrolled again with a new code.".to_owned(),
+                );
+                "Revoke"
+            }
         };
         if matches!(self, Self::RestartOther | Self::OffOther | Self::Upgrade | Self::Rollback) {
             sentences.push(match clients {
@@ -210,7 +239,7 @@ impl Order {
     }
 
     /// The board and the request it becomes.
-    pub fn request(self) -> (Side, Request) {
+    pub fn request(&self) -> (Side, Request) {
         let reason = || "asked for at the console".to_owned();
         match self {
             Self::Check => (Side::Here, Request::Update(UpdateCommand::Check)),
@@ -231,6 +260,12 @@ impl Order {
             }
             Self::OffOther => {
                 (Side::Other, Request::Init(InitRequest::PowerOff { reason: reason() }))
+            }
+            Self::AddClient => {
+                (Side::Other, Request::Share(ShareCommand::AddClient { name: None, user: None }))
+            }
+            Self::RevokeClient(name) => {
+                (Side::Other, Request::Share(ShareCommand::RevokeClient { name: name.clone() }))
             }
         }
     }

@@ -1,10 +1,10 @@
 //! A picture of a status without any screen: for people who work on the pages, and for tests.
 
 use crate::content;
-use crate::model::{Event, Model, PAGES};
+use crate::model::{Clients, Event, Model, PAGES};
 use crate::paint::Artist;
 use crate::release::Release;
-use goblin_core_types::BoxStatus;
+use goblin_core_types::{BoxStatus, ShareReply};
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::BufWriter;
@@ -22,12 +22,14 @@ pub struct Order {
     pub picture: PathBuf,
     /// `BoxStatus` as JSON.
     pub status: PathBuf,
-    /// Page, 1 to 6.
+    /// Page, 1 to 7.
     pub page: usize,
     /// Pixels.
     pub size: (usize, usize),
     /// Log lines, a JSON list.
     pub logs: Option<PathBuf>,
+    /// What `goblin client list --json` prints.
+    pub clients: Option<PathBuf>,
     /// Keys pressed before the picture is taken.
     pub keys: Vec<crate::model::Key>,
     /// Colour and name of the release.
@@ -47,7 +49,9 @@ pub enum PictureError {
         source: std::io::Error,
     },
     /// The file holds something else.
-    #[error("{path} does not hold what `goblin status --json` or a list of log lines holds")]
+    #[error(
+        "{path} does not hold what `goblin status --json` `goblin client list --json` or a list of log lines holds"
+    )]
     Parse {
         /// File.
         path: PathBuf,
@@ -80,6 +84,11 @@ pub fn draw(order: &Order) -> Result<Vec<String>, PictureError> {
     }
     if let Some(logs) = &order.logs {
         model.step(Event::Logs(Ok(read(logs)?)));
+    }
+    if let Some(clients) = &order.clients
+        && let Some(clients) = Clients::of(read::<ShareReply>(clients)?)
+    {
+        model.step(Event::Clients(Ok(Box::new(clients))));
     }
     if let Some(page) = order.page.checked_sub(1).and_then(|i| PAGES.get(i)) {
         model.step(Event::Go(*page));

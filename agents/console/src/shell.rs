@@ -2,7 +2,7 @@
 
 use crate::content::{self, Screen as Content};
 use crate::input::{INPUT_DIR, Input, Inputs};
-use crate::model::{Event, Model, Page};
+use crate::model::{Event, Model};
 use crate::paint::Artist;
 use crate::release::Release;
 use crate::screen::Screen;
@@ -104,7 +104,7 @@ impl Shell {
         let pointer = self.read_inputs(feed);
         self.look_around(now);
         self.draw(pointer, feed);
-        feed.want_logs(self.model.page() == Page::Logs);
+        feed.want(self.model.page());
         self.publish();
         self.tell_ready(now);
         self.nap(feed);

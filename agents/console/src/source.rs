@@ -1,13 +1,14 @@
 //! Where the console's facts come from and its orders go to: the control tree for both boards, PID 1's
 //! socket for the log. Every wait happens in a thread of its own; the screen never waits.
 
-use crate::model::{Event, LOG_LINES_MAX, TASKS_MAX, TaskState};
+use crate::model::{Clients, Code, Event, LOG_LINES_MAX, Page, TASKS_MAX, TaskState};
 use crate::orders::{Action, Request, Side};
 use crate::words;
 use goblin_core_ninep::Errno;
 use goblin_core_ninep::client::{Client, ClientError, Fid};
 use goblin_core_types::{
-    BoardStatus, InitReply, InitRequest, LogFilter, LogLine, Role, UpdateReply, paths,
+    BoardStatus, InitReply, InitRequest, LogFilter, LogLine, Role, ShareCommand, ShareReply,
+    UpdateReply, paths,
 };
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net;
@@ -94,6 +95,12 @@ pub trait Source: Send + Sync + 'static {
     /// When there are none now.
     fn logs(&self, lines_max: u32) -> Result<Vec<LogLine>, SourceError>;
 
+    /// Who is enrolled with the storage board's file server, and who is connected.
+    ///
+    /// # Errors
+    /// When it does not say now.
+    fn clients(&self) -> Result<Clients, SourceError>;
+
     /// Carries an order out and tells how it stands; the last word is `Done` or `Failed`.
     fn order(&self, side: Side, request: &Request, tell: &mut dyn FnMut(TaskState));
 }
@@ -151,6 +158,17 @@ impl Board {
         Ok((client, root, handle))
     }
 
+    fn share(&self, side: Side, command: &ShareCommand) -> Result<ShareReply, SourceError> {
+        let path = format!("boards/{}/share/ctl", self.folder(side)?);
+        let mut answer = None;
+        self.converse(&path, command, &mut |reply| {
+            answer = Some(reply);
+            false
+        })?;
+        let silent = "the file server ended the conversation without an answer; try again";
+        answer.ok_or_else(|| SourceError::Refused { message: silent.into() })
+    }
+
     fn converse<Q: Serialize, R: DeserializeOwned>(
         &self,
         path: &str,
@@ -202,6 +220,15 @@ impl Source for Board {
         read_log(stream, lines_max)
     }
 
+    fn clients(&self) -> Result<Clients, SourceError> {
+        match self.share(Side::Other, &ShareCommand::ListClients)? {
+            ShareReply::Failed { message, .. } => Err(SourceError::Refused { message }),
+            listing => Clients::of(listing).ok_or_else(|| SourceError::Refused {
+                message: "the file server answered something else".into(),
+            }),
+        }
+    }
+
     fn order(&self, side: Side, request: &Request, tell: &mut dyn FnMut(TaskState)) {
         let outcome = match request {
             Request::Update(command) => self.folder(side).and_then(|folder| {
@@ -227,6 +254,7 @@ impl Source for Board {
                 })?;
                 Ok(state)
             }),
+            Request::Share(command) => self.share(side, command).map(share_state),
         };
         tell(outcome.unwrap_or_else(|err| TaskState::Failed { message: order_failed(&err) }));
     }
@@ -269,6 +297,18 @@ fn update_state(reply: UpdateReply) -> TaskState {
             TaskState::Running { message: String::new(), permille: None }
         }
         UpdateReply::Failed { message, .. } => TaskState::Failed { message },
+    }
+}
+
+fn share_state(reply: ShareReply) -> TaskState {
+    match reply {
+        ShareReply::Code { code, life_s, address } => {
+            TaskState::Code(Code { code, life_s, address })
+        }
+        ShareReply::Done { message } => TaskState::Done { message },
+        ShareReply::Failed { message, .. } => TaskState::Failed { message },
+        // The console orders no listing.
+        ShareReply::Clients { .. } => TaskState::Done { message: String::new() },
     }
 }
 
@@ -326,9 +366,24 @@ pub struct Feed<S> {
     source: Arc<S>,
     outbox: Outbox,
     events: Receiver<Event>,
-    logs_wanted: Arc<AtomicBool>,
-    logs_thread: Option<Thread>,
+    logs: Option<OnDemand>,
+    clients: Option<OnDemand>,
     orders: Arc<AtomicUsize>,
+}
+
+/// A thread that looks only while a page shows what it finds.
+#[derive(Debug)]
+struct OnDemand {
+    wanted: Arc<AtomicBool>,
+    thread: Thread,
+}
+
+impl OnDemand {
+    fn want(&self, wanted: bool) {
+        if !self.wanted.swap(wanted, Ordering::Relaxed) && wanted {
+            self.thread.unpark();
+        }
+    }
 }
 
 impl<S: Source> Feed<S> {
@@ -343,13 +398,19 @@ impl<S: Source> Feed<S> {
             source: Arc::new(source),
             outbox: Outbox { events: sender, wake },
             events,
-            logs_wanted: Arc::default(),
-            logs_thread: None,
+            logs: None,
+            clients: None,
             orders: Arc::default(),
         };
         feed.watch(Side::Here, Event::Local)?;
         feed.watch(Side::Other, Event::Peer)?;
-        feed.logs_thread = Some(feed.watch_logs()?);
+        feed.logs = Some(feed.watch_on_demand("logs", |source| {
+            let lines_max = u32::try_from(LOG_LINES_MAX).unwrap_or(u32::MAX);
+            Event::Logs(source.logs(lines_max).map_err(|err| err.to_string()))
+        })?);
+        feed.clients = Some(feed.watch_on_demand("clients", |source| {
+            Event::Clients(source.clients().map(Box::new).map_err(|err| err.to_string()))
+        })?);
         Ok(feed)
     }
 
@@ -371,28 +432,28 @@ impl<S: Source> Feed<S> {
         .map(drop)
     }
 
-    fn watch_logs(&self) -> io::Result<Thread> {
+    fn watch_on_demand(&self, name: &str, look: fn(&S) -> Event) -> io::Result<OnDemand> {
         let (source, outbox) = (Arc::clone(&self.source), self.outbox.clone());
-        let wanted = Arc::clone(&self.logs_wanted);
-        spawn("logs", move || {
+        let wanted: Arc<AtomicBool> = Arc::default();
+        let flag = Arc::clone(&wanted);
+        let thread = spawn(name, move || {
             loop {
-                if wanted.load(Ordering::Relaxed) {
-                    let lines_max = u32::try_from(LOG_LINES_MAX).unwrap_or(u32::MAX);
-                    let answer = source.logs(lines_max).map_err(|err| err.to_string());
-                    outbox.offer(Event::Logs(answer));
+                if flag.load(Ordering::Relaxed) {
+                    outbox.offer(look(&source));
                     std::thread::park_timeout(PERIOD);
                 } else {
                     std::thread::park();
                 }
             }
-        })
+        })?;
+        Ok(OnDemand { wanted, thread })
     }
 
-    /// Whether log lines are worth fetching now.
-    pub fn want_logs(&self, wanted: bool) {
-        let before = self.logs_wanted.swap(wanted, Ordering::Relaxed);
-        if let Some(thread) = self.logs_thread.as_ref().filter(|_| wanted && !before) {
-            thread.unpark();
+    /// Which of the facts that only one page shows are worth fetching now.
+    pub fn want(&self, page: Page) {
+        if let (Some(logs), Some(clients)) = (&self.logs, &self.clients) {
+            logs.want(page == Page::Logs);
+            clients.want(page == Page::Clients);
         }
     }
 

@@ -3,10 +3,10 @@
 mod common;
 
 use common::{NOW, console, press, sample, visible};
-use goblin_console::model::{Event, Key, Model, Page, TaskState};
+use goblin_console::model::{Clients, Code, Event, Key, Model, Page, TaskState};
 use goblin_console::orders::{ORDERS, Order, Request, Side};
 use goblin_console::release::Release;
-use goblin_core_types::{InitRequest, UpdateCommand};
+use goblin_core_types::{ClientStatus, ConnectionStatus, InitRequest, ShareCommand, UpdateCommand};
 
 const TAB: Key = Key::Tab { back: false };
 const BACK: Key = Key::Tab { back: true };
@@ -32,7 +32,9 @@ fn arrows_tab_and_numbers_turn_pages() {
         (TAB, Page::Updates),
         (BACK, Page::Storage),
         (Key::Left, Page::Overview),
+        (Key::Left, Page::Clients),
         (Key::Left, Page::Actions),
+        (Key::Number(7), Page::Clients),
         (Key::Right, Page::Overview),
         (Key::Number(5), Page::Logs),
         (Key::Number(9), Page::Logs),
@@ -47,7 +49,7 @@ fn arrows_tab_and_numbers_turn_pages() {
 #[test]
 fn only_the_check_goes_out_without_a_question() {
     for order in ORDERS {
-        let mut model = at(order);
+        let mut model = at(order.clone());
         let actions = press(&mut model, &[Key::Enter]);
         assert_eq!(actions.is_empty(), order != Order::Check, "{order:?}");
         assert_eq!(model.dialog().is_some(), order != Order::Check, "{order:?}");
@@ -237,4 +239,80 @@ fn before_the_first_answer_there_is_a_page() {
         text.contains("Control service not answering") && text.contains("Clock not set"),
         "{text}"
     );
+}
+
+/// The file server's word about one enrolled PC and one connection.
+fn clients(codes_waiting: u32) -> Event {
+    let enrolled = ClientStatus {
+        name: "laptop".into(),
+        user: "anna".into(),
+        key: "k".into(),
+        added_unix_s: NOW - 86_400,
+        connected_from: vec!["10.0.2.2:40000".into()],
+        shares: Vec::new(),
+    };
+    let connection = ConnectionStatus {
+        client: "laptop".into(),
+        user: "anna".into(),
+        from: "10.0.2.2:40000".into(),
+        since_unix_s: NOW - 60,
+        operations: 4242,
+        read_bytes: 1 << 20,
+        written_bytes: 0,
+    };
+    let (enrolled, connections) = (vec![enrolled], vec![connection]);
+    Event::Clients(Ok(Box::new(Clients { enrolled, connections, codes_waiting })))
+}
+
+/// On the page of clients, where a code was asked for and made.
+fn with_code() -> Model {
+    let mut model = healthy();
+    press(&mut model, &[Key::Number(7)]);
+    model.step(clients(0));
+    let actions = press(&mut model, &[Key::Enter, Key::Right, Key::Enter]);
+    let [action] = actions.as_slice() else { panic!("{actions:?}") };
+    let add = ShareCommand::AddClient { name: None, user: None };
+    assert_eq!((action.side, &action.request), (Side::Other, &Request::Share(add)));
+    let (code, address) = ("4-otter-lamp".to_owned(), Some("192.168.1.7".to_owned()));
+    let state = TaskState::Code(Code { code, life_s: 600, address });
+    model.step(Event::Task { id: action.task, state });
+    model
+}
+
+#[test]
+fn a_code_stays_until_it_is_used() {
+    let mut model = with_code();
+    assert!(visible(&model).contains("sudo goblin login 192.168.1.7 4-otter-lamp"));
+    // An answer from before the code was made says nothing about it.
+    model.step(clients(0));
+    assert!(visible(&model).contains("4-otter-lamp"));
+    model.step(clients(1));
+    assert!(visible(&model).contains("4-otter-lamp"));
+    model.step(clients(0));
+    assert!(!visible(&model).contains("4-otter-lamp"));
+}
+
+#[test]
+fn a_code_goes_when_its_time_is_over() {
+    let mut model = with_code();
+    model.step(Event::Tick { unix_s: NOW, mono_s: 699 });
+    assert!(visible(&model).contains("4-otter-lamp"));
+    model.step(Event::Tick { unix_s: NOW, mono_s: 700 });
+    assert!(!visible(&model).contains("4-otter-lamp"));
+}
+
+#[test]
+fn a_pc_is_revoked_by_name_and_only_when_confirmed() {
+    let mut model = healthy();
+    press(&mut model, &[Key::Number(7)]);
+    model.step(clients(0));
+    let text = visible(&model);
+    for words in ["Revoke laptop: User anna, connected from 10.0.2.2:40000", "4242", "1 connection"]
+    {
+        assert!(text.contains(words), "{words}:\n{text}");
+    }
+    assert!(press(&mut model, &[Key::Down, Key::Enter, Key::Enter]).is_empty());
+    let actions = press(&mut model, &[Key::Enter, Key::Right, Key::Enter]);
+    let revoke = ShareCommand::RevokeClient { name: "laptop".into() };
+    assert_eq!(actions[0].request, Request::Share(revoke));
 }

@@ -217,3 +217,11 @@ fn every_sample_fits_every_page() {
         }
     }
 }
+
+#[test]
+fn a_listing_of_clients_is_what_the_command_prints() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/clients.json");
+    let reply = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let clients = goblin_console::model::Clients::of(reply).unwrap();
+    assert_eq!((clients.enrolled.len(), clients.connections.len()), (2, 2));
+}

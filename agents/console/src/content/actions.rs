@@ -3,24 +3,25 @@
 use super::{Card, MenuItem, Part, Row, overview};
 use crate::clock;
 use crate::model::{Model, Task, TaskState};
-use crate::orders::ORDERS;
+use crate::orders::Order;
 use crate::words::{self, Tone};
 
 pub(super) fn page(model: &Model) -> Vec<Row> {
-    let items = ORDERS
-        .iter()
-        .enumerate()
-        .map(|(index, order)| {
-            let refusal = order.refusal(model);
-            MenuItem {
-                title: order.title().to_owned(),
-                enabled: refusal.is_none(),
-                detail: refusal.unwrap_or_else(|| order.detail(model)),
-                selected: index == model.cursor(),
-            }
-        })
-        .collect();
-    vec![Row::Menu { items, side: results(model) }]
+    vec![Row::Menu { items: menu(model), side: results(model) }]
+}
+
+/// The page's list of orders.
+pub(super) fn menu(model: &Model) -> Vec<MenuItem> {
+    let item = |(index, order): (usize, Order)| {
+        let refusal = order.refusal(model);
+        MenuItem {
+            title: order.title(),
+            enabled: refusal.is_none(),
+            detail: refusal.unwrap_or_else(|| order.detail(model)),
+            selected: index == model.cursor(),
+        }
+    };
+    model.choices().into_iter().enumerate().map(item).collect()
 }
 
 fn results(model: &Model) -> Card {
@@ -42,7 +43,7 @@ fn results(model: &Model) -> Card {
     Card { title: "Progress and results".to_owned(), parts, ..Card::default() }
 }
 
-fn task_parts(model: &Model, task: &Task, parts: &mut Vec<Part>) {
+pub(super) fn task_parts(model: &Model, task: &Task, parts: &mut Vec<Part>) {
     let at = clock::hour(task.at_unix_s, model.zone());
     parts.push(Part::Heading(format!("{at}   {}", task.order.title())));
     match &task.state {
@@ -61,6 +62,9 @@ fn task_parts(model: &Model, task: &Task, parts: &mut Vec<Part>) {
                 Tone::Good,
                 if text.is_empty() { "Done".to_owned() } else { text },
             ));
+        }
+        TaskState::Code(_) => {
+            parts.push(Part::Note(Tone::Good, "A code was made; page 7 shows it.".to_owned()));
         }
         TaskState::Failed { message } => {
             parts.push(Part::Note(Tone::Bad, words::capital(&words::clean(message))));

@@ -89,10 +89,10 @@ pub(super) fn hints(model: &Model) -> Vec<Hint> {
             hint("Esc", "leave as it is"),
         ];
     }
-    let mut hints = vec![hint("← →", "page"), hint("1 – 6", "go to page")];
+    let mut hints = vec![hint("← →", "page"), hint("1 – 7", "go to page")];
     let scroll = model.scrolls().then(|| hint("↑ ↓", "scroll"));
     match model.page() {
-        Page::Actions => {
+        Page::Actions | Page::Clients => {
             hints.push(hint("↑ ↓", "choose"));
             hints.push(hint("Enter", "carry out"));
         }

@@ -5,6 +5,7 @@
 
 mod actions;
 mod chrome;
+mod clients;
 mod history;
 mod logs;
 mod network;
@@ -266,6 +267,8 @@ pub struct MenuItem {
     pub selected: bool,
 }
 
+pub(crate) use clients::enrolled_detail;
+
 /// The screen for a state.
 pub fn screen(model: &Model) -> Screen {
     let body = match model.page() {
@@ -275,6 +278,7 @@ pub fn screen(model: &Model) -> Screen {
         Page::Network => network::page(model),
         Page::Logs => logs::page(model),
         Page::Actions => actions::page(model),
+        Page::Clients => clients::page(model),
     };
     Screen {
         header: chrome::header(model),

@@ -341,9 +341,8 @@ fn mount_card(model: &Model) -> Option<Card> {
         return Some(card);
     }
     let more = commands.len().saturating_sub(COMMANDS_MAX);
-    let login = address(storage).map(|address| {
-        format!("sudo goblin login {address} CODE      # once; CODE: goblin client add")
-    });
+    let login = address(storage)
+        .map(|address| format!("sudo goblin login {address} CODE      # once; CODE: page 7"));
     card.parts.push(Part::Code(
         login.into_iter().chain(commands.into_iter().take(COMMANDS_MAX)).collect(),
     ));

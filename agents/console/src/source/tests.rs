@@ -146,6 +146,10 @@ impl Source for Slow {
         Ok(Vec::new())
     }
 
+    fn clients(&self) -> Result<Clients, SourceError> {
+        Err(SourceError::NoRole)
+    }
+
     fn order(&self, _: Side, _: &Request, tell: &mut dyn FnMut(TaskState)) {
         tell(TaskState::Done { message: "done".into() });
     }
