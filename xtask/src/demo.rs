@@ -25,7 +25,7 @@ const UPGRADE_LIMIT: Duration = Duration::from_secs(900);
 const CLIENT_LIMIT: Duration = Duration::from_secs(300);
 
 /// Bytes a second that even a slow host's emulation reads over 9P.
-const SLOW_BYTES_PER_S: u64 = 5 << 20;
+const SLOW_BYTES_PER_S: u64 = 1 << 20;
 
 /// Does the main job on a folder of yours, under QEMU, and writes target/demo/report.json.
 #[derive(Debug, clap::Args)]
