@@ -4,7 +4,7 @@ mod boot;
 mod init;
 mod machine;
 mod ninep;
-mod root;
+
 mod table;
 mod update;
 

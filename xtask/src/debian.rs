@@ -189,13 +189,13 @@ pub struct ClientKernel {
     pub package: Package,
 }
 
-/// Fetches the host release's own amd64 kernel: what a client PC runs.
+/// Fetches the stock amd64 kernel of a Debian release: what a client PC runs.
 ///
 /// # Errors
 /// When it cannot be fetched or has not the modules that are needed.
-pub fn client_kernel() -> Result<ClientKernel> {
-    let name = apt::AptRoot::open(Suite::Host)?.dependency("linux-image-amd64", "linux-image-")?;
-    let (tree, packages) = apt::fetch_tree(&[&name], Suite::Host, Closure::Named)?;
+pub fn client_kernel(suite: Suite) -> Result<ClientKernel> {
+    let name = apt::AptRoot::open(suite)?.dependency("linux-image-amd64", "linux-image-")?;
+    let (tree, packages) = apt::fetch_tree(&[&name], suite, Closure::Named)?;
     let package = packages.into_iter().next().context("apt fetched no kernel")?;
     let release = name.trim_start_matches("linux-image-").to_owned();
     let vmlinuz = tree.join(format!("boot/vmlinuz-{release}"));

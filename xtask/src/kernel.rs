@@ -151,6 +151,14 @@ fn holds_a_kernel(folder: &Path) -> bool {
     })
 }
 
+/// The tarball of the kernel's source, as Debian signed it.
+///
+/// # Errors
+/// When it can neither be fetched nor found in the cache.
+pub fn source_archive() -> Result<PathBuf> {
+    Ok(source()?.0)
+}
+
 /// The source's tarball and its package's version.
 fn source() -> Result<(PathBuf, Option<String>)> {
     let (tree, packages) = crate::apt::fetch_tree(&[SOURCE_PACKAGE], Suite::Trixie, Closure::Named)

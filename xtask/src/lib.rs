@@ -22,6 +22,7 @@ pub mod check;
 pub mod client_guest;
 pub mod compile;
 pub mod debian;
+pub mod debian_root;
 pub mod demo;
 pub mod flash;
 pub mod fuzz;

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod reproducible;
+mod v9fs;
 
 use crate::check::{self, Tally};
 use crate::{host, setup};
@@ -36,6 +37,8 @@ pub struct TestArgs {
 enum Part {
     /// What a 9P server must do, each line against the share server; report in target/conformance
     Conformance(conformance::Args),
+    /// Programs at work through the kernel's 9P client, on Debian's stock kernels; report in target/v9fs
+    V9fs(v9fs::Args),
 }
 
 /// One run of `cargo test`.
@@ -72,8 +75,10 @@ const WHOLE_BOARDS: Suite = Suite {
 /// # Errors
 /// When anything fails; the count is printed in any case.
 pub fn command(args: &TestArgs) -> Result<()> {
-    if let Some(Part::Conformance(args)) = &args.part {
-        return conformance::run(args);
+    match &args.part {
+        Some(Part::Conformance(args)) => return conformance::run(args),
+        Some(Part::V9fs(args)) => return v9fs::run(args),
+        None => {}
     }
     setup::ensure(setup::Purpose::Test, args.yes)?;
     let mut tally = check::quick();

@@ -1,6 +1,6 @@
 //! The guests that ours is measured beside.
 
-use super::super::root::debian_root;
+use crate::debian_root::debian_root;
 use crate::initramfs::Initramfs;
 use crate::{compile, host};
 use anyhow::Result;

@@ -1,8 +1,8 @@
 //! The guests: every init in the least that it naturally runs in.
 
-use super::super::root::debian_root;
 use crate::apt::Package;
 use crate::compile::{self, Lto};
+use crate::debian_root::debian_root;
 use crate::host;
 use crate::initramfs::Initramfs;
 use anyhow::Result;

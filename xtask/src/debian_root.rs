@@ -1,4 +1,4 @@
-//! Minimal roots of Debian packages: what the peers of a benchmark live in.
+//! Minimal roots of Debian packages: what the peers of a benchmark and the programs of a test live in.
 
 use crate::apt::{Closure, Package, Suite, fetch_tree};
 use crate::initramfs::Initramfs;
@@ -20,7 +20,7 @@ const LEFT_OUT: &[&str] = &[
 ///
 /// # Errors
 /// When a package cannot be fetched or read.
-pub(super) fn debian_root(packages: &[&str]) -> Result<(Initramfs, Vec<Package>)> {
+pub fn debian_root(packages: &[&str]) -> Result<(Initramfs, Vec<Package>)> {
     let (tree, found) = fetch_tree(packages, Suite::Trixie, Closure::WithDependencies)?;
     let mut initramfs = Initramfs::default();
     initramfs.folder(&tree, &|name| !LEFT_OUT.iter().any(|left| name.starts_with(left)))?;
