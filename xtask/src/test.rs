@@ -4,7 +4,7 @@ mod conformance;
 mod reproducible;
 
 use crate::check::{self, Tally};
-use crate::{host, setup};
+use crate::{host, python, setup};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -76,6 +76,7 @@ pub fn command(args: &TestArgs) -> Result<()> {
         return conformance::run(args);
     }
     setup::ensure(setup::Purpose::Test, args.yes)?;
+    python::ensure_there()?;
     let mut tally = check::quick();
     if args.lints {
         tally.add(check::lints());
