@@ -45,6 +45,8 @@ pub struct Updater {
     pub(crate) provisioned_channel: Option<String>,
     /// Where the present order takes its release from, when not from the board's own source.
     pub(crate) from: Option<UpdateSource>,
+    /// The schedule gave the present order, not a person.
+    pub(crate) unasked: bool,
 }
 
 impl Updater {
@@ -75,6 +77,7 @@ impl Updater {
             settings: UpdateSettings::default(),
             provisioned_channel,
             from: None,
+            unasked: false,
         };
         updater.take_settings(settings);
         if let Err(err) = updater.settle() {
