@@ -2,7 +2,6 @@
 export GIT_AUTHOR_NAME=t GIT_AUTHOR_EMAIL=t@t GIT_COMMITTER_NAME=t GIT_COMMITTER_EMAIL=t@t
 git init --quiet -b main repo
 cd repo
-mkdir -p fs
 tar --extract --file /src/tree.tar -C . ./scripts
 git add .
 git commit --quiet -m first

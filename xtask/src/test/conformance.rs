@@ -22,9 +22,17 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Peer {
+pub(super) enum Peer {
     /// diod, as Debian packages it
     Diod,
+}
+
+/// The server to try: ours, unless a peer is named.
+pub(super) fn program(peer: Option<Peer>) -> Result<Program> {
+    Ok(match peer {
+        None => Program::Ours(compile::share_server()?.0),
+        Some(Peer::Diod) => Program::Diod(debian::diod()?.0),
+    })
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
@@ -32,10 +40,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let site = folder.join("site");
     std::fs::create_dir_all(&site).context("cannot make the folder of the tests")?;
     let filter = args.filter.as_deref().unwrap_or_default();
-    let program = match args.peer {
-        None => Program::Ours(compile::share_server()?.0),
-        Some(Peer::Diod) => Program::Diod(debian::diod()?.0),
-    };
+    let program = program(args.peer)?;
     let report = suite::run(&program, &site, filter)?;
     let name = match args.peer {
         None => "report.json",

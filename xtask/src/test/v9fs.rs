@@ -5,11 +5,12 @@
 //! What cannot hold on such a mount, and why, is said where it is left out: in the script, or for `pjdfstest` in
 //! its list of expected failures. An expected failure that no longer fails is a failure too.
 
+use super::conformance::{self, Peer};
 use crate::apt::{Closure, Suite, fetch_tree};
 use crate::client_guest::{self, Place};
 use crate::debian_root::debian_root;
 use crate::initramfs::Initramfs;
-use crate::{compile, debian, host, setup};
+use crate::{host, setup};
 use anyhow::{Context, Result, bail};
 use goblin_tests::client::{Client, ClientRequest, Target};
 use goblin_tests::ninep::raw::Address;
@@ -73,12 +74,6 @@ impl Cache {
             Self::Loose => "loose",
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Peer {
-    /// diod, as Debian packages it
-    Diod,
 }
 
 /// A piece of work: its name and its script.
@@ -156,10 +151,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let names: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
         bail!("no work has such a name; there are {}", names.join(", "));
     }
-    let program = match args.peer {
-        None => Program::Ours(compile::share_server()?.0),
-        Some(Peer::Diod) => Program::Diod(debian::diod()?.0),
-    };
+    let program = conformance::program(args.peer)?;
     let source = folder.join("source");
     kernel_trees(&source)?;
     let mut outcomes = Vec::new();
