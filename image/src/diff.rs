@@ -43,6 +43,7 @@ pub fn diff(a: (Version, &UkiRecipe), b: (Version, &UkiRecipe)) -> ReleaseDiff {
         changed_count,
         equal_count,
         new_bytes,
+        packages: None,
     }
 }
 

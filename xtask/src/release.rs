@@ -13,20 +13,26 @@
 mod keys;
 pub(crate) mod parcels;
 mod repository;
+mod root;
+mod sbom;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod wave;
 
+use crate::apt::Package;
 use crate::compile::Lto;
 pub use crate::image::ReleaseSpec;
 use crate::image::{self, BuiltUki};
+use crate::rootfs::About;
 use crate::{host, sources};
 use anyhow::{Context, Result, bail};
 use goblin_core_delta::frame::Effort;
-use goblin_core_manifest::publish::{Lifetimes, Publisher, sign};
+use goblin_core_manifest::publish::{Lifetimes, Publisher, Written, sign};
 use goblin_core_manifest::release::{
-    MANIFEST_PACKED, MANIFEST_SCHEMA, Manifest, ProtocolRange, blob_path,
+    MANIFEST_PACKED, MANIFEST_SCHEMA, Manifest, SPOKEN, blob_path,
 };
+use goblin_core_manifest::sbom::{changelog_path, sbom_path};
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::{Hashes, Kind, ReleaseCustom, Target, sha256_hex};
 use goblin_core_types::{Digest, Role, Version};
@@ -34,8 +40,6 @@ use goblin_image::{Contents, UkiRecipe};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Versions of the protocol between boards that this source speaks.
-const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
 /// Releases before a new one that boards get a patch from, where nothing else is said.
 const PATCHES_DEFAULT: usize = 3;
 /// How hard zstd tries with a manifest.
@@ -69,7 +73,8 @@ pub struct BuiltRelease {
     cargo xtask release verify /srv/www/releases\n  \
     cargo xtask release renew /srv/www/releases\n\nThe keys are made on first use in \
     target/keys; keep that folder, and root.json of it offline: who has lost it cannot publish for \
-    the boards that trust it."
+    the boards that trust it. targets.json signs releases; a server that only renews needs online.json alone. Several \
+    holders of root keys: `cargo xtask release root --help`."
 )]
 pub struct ReleaseArgs {
     #[command(subcommand)]
@@ -85,7 +90,13 @@ enum ReleaseCommand {
         /// The repository
         folder: PathBuf,
     },
-    /// Sign the metadata of a repository anew, so that boards go on believing it
+    /// Who may sign for a repository: several offline keys, rotation, more time
+    #[command(subcommand)]
+    Root(root::RootCommand),
+    /// Hand a release out in waves, to few boxes first; halt it
+    #[command(subcommand)]
+    Wave(wave::WaveCommand),
+    /// Sign the metadata of a repository anew, so that boards go on believing it; needs only online.json
     Renew {
         /// The repository
         folder: PathBuf,
@@ -140,6 +151,8 @@ pub fn command(args: &ReleaseArgs) -> Result<()> {
             say_expiry();
             return Ok(());
         }
+        Some(ReleaseCommand::Root(command)) => return root::command(command),
+        Some(ReleaseCommand::Wave(command)) => return wave::command(command),
         None => {}
     }
     let args = &args.publish;
@@ -179,7 +192,16 @@ fn renew(repository: &Path, keys: &Path) -> Result<()> {
 pub fn renew_as_of(repository: &Path, keys: &Path, at: Instant) -> Result<()> {
     let _lock = lock(repository)?;
     let keys = keys::open(keys, repository)?;
-    write_metadata(&resume(repository)?, &keys, repository, at)
+    let publisher = resume(repository)?;
+    if !keys.repository.targets.is_empty() {
+        return write_metadata(&publisher, &keys, repository, at);
+    }
+    // What was released stays as it was signed; only how new it is, is said anew.
+    let targets = host::read(&repository.join("metadata/targets.json"))?;
+    let files = publisher
+        .refresh(&targets, &keys.repository, at, Lifetimes::default())
+        .context("cannot sign the metadata")?;
+    write_all(&files, repository)
 }
 
 /// Holds the repository's folder itself, so that no file of ours lies among those that are served: two
@@ -220,6 +242,9 @@ fn publish_as(
         .with_context(|| format!("cannot make the folder {}", repository.display()))?;
     let _lock = lock(repository)?;
     let keys = keys::open(keys, repository)?;
+    if keys.repository.targets.is_empty() {
+        bail!("adding a release needs targets.json beside online.json of the keys");
+    }
     let mut publisher = resume(repository)?;
     // Checked before minutes of building are spent.
     check_notes(spec)?;
@@ -258,10 +283,12 @@ fn publish_as(
     for file in [&disk.image, &disk.map] {
         add_target(&mut publisher, repository, file)?;
     }
+    add_papers(&mut publisher, repository, &spec.about, &uki.packages)?;
     let custom = ReleaseCustom {
         version,
         channel: spec.about.channel.clone(),
         uki: Some(uki.recipe.uki_digest),
+        waves: None,
     };
     let path = publisher.add_release(&custom, &manifest).context("cannot add the release")?;
     let packed =
@@ -336,7 +363,7 @@ fn check_notes(spec: &ReleaseSpec) -> Result<()> {
         notes: about.notes.clone(),
         accent: about.accent.clone(),
         created: None,
-        protocol: PROTOCOL,
+        protocol: SPOKEN,
         roles: Role::ALL.to_vec(),
         parcels: None,
         uki: (),
@@ -353,7 +380,7 @@ fn manifest(spec: &ReleaseSpec, uki: &BuiltUki) -> Manifest<UkiRecipe> {
         notes: about.notes.clone(),
         accent: about.accent.clone(),
         created: None,
-        protocol: PROTOCOL,
+        protocol: SPOKEN,
         roles: Role::ALL.to_vec(),
         parcels: None,
         uki: uki.recipe.clone(),
@@ -412,6 +439,33 @@ fn write_blobs(uki: &mut BuiltUki, repository: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What the release is made of and what it brings, as signed targets.
+fn add_papers(
+    publisher: &mut Publisher,
+    repository: &Path,
+    about: &About,
+    packages: &[Package],
+) -> Result<()> {
+    let version = about.version;
+    let list = sbom::list(version, packages)?;
+    let before = publisher.releases().into_iter().rfind(|older| *older < version);
+    let before = before
+        .map(|older| (older, repository.join(sbom_path(older))))
+        .filter(|(_, path)| path.exists())
+        .map(|(older, path)| host::read(&path).map(|bytes| (older, bytes)))
+        .transpose()?;
+    let before = before.as_ref().map(|(older, bytes)| (*older, bytes.as_slice()));
+    let changelog = sbom::changelog(version, &about.notes, &list, before)?;
+    for (path, bytes) in
+        [(sbom_path(version), list), (changelog_path(version), changelog.into_bytes())]
+    {
+        let path = repository.join(path);
+        host::write_whole(&path, &bytes)?;
+        add_target(publisher, repository, &path)?;
+    }
+    Ok(())
+}
+
 fn add_target(publisher: &mut Publisher, repository: &Path, file: &Path) -> Result<()> {
     let bytes = host::read(file)?;
     let path = file
@@ -421,7 +475,7 @@ fn add_target(publisher: &mut Publisher, repository: &Path, file: &Path) -> Resu
         .with_context(|| format!("{} is outside the repository", file.display()))?;
     let target = Target {
         length: bytes.len() as u64,
-        hashes: Hashes { sha256: Some(sha256_hex(&bytes)) },
+        hashes: Hashes::sha256(sha256_hex(&bytes)),
         custom: None,
     };
     publisher.targets.insert(path.to_owned(), target);
@@ -444,8 +498,9 @@ fn write_metadata(
     }
     let files =
         publisher.publish(&keys.repository, at, lifetimes).context("cannot sign the metadata")?;
-    for file in files {
-        host::write_whole(&repository.join(&file.path), &file.bytes)?;
-    }
-    Ok(())
+    write_all(&files, repository)
+}
+
+fn write_all(files: &[Written], repository: &Path) -> Result<()> {
+    files.iter().try_for_each(|file| host::write_whole(&repository.join(&file.path), &file.bytes))
 }

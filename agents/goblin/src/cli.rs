@@ -87,6 +87,10 @@ Examples:
   goblin upgrade --dry-run           what would be fetched, written and deleted
   goblin upgrade --explain           and why it is fetched that way
   goblin upgrade --from http://192.168.1.5/releases
+  goblin upgrade --now               the newest, although it is not this box's turn yet
+
+A release may be handed out in waves, to few boxes first; `goblin check` says when it comes to this one.
+--now, --to and --from do not wait.
 
 On a terminal it asks before it cuts clients off; --yes answers.")]
     Upgrade(Upgrade),
@@ -336,6 +340,9 @@ pub struct Upgrade {
     /// Take it from there: `board`, `usb`, an http:// or https:// address, or a folder of the board
     #[arg(long, value_name = "SOURCE")]
     pub from: Option<UpdateSource>,
+    /// Do not wait for this box's turn where a release is handed out in waves, nor for a halt to end
+    #[arg(long, conflicts_with_all = ["to", "from"])]
+    pub now: bool,
     /// Say what would happen, and do nothing
     #[arg(long)]
     pub dry_run: bool,

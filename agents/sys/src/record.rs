@@ -4,7 +4,9 @@
 //! the lock between processes: preinit, PID 1's children and the update agent all change the record.
 
 use crate::{block, efivar};
-use goblin_core_types::{ATTEMPTS_KEPT_MAX, BootRecord, LAST_LINES_MAX, REPORTS_KEPT_MAX, paths};
+use goblin_core_types::{
+    ATTEMPTS_KEPT_MAX, BootRecord, LAST_LINES_MAX, QUARANTINE_KEPT_MAX, REPORTS_KEPT_MAX, paths,
+};
 use goblin_image::record;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs::File;
@@ -14,8 +16,6 @@ use std::path::Path;
 
 /// Longest line kept of a failed boot, in bytes.
 pub const LAST_LINE_BYTES_MAX: usize = 240;
-/// Quarantined releases remembered; older ones are dropped.
-pub const QUARANTINE_KEPT_MAX: usize = 32;
 /// Version of [`BootRecord`] written here.
 const SCHEMA: u32 = 1;
 

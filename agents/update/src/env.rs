@@ -4,7 +4,7 @@ use crate::esp::Guard;
 use crate::pair::Peer;
 use crate::peer::ControlTree;
 use goblin_core_types::{
-    InitReply, InitRequest, LinkState, LinkStatus, PoolStatus, Role, SlotStatus, TimeStatus,
+    BoxId, InitReply, InitRequest, LinkState, LinkStatus, PoolStatus, Role, SlotStatus, TimeStatus,
     UpdateStatus, Version, paths,
 };
 use goblin_sys::record::RecordPartition;
@@ -47,6 +47,8 @@ pub struct Env {
     pub running: Version,
     /// The loader counted this boot as a try.
     pub trial: bool,
+    /// The box, whose place in the line for a release follows from it; absent while it is not provisioned.
+    pub box_id: Option<BoxId>,
     /// What the board is for; absent while it is not provisioned.
     pub role: Option<Role>,
     /// Where releases come from; absent when provisioning names none.

@@ -2,6 +2,7 @@
 
 use goblin_core_manifest::offer::OfferError;
 use goblin_core_manifest::release::ManifestError;
+use goblin_core_manifest::sbom::SbomError;
 use goblin_core_manifest::tuf::TufError;
 use goblin_core_types::{Digest, Role, UpdateReply, UpdateSource, Version};
 use goblin_core_update::{machine, slots::SlotError};
@@ -19,6 +20,9 @@ pub enum UpdateError {
     /// There is no release to run.
     #[error(transparent)]
     Offer(#[from] OfferError),
+    /// The list of a release's packages cannot be read.
+    #[error(transparent)]
+    Sbom(#[from] SbomError),
     /// The release's manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -225,6 +229,7 @@ impl UpdateError {
             Self::Peer { .. } | Self::StorageLost { .. } => "peer",
             Self::Board { kind, .. } => kind,
             Self::Manifest(_)
+            | Self::Sbom(_)
             | Self::Refused(_)
             | Self::Build(_)
             | Self::Store { .. }

@@ -48,6 +48,8 @@ impl Deadline {
 pub struct Fetcher {
     /// The same repository at each; the first that has what is wanted gives it.
     origins: Arc<[Box<dyn Origin>]>,
+    /// Which of them is asked first.
+    first: usize,
     pause: Duration,
     requests: Arc<AtomicU64>,
 }
@@ -84,7 +86,17 @@ impl Fetcher {
 
     /// A fetcher for any origins, such as the other board.
     pub fn of(origins: Vec<Box<dyn Origin>>, pause: Duration) -> Self {
-        Self { origins: origins.into(), pause, requests: Arc::default() }
+        Self { origins: origins.into(), first: 0, pause, requests: Arc::default() }
+    }
+
+    /// How many servers have the same repository.
+    pub(crate) fn mirrors(&self) -> usize {
+        self.origins.len()
+    }
+
+    /// Asks the next server first from now on: what the first one gave was damaged.
+    pub(crate) fn turn(&mut self) {
+        self.first = self.first.saturating_add(1).checked_rem(self.origins.len()).unwrap_or(0);
     }
 
     /// Requests made so far, repetitions and redirects included.
@@ -154,7 +166,17 @@ impl Fetcher {
     pub fn pull<'f>(&'f self, path: &'f str, at: u64, bytes: u64) -> Pull<'f> {
         let deadline = Deadline::of(bytes);
         let end = at.saturating_add(bytes);
-        Pull { fetcher: self, path, at, end, body: None, idle: 0, cuts: 0, origin: 0, deadline }
+        Pull {
+            fetcher: self,
+            path,
+            at,
+            end,
+            body: None,
+            idle: 0,
+            cuts: 0,
+            origin: self.first,
+            deadline,
+        }
     }
 
     fn tries<T>(
@@ -164,7 +186,7 @@ impl Fetcher {
     ) -> Result<Option<T>, UpdateError> {
         let mut pause = self.pause;
         let mut tried = 0u32;
-        let (mut absent, mut origin) = (0usize, 0usize);
+        let (mut absent, mut origin) = (0usize, self.first);
         loop {
             tried = tried.saturating_add(1);
             let Some(from) = self.origins.get(origin) else { return Ok(None) };
@@ -203,7 +225,7 @@ impl Fetcher {
     }
 
     fn address(&self, path: &str) -> String {
-        self.origins.first().map_or_else(|| path.to_owned(), |first| first.address(path))
+        self.origins.get(self.first).map_or_else(|| path.to_owned(), |first| first.address(path))
     }
 
     pub(crate) fn network(&self, path: &str, detail: String) -> UpdateError {

@@ -8,21 +8,28 @@ use crate::store::Store;
 use goblin_core_manifest::client::Client;
 use goblin_core_manifest::offer::{self, OfferError};
 use goblin_core_manifest::release::{MANIFEST_BYTES_MAX, Manifest};
+use goblin_core_manifest::sbom::{Packages, SBOM_BYTES_MAX, sbom_path};
 use goblin_core_manifest::time::Instant;
-use goblin_core_manifest::tuf::TufError;
+use goblin_core_manifest::tuf::{Targets, TufError};
 use goblin_core_types::Version;
 use goblin_image::recipe::UkiRecipe;
+
+/// A release with what it is made of, where it says so.
+pub(crate) struct Known {
+    pub(crate) manifest: Manifest<UkiRecipe>,
+    pub(crate) packages: Option<Packages>,
+}
 
 /// Reads the manifests of these releases, in this order.
 ///
 /// # Errors
 /// [`UpdateError`] of the repository; [`OfferError::NotFound`] for a release that it does not have.
-pub(crate) fn manifests(
+pub(crate) fn releases(
     env: &Env,
     store: &Store,
     fetcher: &Fetcher,
     versions: &[Version],
-) -> Result<Vec<Manifest<UkiRecipe>>, UpdateError> {
+) -> Result<Vec<Known>, UpdateError> {
     let source = env.source.as_ref().ok_or(UpdateError::NoSource)?;
     let now = Instant::from_unix_s(env.hooks.now_unix_s());
     let mut client = Client::new(store.trusted(&source.root)?, now)?;
@@ -30,7 +37,8 @@ pub(crate) fn manifests(
     store.keep_trusted(&source.root, client.state())?;
     walked?;
     let early = || TufError::Unnamed { file: "targets.json".into() };
-    let all = offer::releases(client.targets().ok_or_else(early)?);
+    let targets = client.targets().ok_or_else(early)?;
+    let all = offer::releases(targets);
     let known = || {
         let names: Vec<String> = all.iter().map(|r| r.custom.version.to_string()).collect();
         names.join(", ")
@@ -45,7 +53,27 @@ pub(crate) fn manifests(
             let wanted = client.wanted_target(&release.path, &release.target)?;
             let bytes = fetcher.read(&wanted.path, wanted.bytes_max.min(MANIFEST_BYTES_MAX))?;
             release.target.check(&release.path, &bytes)?;
-            Ok(Manifest::<UkiRecipe>::parse(&bytes)?)
+            let manifest = Manifest::<UkiRecipe>::parse(&bytes)?;
+            let packages = packages(&client, targets, fetcher, to).unwrap_or_else(|err| {
+                tracing::warn!(%err, "the list of a release's packages cannot be read");
+                None
+            });
+            Ok(Known { manifest, packages })
         })
         .collect()
+}
+
+/// What a release is made of; `None` where its publisher said nothing.
+fn packages(
+    client: &Client,
+    targets: &Targets,
+    fetcher: &Fetcher,
+    version: Version,
+) -> Result<Option<Packages>, UpdateError> {
+    let path = sbom_path(version);
+    let Some(target) = targets.targets.get(&path) else { return Ok(None) };
+    let wanted = client.wanted_target(&path, target)?;
+    let bytes = fetcher.read(&wanted.path, wanted.bytes_max.min(SBOM_BYTES_MAX))?;
+    target.check(&path, &bytes)?;
+    Ok(Some(Packages::parse(&bytes)?))
 }

@@ -65,7 +65,7 @@ impl From<UpdateError> for Failure {
 /// Work on one release.
 struct Work<'a> {
     wanted: &'a Wanted<'a>,
-    fetcher: &'a Fetcher,
+    fetcher: Fetcher,
     store: &'a Store,
     contents: Vec<Content>,
 }
@@ -98,7 +98,8 @@ pub fn obtain(
     spare_bytes: u64,
     moved: Moved<'_>,
 ) -> Result<Choice, UpdateError> {
-    let work = Work::new(wanted, fetcher, store, held);
+    let mut work = Work::new(wanted, fetcher, store, held);
+    let mut mirrors_left = fetcher.mirrors().saturating_sub(1);
     let (mut patch, mut pack) = (work.patch(), work.pack());
     store.drop_patches(patch.map(|patch| &patch.digest))?;
     let room = work.lacking(&work.missing(held));
@@ -106,7 +107,15 @@ pub fn obtain(
     store.check_room(room, spare_bytes)?;
     loop {
         let missing = work.missing(held);
-        let (choice, index) = work.choose(&missing, patch, pack)?;
+        let (choice, index) = match work.choose(&missing, patch, pack) {
+            Err(err) if is_damage(&err) && mirrors_left > 0 => {
+                tracing::warn!(%err, "the next server is asked");
+                mirrors_left = mirrors_left.saturating_sub(1);
+                work.fetcher.turn();
+                continue;
+            }
+            other => other?,
+        };
         tracing::info!(version = %wanted.version, cost = %choice.cost, "contents are fetched");
         let done = match (&choice.way, &index, patch) {
             (Way::Nothing, ..) => Ok(()),
@@ -124,6 +133,12 @@ pub fn obtain(
                 tracing::warn!(%err, "the patch cannot be used; the pack is");
                 patch = None;
             }
+            // What came whole stays; the rest may be whole elsewhere.
+            Err(Failure::Way(err) | Failure::All(err)) if is_damage(&err) && mirrors_left > 0 => {
+                tracing::warn!(%err, "the next server is asked");
+                mirrors_left = mirrors_left.saturating_sub(1);
+                work.fetcher.turn();
+            }
             // A server that has no pack, perhaps an older publisher's copy, may have the contents.
             Err(Failure::Way(err)) if pack.is_some() && is_absent(&err) => {
                 tracing::warn!(%err, "the pack cannot be had; single contents are fetched");
@@ -139,21 +154,21 @@ pub fn obtain(
     }
 }
 
+/// What a server gave is not what was signed.
+fn is_damage(err: &UpdateError) -> bool {
+    matches!(err, UpdateError::Blob { .. })
+}
+
 fn is_absent(err: &UpdateError) -> bool {
     matches!(err, UpdateError::Absent { .. })
 }
 
 impl<'a> Work<'a> {
-    fn new(
-        wanted: &'a Wanted<'a>,
-        fetcher: &'a Fetcher,
-        store: &'a Store,
-        held: &mut Held,
-    ) -> Self {
+    fn new(wanted: &'a Wanted<'a>, fetcher: &Fetcher, store: &'a Store, held: &mut Held) -> Self {
         held.read_sizes(&wanted.blobs.iter().map(|blob| blob.size).collect());
         let content = |blob: &BlobRef| Content { digest: blob.digest, size: blob.size };
         let contents = wanted.blobs.iter().map(content).collect();
-        Self { wanted, fetcher, store, contents }
+        Self { wanted, fetcher: fetcher.clone(), store, contents }
     }
 
     fn patch(&self) -> Option<&'a PatchFile> {

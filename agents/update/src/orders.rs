@@ -60,8 +60,7 @@ impl Updater {
         self.drive(Event::CheckAsked, replies)?;
         let from = self.env.running;
         let Some(job) = self.job.clone() else {
-            let message = format!("release {from} runs, and nothing newer is offered");
-            return Ok(done(message, None));
+            return Ok(done(self.nothing_newer(), None));
         };
         let (to, recipe) = (job.manifest.version, &job.manifest.uki);
         let all = self.slots()?;
@@ -124,9 +123,12 @@ impl Updater {
     ) -> Result<UpdateReply, UpdateError> {
         let a = a.unwrap_or(self.env.running);
         let fetcher = self.fetcher.clone().ok_or(UpdateError::NoSource)?;
-        let read = lookup::manifests(&self.env, &self.store, &fetcher, &[a, b])?;
+        let read = lookup::releases(&self.env, &self.store, &fetcher, &[a, b])?;
         let [left, right] = read.as_slice() else { return Err(UpdateError::NoSource) };
-        let found = diff::diff((a, &left.uki), (b, &right.uki));
+        let mut found = diff::diff((a, &left.manifest.uki), (b, &right.manifest.uki));
+        if let (Some(left), Some(right)) = (&left.packages, &right.packages) {
+            found.packages = Some(left.changes(right));
+        }
         let message = format!(
             "{} files differ and {} are equal; {} bytes are new in release {b}",
             found.changed_count, found.equal_count, found.new_bytes

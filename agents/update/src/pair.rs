@@ -82,8 +82,6 @@ pub struct Leader<'a> {
     pause: Duration,
     /// The word of the first refusal.
     kind: Option<String>,
-    /// Where the present upgrade takes its release from, when not from each board's own source.
-    from: Option<UpdateSource>,
 }
 
 impl std::fmt::Debug for Leader<'_> {
@@ -95,7 +93,7 @@ impl std::fmt::Debug for Leader<'_> {
 impl<'a> Leader<'a> {
     /// Leads this board and the other one, with `pause` between two looks at the latter.
     pub fn new(updater: &'a mut Updater, peer: &'a mut dyn Peer, pause: Duration) -> Self {
-        Self { updater, peer, pause, kind: None, from: None }
+        Self { updater, peer, pause, kind: None }
     }
 
     /// Notes the word of a refusal, and makes an event of its sentence.
@@ -157,11 +155,10 @@ impl<'a> Leader<'a> {
     ) -> Result<Option<UpdateReply>, UpdateError> {
         let storage = self.both_ready()?;
         let running = self.updater.env.running;
-        self.from = from;
         let to = match to {
             Some(to) => to,
             None => {
-                self.updater.with_source(self.from.as_ref(), |updater| {
+                self.updater.with_source(from.as_ref(), |updater| {
                     updater.carry_out(&UpdateCommand::Check, replies)
                 })?;
                 // Nothing newer here; but the storage board may be behind, or, where the compute board was
@@ -171,10 +168,13 @@ impl<'a> Leader<'a> {
             }
         };
         if running == to && storage.boot.version == Some(to) {
-            let message = format!("both boards run release {to}, and nothing newer is offered");
+            let message = match self.updater.held_back {
+                Some(_) => self.updater.nothing_newer(),
+                None => format!("both boards run release {to}, and nothing newer is offered"),
+            };
             return Ok(Some(done(message, None)));
         }
-        let (plan, effects) = pair::begin(to, false);
+        let (plan, effects) = pair::begin_upgrade(to, from);
         self.carry_on(plan, effects, replies)
     }
 
@@ -216,7 +216,7 @@ impl<'a> Leader<'a> {
         if running == to && storage.boot.version == Some(to) {
             return Err(slots::SlotError::Running { version: to }.into());
         }
-        let (plan, effects) = pair::begin(to, true);
+        let (plan, effects) = pair::begin_rollback(to);
         self.carry_on(plan, effects, replies)
     }
 
@@ -344,7 +344,7 @@ impl<'a> Leader<'a> {
                 self.keep(None)?;
                 None
             }
-            Effect::StageBoth => Some(Step::Event(self.stage_both(plan.to, replies))),
+            Effect::StageBoth => Some(Step::Event(self.stage_both(plan, replies))),
             Effect::BringStorage => {
                 let way = if plan.rollback { Way::Return } else { Way::Activate };
                 Some(Step::Event(self.bring_storage(plan.to, way, replies)))
@@ -378,9 +378,10 @@ impl<'a> Leader<'a> {
         Ok(())
     }
 
-    fn stage_both(&mut self, to: Version, replies: Replies<'_>) -> Event {
+    fn stage_both(&mut self, plan: &PairPlan, replies: Replies<'_>) -> Event {
+        let to = plan.to;
         // What is in this board's folder or stick, the other board takes from this one.
-        let theirs = self.from.as_ref().map(|from| match from {
+        let theirs = plan.from.as_ref().map(|from| match from {
             UpdateSource::Url(url) => UpdateSource::Url(url.clone()),
             UpdateSource::Folder(_) | UpdateSource::Usb | UpdateSource::Board => {
                 UpdateSource::Board
@@ -421,7 +422,7 @@ impl<'a> Leader<'a> {
         if self.updater.env.running == to {
             return Event::Staged;
         }
-        let stage = UpdateCommand::Stage { to: Some(to), from: self.from.clone() };
+        let stage = UpdateCommand::Stage { to: Some(to), from: plan.from.clone() };
         match self.updater.carry_out(&stage, &mut |reply| replies(named(Role::Compute, reply))) {
             Ok(_) => Event::Staged,
             Err(err) => self.refused(Role::Compute, err.kind(), err.to_string()),

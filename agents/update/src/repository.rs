@@ -7,12 +7,13 @@ use crate::held::Held;
 use crate::store::Store;
 use goblin_core_delta::frame;
 use goblin_core_manifest::client::Client;
-use goblin_core_manifest::offer::{self, Offer, OfferError, Question, Release};
+use goblin_core_manifest::offer::{self, Offer, OfferError, Question, Release, Turn};
 use goblin_core_manifest::release::{
-    BLOB_BYTES_MAX, BLOBS_MAX, MANIFEST_BYTES_MAX, MANIFEST_PACKED, Manifest, UKI_BYTES_MAX,
+    BLOB_BYTES_MAX, BLOBS_MAX, MANIFEST_BYTES_MAX, MANIFEST_PACKED, Manifest, SPOKEN, UKI_BYTES_MAX,
 };
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::TufError;
+use goblin_core_manifest::waves::Hold;
 use goblin_core_types::{Quarantined, Role, Version};
 use goblin_image::recipe::{BlobRef, UkiRecipe};
 use std::io::Read;
@@ -26,40 +27,74 @@ pub(crate) struct Job {
     pub(crate) held: Held,
 }
 
+/// What a repository has for this board.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// Nothing newer.
+    Nothing,
+    /// A newer one that is not for this box yet, and why.
+    Held(Version, Hold),
+    /// This.
+    Job(Box<Job>),
+}
+
+/// What is asked of a repository.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// A release by name; the newest without one.
+    pub(crate) to: Option<Version>,
+    /// A person asked, and does not wait for the box's turn.
+    pub(crate) at_once: bool,
+    /// What failed here.
+    pub(crate) quarantine: &'a [Quarantined],
+}
+
 fn quarantined(env: &Env, version: Version, reason: String) -> UpdateError {
     UpdateError::Quarantined { version, reason, role: env.role.unwrap_or(Role::Compute) }
 }
 
-/// Answers what the board should run next; `None` when it runs already.
+/// Answers what the board should run next.
 pub(crate) fn consult(
     env: &Env,
     store: &Store,
     fetcher: &Fetcher,
-    to: Option<Version>,
-    quarantine: &[Quarantined],
-) -> Result<Option<Job>, UpdateError> {
+    asked: Asked<'_>,
+) -> Result<Found, UpdateError> {
     let source = env.source.as_ref().ok_or(UpdateError::NoSource)?;
-    let found = match ask(env, source, store, fetcher, to, quarantine) {
+    let quarantine = asked.quarantine;
+    let found = match ask(env, source, store, fetcher, asked) {
         // A publish was under way between two of our requests: once more shows the new state whole.
         Err(UpdateError::Tuf(TufError::Mismatch { .. })) => {
             std::thread::sleep(env.retry_pause);
-            ask(env, source, store, fetcher, to, quarantine)?
+            ask(env, source, store, fetcher, asked)?
         }
         other => other?,
     };
-    let Some((release, bytes)) = found else { return Ok(None) };
+    let (release, bytes) = match found {
+        Answer::Nothing => return Ok(Found::Nothing),
+        Answer::Held(version, hold) => return Ok(Found::Held(version, hold)),
+        Answer::Release(release, bytes) => (release, bytes),
+    };
     let manifest = Manifest::<UkiRecipe>::parse(&bytes)?;
     match env.role {
         Some(role) => manifest.check_is(release.custom.version, role)?,
         None => return Err(UpdateError::NoSource),
     }
+    manifest.check_speaks(SPOKEN)?;
     let uki = manifest.uki.uki_digest;
     let failed = quarantine.iter().find(|known| known.uki == uki);
     if let Some(Quarantined { version, reason, .. }) = failed.cloned() {
         return Err(quarantined(env, version, reason));
     }
     let blobs = checked_blobs(&manifest)?;
-    Ok(Some(Job { manifest, blobs, held: Held::default() }))
+    Ok(Found::Job(Box::new(Job { manifest, blobs, held: Held::default() })))
+}
+
+/// A release with its manifest, or why there is none.
+enum Answer {
+    Nothing,
+    Held(Version, Hold),
+    Release(Box<Release>, Vec<u8>),
 }
 
 fn ask(
@@ -67,9 +102,8 @@ fn ask(
     source: &Source,
     store: &Store,
     fetcher: &Fetcher,
-    to: Option<Version>,
-    quarantine: &[Quarantined],
-) -> Result<Option<(Release, Vec<u8>)>, UpdateError> {
+    asked: Asked<'_>,
+) -> Result<Answer, UpdateError> {
     let now = Instant::from_unix_s(env.hooks.now_unix_s());
     let state = store.trusted(&source.root)?;
     let mut client = match Client::new(state, now) {
@@ -93,23 +127,37 @@ fn ask(
     walked?;
     let early = || TufError::Unnamed { file: "targets.json".into() };
     let targets = client.targets().ok_or_else(early)?;
-    let question = Question { running: env.running, channel: &source.channel, to, quarantine };
+    let turn = match env.box_id {
+        Some(id) if !asked.at_once => Turn::Wait { id, now: client.now() },
+        _ => Turn::Now,
+    };
+    let question = Question {
+        running: env.running,
+        channel: &source.channel,
+        to: asked.to,
+        quarantine: asked.quarantine,
+        turn,
+    };
     let offer = offer::choose(targets, &question).map_err(|err| match err {
         OfferError::Quarantined { version, reason } => quarantined(env, version, reason),
         other => other.into(),
     })?;
-    let Offer::Release(release) = offer else { return Ok(None) };
+    let release = match offer {
+        Offer::UpToDate => return Ok(Answer::Nothing),
+        Offer::Held { version, hold } => return Ok(Answer::Held(version, hold)),
+        Offer::Release(release) => release,
+    };
     let wanted = client.wanted_target(&release.path, &release.target)?;
     if wanted.bytes_max > MANIFEST_BYTES_MAX {
         let (file, got) = (release.path.clone(), wanted.bytes_max);
         return Err(TufError::TooLong { file, got, max: MANIFEST_BYTES_MAX }.into());
     }
     if let Some(bytes) = packed(fetcher, &release) {
-        return Ok(Some((*release, bytes)));
+        return Ok(Answer::Release(release, bytes));
     }
     let bytes = fetcher.read(&wanted.path, wanted.bytes_max)?;
     release.target.check(&release.path, &bytes)?;
-    Ok(Some((*release, bytes)))
+    Ok(Answer::Release(release, bytes))
 }
 
 /// The manifest from its compressed form, if there is one and it is what was signed.

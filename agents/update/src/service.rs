@@ -55,6 +55,7 @@ fn environment() -> Result<Env, UpdateError> {
         record,
         running,
         trial: efivar::loader_boot_count_path().is_some(),
+        box_id: provision.as_ref().map(|provision| provision.the_box.id),
         role: provision.as_ref().map(|provision| provision.role),
         source: provision.and_then(|provision| provision.update).map(|update| Source {
             url: update.url,

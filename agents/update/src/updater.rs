@@ -7,6 +7,7 @@ use crate::fetch::Fetcher;
 use crate::notes::Notes;
 use crate::repository::Job;
 use crate::store::Store;
+use goblin_core_manifest::waves::Hold;
 use goblin_core_types::{
     BootRecord, Role, SlotState, SlotStatus, UpdateCommand, UpdateReply, UpdateSettings,
     UpdateSource, UpdateStatus, Version,
@@ -43,6 +44,10 @@ pub struct Updater {
     /// What a person set.
     pub(crate) settings: UpdateSettings,
     pub(crate) provisioned_channel: Option<String>,
+    /// A newer release that is not for this box yet, and why.
+    pub(crate) held_back: Option<(Version, Hold)>,
+    /// The present order does not wait for the box's turn.
+    pub(crate) at_once: bool,
     /// Where the present order takes its release from, when not from the board's own source.
     pub(crate) from: Option<UpdateSource>,
 }
@@ -74,6 +79,8 @@ impl Updater {
             notes,
             settings: UpdateSettings::default(),
             provisioned_channel,
+            held_back: None,
+            at_once: false,
             from: None,
         };
         updater.take_settings(settings);
@@ -131,6 +138,13 @@ impl Updater {
                 self.drive(Event::CheckAsked, replies)?;
                 Ok(Some(self.offer()))
             }
+            UpdateCommand::CheckNow => {
+                self.wanted = None;
+                self.at_once = true;
+                let checked = self.drive(Event::CheckAsked, replies);
+                self.at_once = false;
+                checked.map(|()| Some(self.offer()))
+            }
             UpdateCommand::Stage { to, ref from } => {
                 self.wanted = to;
                 self.with_source(from.as_ref(), |updater| {
@@ -155,6 +169,7 @@ impl Updater {
             }
             UpdateCommand::Discard => {
                 self.drive(Event::DiscardAsked, replies)?;
+                self.free_contents();
                 Ok(Some(done("nothing is staged".into(), None)))
             }
             UpdateCommand::ClearQuarantine { release } => self.clear_quarantine(release).map(Some),
@@ -181,10 +196,26 @@ impl Updater {
                 let (version, notes) = (job.manifest.version, &job.manifest.notes);
                 done(format!("release {version} is offered: {notes}"), Some(version))
             }
-            None => {
-                let running = self.env.running;
-                done(format!("release {running} runs, and nothing newer is offered"), None)
-            }
+            None => done(self.nothing_newer(), None),
+        }
+    }
+
+    /// Why there is nothing to install.
+    pub(crate) fn nothing_newer(&self) -> String {
+        let running = self.env.running;
+        match &self.held_back {
+            Some((version, hold)) => format!(
+                "release {running} runs; release {version} is handed out in waves and {hold}. `goblin upgrade --now` does not wait"
+            ),
+            None => format!("release {running} runs, and nothing newer is offered"),
+        }
+    }
+
+    /// Gives back the room that contents and patches take.
+    fn free_contents(&self) {
+        let freed = self.store.keep_only(&[]).and_then(|()| self.store.drop_patches(None));
+        if let Err(err) = freed {
+            tracing::warn!(%err, "contents that nothing needs stay in the store");
         }
     }
 
@@ -256,6 +287,8 @@ impl Updater {
         }
         if let Some(report) = &settled.report {
             tracing::info!(outcome = ?report.outcome, reason = report.reason, "an upgrade was settled");
+            // Decided: the contents are in what runs, or are not wanted.
+            self.free_contents();
             // What failed before is older news than this.
             let _ = self.notes.keep_failed(None);
         }
@@ -310,6 +343,8 @@ impl Updater {
             );
         if blessed && decided {
             tracing::info!(version = %self.env.running, "the trial passed");
+            // They are in what runs.
+            self.free_contents();
             // A bless has no effects of its own.
             if let Ok((state, _)) = self.state.step(Event::Blessed) {
                 self.state = state;

@@ -3,7 +3,7 @@
 use crate::error::UpdateError;
 use crate::held::Held;
 use crate::obtain::{Wanted, obtain};
-use crate::repository::{self, Job};
+use crate::repository::{self, Asked, Found, Job};
 use crate::store::Store;
 use crate::updater::{Replies, Updater, done};
 use goblin_core_types::{BootRecord, Digest, Pending, SlotStatus};
@@ -65,11 +65,20 @@ impl Updater {
             Some(record) => record.read().map_err(UpdateError::Record)?.quarantine,
             None => Vec::new(),
         };
-        let job = repository::consult(&self.env, &self.store, &fetcher, self.wanted, &quarantine)?;
-        let Some(job) = job else {
+        // Who brings a stick or names a server asks by hand.
+        let at_once = self.at_once || self.from.is_some();
+        let asked = Asked { to: self.wanted, at_once, quarantine: &quarantine };
+        let found = repository::consult(&self.env, &self.store, &fetcher, asked)?;
+        self.held_back = None;
+        let Found::Job(job) = found else {
             (self.status.offered, self.status.offered_notes) = (None, None);
+            if let Found::Held(version, hold) = found {
+                tracing::info!(%version, %hold, "a newer release is not for this box yet");
+                self.held_back = Some((version, hold));
+            }
             return Ok(Event::NothingNew);
         };
+        let job = *job;
         self.status.offered = Some(job.manifest.version);
         self.status.offered_notes = Some(job.manifest.notes.clone());
         let chosen = Chosen { version: job.manifest.version, uki: job.manifest.uki.uki_digest };

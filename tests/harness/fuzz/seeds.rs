@@ -2,7 +2,11 @@
 
 use super::seed_folder;
 use super::targets::{PRIVATE_KEY, SEGMENT};
+use goblin_core_delta::frame::Effort;
+use goblin_core_delta::pack::Index;
+use goblin_core_delta::patch::{self, New};
 use goblin_core_manifest::publish::{Lifetimes, Publisher, RepositoryKeys, Seed, sign};
+use goblin_core_manifest::roots::{Draft, Signers, Voices};
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::ReleaseCustom;
 use goblin_core_ninep::wire::{Data, LateU32, Rest};
@@ -79,6 +83,16 @@ pub(super) fn made() -> Vec<Made> {
     for (name, bytes) in metadata() {
         add("tuf", &name, bytes);
     }
+    for (name, bytes) in deltas() {
+        add(if name.starts_with("index") { "pack-index" } else { "patch" }, name, bytes);
+    }
+    let steps = json!({"steps": [
+        {"from": "2027-01-15T08:00:00Z", "places": 100}, {"from": "2027-01-18T08:00:00Z", "places": 10_000},
+    ]});
+    add("waves", "two-steps.json", to_bytes(&steps));
+    add("waves", "halted.json", to_bytes(&json!({"steps": [], "halted": "fans stop"})));
+    add("waves", "step", b"12.5%@+3d".to_vec());
+    add("root-draft", "two-of-three.json", root_draft());
     add("manifest", "release.json", to_bytes(&manifest()));
     add("disk-map", "map.json", to_bytes(&disk_map()));
     add("hello", "storage", hello());
@@ -285,6 +299,37 @@ fn small_pe() -> Vec<u8> {
     pe
 }
 
+/// An index of three contents in two frames, and a patch that makes three contents from an old one.
+fn deltas() -> Vec<(&'static str, Vec<u8>)> {
+    let (_, index) = Index::new(vec![(300, vec![2, 0]), (70_000, vec![1])]).expect("a small index");
+    let old: Vec<u8> = (0..4000u32).map(|place| place.to_le_bytes()[0]).collect();
+    let mut changed = old[1000..2000].to_vec();
+    changed[500] = 7;
+    let fresh = [3; 2000];
+    let digest = goblin_core_types::Digest([9; 32]);
+    let made = [
+        New { ordinal: 0, bytes: &[], source: None },
+        New { ordinal: 1, bytes: &changed, source: Some(0) },
+        New { ordinal: 2, bytes: &fresh, source: None },
+    ];
+    let patch = patch::encode(&[(digest, &old)], &made, Effort::Quick).expect("a small patch");
+    vec![("index-of-three", index), ("patch-to-three", patch)]
+}
+
+/// A root of three holders that two have signed.
+fn root_draft() -> Vec<u8> {
+    let key = |byte| goblin_core_manifest::tuf::Key::of_seed(&[byte; 32]);
+    let one = |byte| Voices::all(vec![key(byte)]);
+    let root = Voices { keys: vec![key(1), key(2), key(3)], threshold: 2 };
+    let signers = Signers { root, targets: one(4), snapshot: one(5), timestamp: one(6) };
+    let first = signers.first(Instant::from_unix_s(1_800_000_000)).expect("a root");
+    let mut draft = Draft::new(first).expect("a draft");
+    for byte in [1, 3] {
+        draft.sign(&Seed([byte; 32])).expect("a signature");
+    }
+    draft.to_bytes().expect("bytes")
+}
+
 fn metadata() -> Vec<(String, Vec<u8>)> {
     let seeds = |byte| vec![Seed([byte; 32])];
     let keys = RepositoryKeys {
@@ -296,8 +341,12 @@ fn metadata() -> Vec<(String, Vec<u8>)> {
     let now = Instant::from_unix_s(1_800_000_000);
     let root = sign(&keys.root(1, now.plus_days(3650)), &keys.root).expect("a root");
     let mut publisher = Publisher::empty();
-    let release =
-        ReleaseCustom { version: Version::new(2, 0, 0), channel: "stable".into(), uki: None };
+    let release = ReleaseCustom {
+        version: Version::new(2, 0, 0),
+        channel: "stable".into(),
+        uki: None,
+        waves: None,
+    };
     publisher.add_release(&release, b"{}").expect("a plain release");
     let written = publisher.publish(&keys, now, Lifetimes::default()).expect("signed metadata");
     let name = |path: &str| path.trim_start_matches("metadata/").to_owned();

@@ -2,17 +2,22 @@
 
 use super::Target;
 use goblin_core_config::parse_bytes;
+use goblin_core_delta::pack::{Index, PackError};
+use goblin_core_delta::patch::{HEAD_BYTES, Patch, ReadAt, parse_head};
 use goblin_core_manifest::canonical;
 use goblin_core_manifest::client::TrustedState;
 use goblin_core_manifest::release::Manifest;
+use goblin_core_manifest::roots::{Draft, Signers};
+use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::{Envelope, Kind, Root, Snapshot, Targets, Timestamp};
+use goblin_core_manifest::waves::{Place, StepText, Waves};
 use goblin_core_ninep::synthetic::{Dir, Tree};
 use goblin_core_ninep::{Connection, Handled, Limits, Reply, ReplyBuf, Request};
 use goblin_core_trust::pairing::{HELLO_BYTES, Hello, VERDICT_BYTES, Verdict};
 use goblin_core_trust::{Access, Code, PublicKey};
 use goblin_core_types::{
-    BoardStatus, BootRecord, Greeting, HostReply, HostRequest, InitReply, InitRequest, LinkStatus,
-    LogsReply, LogsRequest, Notify, ShareCommand, UpdateCommand, UpdateReply,
+    BoardStatus, BootRecord, BoxId, Greeting, HostReply, HostRequest, InitReply, InitRequest,
+    LinkStatus, LogsReply, LogsRequest, Notify, ShareCommand, UpdateCommand, UpdateReply, Version,
 };
 use goblin_image::disk::DiskMap;
 use goblin_image::gpt::{self, NewPartition};
@@ -47,7 +52,108 @@ pub const TARGETS: &[Target] = &[
     target("uevent", uevent, 8_400),
     target("modules", modules, 16_384),
     target("enrolment", enrolment, 4096),
+    target("pack-index", pack_index, 16_384),
+    target("patch", patch, 16_384),
+    target("waves", waves, 4096),
+    target("root-draft", root_draft, 65_536),
 ];
+
+/// Contents of the release that the seeds of `pack-index` and `patch` are made for.
+pub(super) const CONTENTS: usize = 3;
+/// Longest content that a patch may make here, in bytes: more would only cost time.
+const MADE_BYTES_MAX: u64 = 64 << 10;
+/// Most contents that a patch may make here.
+const MADE_MAX: usize = 64;
+
+fn pack_index(bytes: &[u8]) {
+    // The manifest signs the pack's size; every size that an input may have in mind is tried.
+    let promised = match Index::decode(bytes, CONTENTS, u64::MAX) {
+        Ok(index) => index.pack_bytes,
+        Err(PackError::Size { got, .. }) => got,
+        Err(_) => return,
+    };
+    let Ok(index) = Index::decode(bytes, CONTENTS, promised) else { return };
+    let mut ordinals: Vec<u32> = Vec::new();
+    let mut at = bytes.len() as u64;
+    for frame in &index.frames {
+        assert_eq!(frame.at, at, "frames follow each other");
+        at += frame.bytes;
+        ordinals.extend(&frame.contents);
+    }
+    assert_eq!(at, promised);
+    ordinals.sort_unstable();
+    assert_eq!(ordinals, [0, 1, 2], "each content once");
+    let frames = index.frames.iter().map(|frame| (frame.bytes, frame.contents.clone())).collect();
+    let (again, head) = Index::new(frames).expect("what was read can be written");
+    assert!(head.len() <= bytes.len(), "numbers are written as short as they can be");
+    assert_eq!(again.frames.len(), index.frames.len());
+}
+
+/// The old content that a patch refers to: bytes that follow from their place.
+struct OldContent(u64);
+
+impl ReadAt for OldContent {
+    fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        let end = at.checked_add(buffer.len() as u64).filter(|end| *end <= self.0);
+        end.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        for (byte, place) in buffer.iter_mut().zip(at..) {
+            *byte = place.to_le_bytes()[0];
+        }
+        Ok(())
+    }
+}
+
+fn patch(bytes: &[u8]) {
+    let Some(head) = bytes.first_chunk::<HEAD_BYTES>() else { return };
+    let Ok(streams) = parse_head(head, bytes.len() as u64) else { return };
+    let part = |at: u64, size: u64| {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        bytes.get(at..).and_then(|rest| rest.get(..size)).expect("streams lie inside the patch")
+    };
+    let readers = streams.map(|stream| part(stream.at, stream.bytes));
+    let Ok(mut patch) = Patch::open(&streams, readers) else { return };
+    let sizes: Vec<u64> = patch.sources().iter().map(|source| source.size).collect();
+    for _ in 0..MADE_MAX {
+        let Ok(Some(target)) = patch.next_target() else { return };
+        let mut old = target.source.map(|place| OldContent(sizes[place]));
+        // The manifest says how long each content is; a patch has to make just that.
+        let size = (target.ordinal as u64 * 1000) % MADE_BYTES_MAX;
+        let mut made = Vec::new();
+        let old = old.as_mut().map(|old| old as &mut dyn ReadAt);
+        let written = patch.write(size, old, &mut made);
+        assert!(made.len() as u64 <= size, "no more than the manifest says");
+        if written.is_err() {
+            return;
+        }
+        assert_eq!(made.len() as u64, size);
+    }
+}
+
+fn waves(bytes: &[u8]) {
+    if let Ok(waves) = serde_json::from_slice::<Waves>(bytes) {
+        let place = Place::of(BoxId([7; 16]), Version::new(1, 0, 0));
+        let hold = |at| waves.hold(place, Instant::from_unix_s(at));
+        let early = hold(0);
+        assert!(early.is_some() || hold(u64::MAX).is_none(), "a turn is never taken back");
+        assert!(waves.halted.is_none() || early.is_some());
+        if waves.check().is_ok() {
+            let text = serde_json::to_vec(&waves).expect("it was read from JSON");
+            assert_eq!(serde_json::from_slice::<Waves>(&text).ok(), Some(waves));
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = text.parse::<StepText>();
+    }
+}
+
+fn root_draft(bytes: &[u8]) {
+    let Ok(draft) = Draft::parse("draft", bytes) else { return };
+    let count = draft.signed_by(draft.root());
+    assert_eq!(TrustedState::from_root(bytes).is_ok(), count.is_enough());
+    let _ = Signers::of(draft.root())
+        .map(|signers| signers.after(draft.root(), Instant::from_unix_s(0)));
+}
 
 fn ninep_message(bytes: &[u8]) {
     let mut again = Vec::new();

@@ -174,6 +174,20 @@ impl AptRoot {
             .with_context(|| format!("`{package}` depends on no `{prefix}...`, only on: {depends}"))
     }
 
+    /// The `Source` field of a package, from its file where it was fetched; empty when it has none.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn source_field(&self, package: &Package) -> Result<String> {
+        let file = self.dir.join("archives").join(package.file_name());
+        if !file.exists() {
+            return Ok(self.field(&package.name, "Source").unwrap_or_default());
+        }
+        let mut command = Command::new("dpkg-deb");
+        command.arg("--field").arg(&file).arg("Source");
+        host::output(&mut command, "reading a package's source").map(|text| text.trim().to_owned())
+    }
+
     fn resolve(&self, packages: &[&str], closure: Closure) -> Result<Vec<Package>> {
         if closure == Closure::Named {
             return packages

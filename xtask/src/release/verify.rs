@@ -58,7 +58,8 @@ pub(super) fn command(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn metadata(folder: &Path) -> Result<Targets> {
+/// The targets, as a board that trusts the first root reads them.
+pub(super) fn metadata(folder: &Path) -> Result<Targets> {
     let read = |name: &str| host::read(&folder.join("metadata").join(name));
     let first = host::read(&folder.join(FIRST_ROOT))
         .with_context(|| format!("{} is no repository of releases", folder.display()))?;

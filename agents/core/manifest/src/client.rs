@@ -8,10 +8,11 @@
 //! mixing) and expiry (no freezing). Whatever passes is kept in [`TrustedState`], which the caller
 //! stores between runs; a refused file changes nothing.
 
+use crate::canonical;
 use crate::time::Instant;
 use crate::tuf::{
-    Document, Envelope, FileMeta, Kind, Root, Snapshot, TARGETS_MAX, Target, Targets, Timestamp,
-    TufError, check_length, check_sha256, is_plain_path,
+    Delegations, Document, Envelope, FileMeta, Kind, Root, Snapshot, TARGETS_MAX, Target, Targets,
+    Timestamp, TufError, check_length, is_plain_path, sha256_hex,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +42,10 @@ pub struct TrustedState {
     /// Version of the newest targets seen; 0 before the first.
     #[serde(default)]
     pub targets_version: u64,
+    /// sha256 of what each of these files said at the version above, by file name: a version has one
+    /// content. Of the canonical form, for signing once more changes nothing that is said.
+    #[serde(default)]
+    pub said: BTreeMap<String, String>,
     /// The latest time this device was sure of: a dead clock battery must not revive what expired.
     #[serde(default = "epoch")]
     pub latest_known_time: Instant,
@@ -69,6 +74,7 @@ impl TrustedState {
             snapshot_version: 0,
             snapshot_meta: BTreeMap::new(),
             targets_version: 0,
+            said: BTreeMap::new(),
             latest_known_time: epoch(),
         })
     }
@@ -136,6 +142,11 @@ impl Client {
         }
     }
 
+    /// The time that counts in this run.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
     /// What is believed now; store it after every run, also after a refused one.
     pub fn state(&self) -> &TrustedState {
         &self.state
@@ -181,6 +192,7 @@ impl Client {
             self.state.snapshot_version = 0;
             self.state.snapshot_meta.clear();
             self.state.targets_version = 0;
+            self.state.said.clear();
         }
         self.state.root = envelope;
         self.root = next;
@@ -199,13 +211,18 @@ impl Client {
     /// [`TufError`]; nothing is changed.
     pub fn apply_timestamp(&mut self, bytes: &[u8]) -> Result<(), TufError> {
         self.unexpired(&self.root)?;
-        let next: Timestamp = self.verified(bytes, Kind::Timestamp.bytes_max())?;
+        let (next, said): (Timestamp, _) = self.verified(bytes, Kind::Timestamp.bytes_max())?;
         not_older(Kind::Timestamp, next.version, self.state.timestamp_version)?;
+        self.unchanged(Kind::Timestamp, (next.version, self.state.timestamp_version), &said)?;
         let named = named(&next.meta, Kind::Snapshot)?;
         not_older(Kind::Snapshot, named.version, self.state.snapshot_version)?;
         self.unexpired(&next)?;
+        if named.version > self.state.snapshot_version {
+            self.state.said.remove(&Kind::Snapshot.to_string());
+        }
         self.state.timestamp_version = next.version;
         self.state.snapshot_version = named.version;
+        self.state.said.insert(Kind::Timestamp.to_string(), said);
         self.timestamp = Some(next);
         Ok(())
     }
@@ -225,8 +242,9 @@ impl Client {
     pub fn apply_snapshot(&mut self, bytes: &[u8]) -> Result<(), TufError> {
         let meta = self.snapshot_meta()?.clone();
         check_named(Kind::Snapshot, bytes, &meta)?;
-        let next: Snapshot = self.verified(bytes, Kind::Snapshot.bytes_max())?;
+        let (next, said): (Snapshot, _) = self.verified(bytes, Kind::Snapshot.bytes_max())?;
         same_version(Kind::Snapshot, next.version, meta.version)?;
+        self.unchanged(Kind::Snapshot, (next.version, self.state.snapshot_version), &said)?;
         let targets = named(&next.meta, Kind::Targets)?;
         not_older(Kind::Targets, targets.version, self.state.targets_version)?;
         for (name, &trusted) in &self.state.snapshot_meta {
@@ -238,6 +256,7 @@ impl Client {
         self.unexpired(&next)?;
         self.state.snapshot_meta =
             next.meta.iter().map(|(name, meta)| (name.clone(), meta.version)).collect();
+        self.state.said.insert(Kind::Snapshot.to_string(), said);
         self.snapshot = Some(next);
         Ok(())
     }
@@ -257,14 +276,16 @@ impl Client {
     pub fn apply_targets(&mut self, bytes: &[u8]) -> Result<(), TufError> {
         let meta = self.targets_meta()?.clone();
         check_named(Kind::Targets, bytes, &meta)?;
-        let next: Targets = self.verified(bytes, Kind::Targets.bytes_max())?;
+        let (next, said): (Targets, _) = self.verified(bytes, Kind::Targets.bytes_max())?;
         same_version(Kind::Targets, next.version, meta.version)?;
+        self.unchanged(Kind::Targets, (next.version, self.state.targets_version), &said)?;
         if next.targets.len() > TARGETS_MAX {
             let (file, got) = (Kind::Targets.to_string(), next.targets.len());
             return Err(TufError::TooMany { file, what: "targets", got, max: TARGETS_MAX });
         }
         self.unexpired(&next)?;
         self.state.targets_version = next.version;
+        self.state.said.insert(Kind::Targets.to_string(), said);
         self.targets = Some(next);
         Ok(())
     }
@@ -277,17 +298,20 @@ impl Client {
     /// Where a target is.
     ///
     /// # Errors
-    /// [`TufError::Unnamed`] for a path with anything but plain names in it, or without a sha256.
+    /// [`TufError::Unnamed`] for a path with anything but plain names in it, or without a digest.
     pub fn wanted_target(&self, path: &str, target: &Target) -> Result<Wanted, TufError> {
         let unnamed = || TufError::Unnamed { file: path.chars().take(80).collect() };
         if !is_plain_path(path) {
             return Err(unnamed());
         }
-        let sha256 = target.hashes.sha256.as_ref().ok_or_else(unnamed)?;
+        let digest = target.hashes.first().ok_or_else(unnamed)?;
+        if !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(unnamed());
+        }
         let path = match (self.root.consistent_snapshot, path.rsplit_once('/')) {
             (false, _) => path.to_owned(),
-            (true, Some((folder, name))) => format!("{folder}/{sha256}.{name}"),
-            (true, None) => format!("{sha256}.{path}"),
+            (true, Some((folder, name))) => format!("{folder}/{digest}.{name}"),
+            (true, None) => format!("{digest}.{path}"),
         };
         Ok(Wanted { path, bytes_max: target.length })
     }
@@ -312,11 +336,33 @@ impl Client {
         Ok(Wanted { path, bytes_max })
     }
 
-    fn verified<D: Document>(&self, bytes: &[u8], bytes_max: u64) -> Result<D, TufError> {
+    /// The document, and the sha256 of what it says.
+    fn verified<D: Document>(&self, bytes: &[u8], bytes_max: u64) -> Result<(D, String), TufError> {
         let file = D::KIND.to_string();
         let envelope = Envelope::parse(&file, bytes, bytes_max)?;
         envelope.verify(&file, &self.root, D::KIND)?;
-        envelope.decode(&file)
+        let document = envelope.decode(&file)?;
+        if D::KIND == Kind::Targets {
+            Delegations::refuse(&envelope.signed)?;
+        }
+        let said = canonical::to_vec(&envelope.signed)
+            .map_err(|source| TufError::NotCanonical { file, source })?;
+        Ok((document, sha256_hex(&said)))
+    }
+
+    /// A version that was seen before must say what it said then.
+    fn unchanged(
+        &self,
+        kind: Kind,
+        (got, trusted): (u64, u64),
+        said: &str,
+    ) -> Result<(), TufError> {
+        let file = kind.to_string();
+        let same = self.state.said.get(&file).is_none_or(|before| before == said);
+        if got != trusted || same {
+            return Ok(());
+        }
+        Err(TufError::Changed { file, version: got })
     }
 
     fn unexpired<D: Document>(&self, document: &D) -> Result<(), TufError> {
@@ -357,8 +403,5 @@ fn check_named(kind: Kind, bytes: &[u8], meta: &FileMeta) -> Result<(), TufError
     if let Some(length) = meta.length {
         check_length(&file, bytes, length)?;
     }
-    match meta.hashes.as_ref().and_then(|hashes| hashes.sha256.as_ref()) {
-        Some(sha256) => check_sha256(&file, bytes, sha256),
-        None => Ok(()),
-    }
+    meta.hashes.as_ref().map_or(Ok(()), |hashes| hashes.check(&file, bytes))
 }

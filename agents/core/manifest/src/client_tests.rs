@@ -21,8 +21,12 @@ fn first_root(keys: &RepositoryKeys) -> Vec<u8> {
 fn publisher(version: u64, releases: &[u32]) -> Publisher {
     let mut publisher = Publisher { version, ..Publisher::empty() };
     for &n in releases {
-        let custom =
-            ReleaseCustom { version: Version::new(n, 0, 0), channel: "stable".into(), uki: None };
+        let custom = ReleaseCustom {
+            version: Version::new(n, 0, 0),
+            channel: "stable".into(),
+            uki: None,
+            waves: None,
+        };
         publisher.add_release(&custom, b"{}").unwrap();
     }
     publisher
@@ -117,6 +121,100 @@ fn dead_clock_does_not_revive_what_expired() {
     let mut client = Client::new(state, Instant::from_unix_s(0)).unwrap();
     let refused = run(&mut client, &files(&keys, 1, &[1]));
     assert!(matches!(refused, Err(TufError::Expired { .. })));
+}
+
+#[test]
+fn clock_of_1970_reads_a_good_repository_and_keeps_what_it_knew() {
+    let keys = keys(1);
+    let mut state = TrustedState::from_root(&first_root(&keys)).unwrap();
+    let mut client = Client::new(state.clone(), Instant::from_unix_s(0)).unwrap();
+    run(&mut client, &files(&keys, 1, &[1])).unwrap();
+    // A board that knew the time once does not take a frozen mirror for good, whatever its clock says.
+    state.note_time(NOW.plus_days(91));
+    let mut client = Client::new(state, Instant::from_unix_s(0)).unwrap();
+    let refused = run(&mut client, &files(&keys, 1, &[1])).unwrap_err();
+    assert!(refused.to_string().contains("expired at"), "{refused}");
+}
+
+#[test]
+fn clock_of_2106_is_told_and_does_not_outlive_its_correction() {
+    let keys = keys(1);
+    let wrong = Instant::from_unix_s(u64::from(u32::MAX));
+    let state = TrustedState::from_root(&first_root(&keys)).unwrap();
+    let mut client = Client::new(state, wrong).unwrap();
+    let refused = run(&mut client, &files(&keys, 1, &[1])).unwrap_err().to_string();
+    assert!(refused.contains("2106-02-07") && refused.contains("clock"), "{refused}");
+    client.note_time();
+    let mut client = again(&client, NOW);
+    run(&mut client, &files(&keys, 1, &[1])).unwrap();
+}
+
+#[test]
+fn one_version_says_one_thing() {
+    let keys = keys(1);
+    for kind in [Kind::Timestamp, Kind::Snapshot, Kind::Targets] {
+        let mut client = client(&keys);
+        let mut first = files(&keys, 3, &[1]);
+        run(&mut client, &first).unwrap();
+        // Signed with the same keys by somebody else; nothing above pins its digest.
+        let other = files(&keys, 3, &[1, 2]);
+        let unpinned = |files: &mut [Written]| {
+            for (above, seeds) in
+                [(Kind::Timestamp, &keys.timestamp), (Kind::Snapshot, &keys.snapshot)]
+            {
+                let path = format!("metadata/{above}");
+                let file = files.iter_mut().find(|file| file.path == path).unwrap();
+                let mut envelope: crate::tuf::Envelope =
+                    serde_json::from_slice(&file.bytes).unwrap();
+                for meta in envelope.signed["meta"].as_object_mut().unwrap().values_mut() {
+                    *meta = serde_json::json!({"version": meta["version"]});
+                }
+                let again = match above {
+                    Kind::Timestamp => {
+                        sign(&envelope.decode::<crate::tuf::Timestamp>("t").unwrap(), seeds)
+                    }
+                    _ => sign(&envelope.decode::<crate::tuf::Snapshot>("s").unwrap(), seeds),
+                };
+                file.bytes = again.unwrap();
+            }
+        };
+        if kind != Kind::Timestamp {
+            unpinned(&mut first);
+            client = self::client(&keys);
+            run(&mut client, &first).unwrap();
+        }
+        let mut mixed = first.clone();
+        let path = format!("metadata/{kind}");
+        let from = other.iter().find(|file| file.path == path).unwrap();
+        mixed.iter_mut().find(|file| file.path == path).unwrap().bytes = from.bytes.clone();
+        let mut client = again(&client, NOW);
+        let refused = run(&mut client, &mixed);
+        assert!(
+            matches!(refused, Err(TufError::Changed { version: 3, .. })),
+            "{kind}: {refused:?}"
+        );
+        run(&mut again(&client, NOW), &first).unwrap();
+    }
+}
+
+#[test]
+fn files_handed_on_to_other_signers_are_refused() {
+    let with = |delegations: serde_json::Value| {
+        let mut signed = serde_json::to_value(crate::tuf::Targets::new(
+            1,
+            NOW.plus_days(9),
+            std::collections::BTreeMap::new(),
+        ))
+        .unwrap();
+        signed["delegations"] = delegations;
+        crate::tuf::Delegations::refuse(&signed)
+    };
+    let none = serde_json::json!({"keys": {}, "roles": []});
+    assert_eq!(with(none), Ok(()));
+    let some = serde_json::json!({"keys": {}, "roles": [{"name": "apps", "threshold": 1}]});
+    assert_eq!(with(some), Err(TufError::Delegated { role: "apps".into() }));
+    let bins = serde_json::json!({"keys": {}, "succinct_roles": {"bit_length": 8}});
+    assert!(with(bins).is_err());
 }
 
 #[test]

@@ -7,8 +7,11 @@
 //! - [`tuf`]: metadata types, ed25519 keys, signature thresholds.
 //! - [`client`]: what a device believes, and the checks by which it believes more.
 //! - [`publish`]: builds and signs the metadata of a repository.
+//! - [`roots`]: who may sign, and how that changes.
 //! - [`release`]: the manifest of one release and its limits.
+//! - [`sbom`]: what a release is made of, and how two differ in that.
 //! - [`offer`]: which release a board should run next.
+//! - [`waves`]: releases handed out by and by.
 //!
 //! What it does **not** do: no clock, no file, no network. The update agent fetches bytes and hands
 //! them in together with the time; `cargo xtask release` writes what [`publish`] returns.
@@ -30,8 +33,11 @@ pub mod client;
 pub mod offer;
 pub mod publish;
 pub mod release;
+pub mod roots;
+pub mod sbom;
 pub mod time;
 pub mod tuf;
+pub mod waves;
 
 #[cfg(test)]
 mod client_tests;

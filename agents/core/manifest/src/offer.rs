@@ -2,10 +2,12 @@
 //!
 //! Without a version asked for: the newest of the followed channel, never one older than what runs,
 //! never one that failed here. A version asked for by name may be older and of any channel, but not
-//! one that failed here.
+//! one that failed here. Waves hold back only what nobody asked for by name.
 
+use crate::time::Instant;
 use crate::tuf::{ReleaseCustom, Target, Targets};
-use goblin_core_types::{Quarantined, Version};
+use crate::waves::{Hold, Place};
+use goblin_core_types::{BoxId, Quarantined, Version};
 
 /// What is known about the board.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +20,32 @@ pub struct Question<'a> {
     pub to: Option<Version>,
     /// Releases that failed here.
     pub quarantine: &'a [Quarantined],
+    /// Whether it waits for its turn.
+    pub turn: Turn,
+}
+
+/// Whether a box waits for its turn when a release is handed out in waves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// A person asked for what is newest.
+    Now,
+    /// It does.
+    Wait {
+        /// The box.
+        id: BoxId,
+        /// The time.
+        now: Instant,
+    },
+}
+
+impl Turn {
+    /// What keeps the box from a release.
+    fn hold(self, custom: &ReleaseCustom) -> Option<Hold> {
+        match (self, &custom.waves) {
+            (Self::Wait { id, now }, Some(waves)) => waves.hold(Place::of(id, custom.version), now),
+            _ => None,
+        }
+    }
 }
 
 /// A release in the repository.
@@ -36,6 +64,13 @@ pub struct Release {
 pub enum Offer {
     /// Nothing newer, or the release that was asked for runs already.
     UpToDate,
+    /// There is a newer one, and it is not this box's turn.
+    Held {
+        /// The newest.
+        version: Version,
+        /// Why not now.
+        hold: Hold,
+    },
     /// This one.
     Release(Box<Release>),
 }
@@ -117,16 +152,26 @@ pub fn choose(targets: &Targets, question: &Question<'_>) -> Result<Offer, Offer
     if newest < question.running {
         return Err(OfferError::Older { newest, running: question.running });
     }
-    let mut newer = mine.into_iter().filter(|release| release.custom.version > question.running);
-    let Some(first) = newer.next() else { return Ok(Offer::UpToDate) };
-    let Some(failed) = quarantined(&first.custom, question.quarantine) else {
-        return Ok(Offer::Release(Box::new(first)));
-    };
-    // The newest failed here; one in between that did not is still a step forward.
-    let between = newer.find(|r| quarantined(&r.custom, question.quarantine).is_none());
-    between.map(|release| Offer::Release(Box::new(release))).ok_or_else(|| {
-        OfferError::Quarantined { version: failed.version, reason: failed.reason.clone() }
-    })
+    let newer = mine.into_iter().filter(|release| release.custom.version > question.running);
+    // The newest that neither failed here nor waits; one in between is still a step forward.
+    let (mut held, mut failed) = (None, None);
+    for release in newer {
+        let custom = &release.custom;
+        if let Some(known) = quarantined(custom, question.quarantine) {
+            failed.get_or_insert_with(|| known.clone());
+        } else if let Some(hold) = question.turn.hold(custom) {
+            held.get_or_insert((custom.version, hold));
+        } else {
+            return Ok(Offer::Release(Box::new(release)));
+        }
+    }
+    match (held, failed) {
+        (Some((version, hold)), _) => Ok(Offer::Held { version, hold }),
+        (None, Some(Quarantined { version, reason, .. })) => {
+            Err(OfferError::Quarantined { version, reason })
+        }
+        (None, None) => Ok(Offer::UpToDate),
+    }
 }
 
 fn by_name(all: Vec<Release>, to: Version, question: &Question<'_>) -> Result<Offer, OfferError> {
@@ -180,7 +225,8 @@ mod tests {
         let mut publisher = Publisher::empty();
         for &(n, channel) in releases {
             let uki = Some(Digest([u8::try_from(n).unwrap(); 32]));
-            let custom = ReleaseCustom { version: version(n), channel: channel.into(), uki };
+            let custom =
+                ReleaseCustom { version: version(n), channel: channel.into(), uki, waves: None };
             publisher.add_release(&custom, b"{}").unwrap();
         }
         Targets::new(1, Instant::from_unix_s(0), publisher.targets)
@@ -196,9 +242,11 @@ mod tests {
         quarantine: &[Quarantined],
     ) -> Result<Option<u32>, OfferError> {
         let to = to.map(version);
-        let question = Question { running: version(2), channel: "stable", to, quarantine };
+        let turn = Turn::Now;
+        let question = Question { running: version(2), channel: "stable", to, quarantine, turn };
         choose(&targets(releases), &question).map(|offer| match offer {
             Offer::UpToDate => None,
+            Offer::Held { .. } => unreachable!("nobody waits"),
             Offer::Release(found) => Some(found.custom.version.to_string().parse().unwrap()),
         })
     }
@@ -226,6 +274,37 @@ mod tests {
             matches!(refused, Err(OfferError::Quarantined { version: v, .. }) if v == version(4))
         );
         assert!(matches!(ask(&known, Some(4), &all), Err(OfferError::Quarantined { .. })));
+    }
+
+    #[test]
+    fn release_in_waves_waits_and_one_in_between_does_not() {
+        let now = Instant::from_unix_s(1_800_000_000);
+        let turn = Turn::Wait { id: goblin_core_types::BoxId([7; 16]), now };
+        let later = crate::waves::Step { from: now.plus_days(2), places: crate::waves::PLACES };
+        let mut targets = targets(&[(3, "stable"), (4, "stable")]);
+        let hand_out = |targets: &mut Targets, n: u32, waves: crate::waves::Waves| {
+            let path = format!("releases/{n}/manifest.json");
+            let custom = targets.targets.get_mut(&path).unwrap().custom.as_mut().unwrap();
+            custom["waves"] = serde_json::to_value(waves).unwrap();
+        };
+        let ask = |targets: &Targets, to: Option<u32>, turn| {
+            let to = to.map(version);
+            let question =
+                Question { running: version(2), channel: "stable", to, quarantine: &[], turn };
+            choose(targets, &question).unwrap()
+        };
+        let is = |offer: &Offer, n| matches!(offer, Offer::Release(found) if found.custom.version == version(n));
+        let waits = crate::waves::Waves { steps: vec![later], halted: None };
+        hand_out(&mut targets, 4, waits.clone());
+        assert!(is(&ask(&targets, None, turn), 3));
+        assert!(is(&ask(&targets, None, Turn::Now), 4));
+        let halted = crate::waves::Waves { steps: vec![], halted: Some("fans stop".into()) };
+        hand_out(&mut targets, 3, halted);
+        let held = Offer::Held { version: version(4), hold: Hold::Until(now.plus_days(2)) };
+        assert_eq!(ask(&targets, None, turn), held);
+        assert!(is(&ask(&targets, Some(3), turn), 3), "asked for by name");
+        let after = Turn::Wait { id: goblin_core_types::BoxId([7; 16]), now: now.plus_days(2) };
+        assert!(is(&ask(&targets, None, after), 4));
     }
 
     #[test]

@@ -10,8 +10,11 @@ use crate::tuf::{
     Document, Envelope, FileMeta, Hashes, Key, Kind, ReleaseCustom, RoleKeys, Root, SignatureEntry,
     Snapshot, Target, Targets, Timestamp, TufError, sha256_hex,
 };
+use crate::waves::Waves;
 use ed25519_dalek::{Signer, SigningKey};
+use goblin_core_types::Version;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A private ed25519 key: the 32-byte seed of RFC 8032, as 64 hexadecimal digits in JSON. `Debug`
@@ -127,6 +130,11 @@ pub fn sign_next_root(
     sign(root, &seeds)
 }
 
+/// Path of a release's manifest inside the repository.
+fn manifest_path(version: Version) -> String {
+    format!("releases/{version}/manifest.json")
+}
+
 /// One file to write into the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -195,12 +203,12 @@ impl Publisher {
         release: &ReleaseCustom,
         manifest: &[u8],
     ) -> Result<String, TufError> {
-        let path = format!("releases/{}/manifest.json", release.version);
+        let path = manifest_path(release.version);
         let custom = serde_json::to_value(release)
             .map_err(|err| TufError::Malformed { file: path.clone(), detail: err.to_string() })?;
         let target = Target {
             length: u64::try_from(manifest.len()).unwrap_or(u64::MAX),
-            hashes: Hashes { sha256: Some(sha256_hex(manifest)) },
+            hashes: Hashes::sha256(sha256_hex(manifest)),
             custom: Some(custom),
         };
         self.targets.insert(path.clone(), target);
@@ -209,11 +217,38 @@ impl Publisher {
 
     /// Says of a release's manifest that it also lies there compressed, with so many bytes.
     pub fn note_packed(&mut self, path: &str, packed_bytes: u64) {
-        if let Some(serde_json::Value::Object(custom)) =
+        if let Some(Value::Object(custom)) =
             self.targets.get_mut(path).and_then(|target| target.custom.as_mut())
         {
             custom.insert("packed_bytes".into(), packed_bytes.into());
         }
+    }
+
+    /// The releases, oldest first.
+    pub fn releases(&self) -> Vec<Version> {
+        let mut all: Vec<Version> =
+            self.targets.values().filter_map(|target| Some(target.release()?.version)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// How a release is handed out; `None` when it is not there.
+    pub fn waves(&self, version: Version) -> Option<Waves> {
+        let custom = self.targets.get(&manifest_path(version))?.release()?;
+        Some(custom.waves.unwrap_or_default())
+    }
+
+    /// Hands a release out in waves, or to all at once where nothing is said.
+    pub fn hand_out(&mut self, version: Version, waves: Waves) {
+        let Some(Value::Object(custom)) =
+            self.targets.get_mut(&manifest_path(version)).and_then(|target| target.custom.as_mut())
+        else {
+            return;
+        };
+        match serde_json::to_value(&waves) {
+            Ok(value) if waves != Waves::default() => custom.insert("waves".into(), value),
+            _ => custom.remove("waves"),
+        };
     }
 
     /// Signs targets, snapshot and timestamp; write them in this order, after the manifests and blobs.
@@ -245,11 +280,44 @@ impl Publisher {
             .collect())
     }
 
+    /// Signs snapshot and timestamp anew for targets that stay as they are: what a server does that holds
+    /// no key of the releases.
+    ///
+    /// # Errors
+    /// As [`sign`], and [`TufError`] when `targets` is none.
+    pub fn refresh(
+        &self,
+        targets: &[u8],
+        keys: &RepositoryKeys,
+        now: Instant,
+        lifetimes: Lifetimes,
+    ) -> Result<Vec<Written>, TufError> {
+        let file = Kind::Targets.to_string();
+        let known: Targets =
+            Envelope::parse(&file, targets, Kind::Targets.bytes_max())?.decode(&file)?;
+        let mut meta = self.named(Kind::Targets, targets);
+        for named in meta.values_mut() {
+            named.version = known.version;
+        }
+        let long = now.plus_days(lifetimes.targets_days);
+        let snapshot = sign(&Snapshot::new(self.version, long, meta), &keys.snapshot)?;
+        let timestamp = Timestamp::new(
+            self.version,
+            now.plus_days(lifetimes.timestamp_days),
+            self.named(Kind::Snapshot, &snapshot),
+        );
+        let timestamp = sign(&timestamp, &keys.timestamp)?;
+        Ok([(Kind::Snapshot, snapshot), (Kind::Timestamp, timestamp)]
+            .into_iter()
+            .map(|(kind, bytes)| Written { path: format!("metadata/{kind}"), bytes })
+            .collect())
+    }
+
     fn named(&self, kind: Kind, bytes: &[u8]) -> BTreeMap<String, FileMeta> {
         let meta = FileMeta {
             version: self.version,
             length: u64::try_from(bytes.len()).ok(),
-            hashes: Some(Hashes { sha256: Some(sha256_hex(bytes)) }),
+            hashes: Some(Hashes::sha256(sha256_hex(bytes))),
         };
         BTreeMap::from([(kind.to_string(), meta)])
     }

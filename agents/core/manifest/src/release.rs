@@ -46,6 +46,9 @@ impl ProtocolRange {
     }
 }
 
+/// Versions of the protocol between boards that this source speaks.
+pub const SPOKEN: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+
 /// The file that holds every content of a release; [`pack_path`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackFile {
@@ -150,6 +153,19 @@ pub enum ManifestError {
         /// Version wanted.
         wanted: Version,
     },
+    /// Half way through an upgrade of both boards they could not speak with each other.
+    #[error(
+        "release {version} speaks versions {} to {} of the protocol between boards and this board speaks {} to {}: half way through the upgrade the boards would not understand each other; upgrade to a release in between first",
+        theirs.min, theirs.max, ours.min, ours.max
+    )]
+    Protocol {
+        /// Its version.
+        version: Version,
+        /// What it speaks.
+        theirs: ProtocolRange,
+        /// What this board speaks.
+        ours: ProtocolRange,
+    },
     /// Not for this board.
     #[error("release {version} is not made for a {role} board; follow another channel")]
     OtherRole {
@@ -245,6 +261,20 @@ impl<R> Manifest<R> {
             return Err(ManifestError::OtherRole { version: self.version, role });
         }
         Ok(())
+    }
+}
+
+impl<R> Manifest<R> {
+    /// Checks that a board that speaks `ours` can work beside one that runs this release.
+    ///
+    /// # Errors
+    /// [`ManifestError::Protocol`].
+    pub fn check_speaks(&self, ours: ProtocolRange) -> Result<(), ManifestError> {
+        let (version, theirs) = (self.version, self.protocol);
+        if theirs.meets(ours) {
+            return Ok(());
+        }
+        Err(ManifestError::Protocol { version, theirs, ours })
     }
 }
 
@@ -358,6 +388,19 @@ mod tests {
         assert!(only_storage.check_is(version, Role::Storage).is_ok());
         assert!(only_storage.check_is(version, Role::Compute).is_err());
         assert!(only_storage.check_is(Version::new(3, 0, 0), Role::Storage).is_err());
+    }
+
+    #[test]
+    fn release_that_speaks_another_protocol_is_refused() {
+        let range = |min, max| ProtocolRange { min, max };
+        let mut newer = manifest();
+        newer.protocol = range(2, 4);
+        for ours in [range(1, 2), range(4, 4), range(1, 9)] {
+            assert_eq!(newer.check_speaks(ours), Ok(()));
+        }
+        for ours in [range(1, 1), range(5, 6)] {
+            assert!(newer.check_speaks(ours).unwrap_err().to_string().contains("in between"));
+        }
     }
 
     proptest! {

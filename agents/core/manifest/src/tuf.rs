@@ -8,6 +8,7 @@
 
 use crate::canonical::{self, CanonicalError};
 use crate::time::Instant;
+use crate::waves::Waves;
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use goblin_core_types::{Digest, Version};
 use serde::de::DeserializeOwned;
@@ -173,6 +174,24 @@ pub enum TufError {
         /// Signed.
         expected: String,
     },
+    /// The same version as one seen before, with other content: someone else signs with the same keys.
+    #[error(
+        "{file} is version {version} like the one this board has already seen, and says something else; two publishers may share the keys, or a key was stolen: publish the repository again, and rotate the keys if nobody else should have them"
+    )]
+    Changed {
+        /// File.
+        file: String,
+        /// The version of both.
+        version: u64,
+    },
+    /// Releases are handed on to other signers.
+    #[error(
+        "targets.json hands its files on to other signers (`{role}`), whom this board does not follow; name the releases in targets.json itself"
+    )]
+    Delegated {
+        /// The first of them.
+        role: String,
+    },
     /// More keys, signatures or targets than are ever looked at.
     #[error("{file} holds {got} {what}, at most {max} are allowed")]
     TooMany {
@@ -215,7 +234,8 @@ pub struct Key {
 /// The bytes of a [`Key`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyValue {
-    /// For ed25519 64 lower-case hexadecimal digits.
+    /// For ed25519 64 lower-case hexadecimal digits. Keys of other types may have none.
+    #[serde(default)]
     pub public: String,
 }
 
@@ -349,6 +369,41 @@ document!(
     }
 );
 
+/// The part of targets metadata that hands files on to other signers. Not followed: one file names every
+/// release, so nobody but its signers can offer one.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Delegations {
+    #[serde(default)]
+    delegations: Option<Delegated>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Delegated {
+    #[serde(default)]
+    roles: Vec<Named>,
+    #[serde(default)]
+    succinct_roles: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: String,
+}
+
+impl Delegations {
+    /// # Errors
+    /// [`TufError::Delegated`] when files are handed on.
+    pub(crate) fn refuse(signed: &Value) -> Result<(), TufError> {
+        let file = Kind::Targets.to_string();
+        let Self { delegations } =
+            Self::deserialize(signed).map_err(|err| malformed(&file, &err))?;
+        let Some(Delegated { roles, succinct_roles }) = delegations else { return Ok(()) };
+        let first = roles.into_iter().next().map(|role| role.name.chars().take(40).collect());
+        let bins = succinct_roles.map(|_| "succinct_roles".to_owned());
+        first.or(bins).map_or(Ok(()), |role| Err(TufError::Delegated { role }))
+    }
+}
+
 /// What one metadata file says about another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileMeta {
@@ -362,12 +417,44 @@ pub struct FileMeta {
     pub hashes: Option<Hashes>,
 }
 
-/// Digests of a file. Others than sha256 are ignored.
+/// Digests of a file. Others than these are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashes {
     /// sha256 in lower-case hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// sha512 in lower-case hexadecimal; our own publisher writes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha512: Option<String>,
+}
+
+impl Hashes {
+    /// Only a sha256.
+    pub fn sha256(hex: String) -> Self {
+        Self { sha256: Some(hex), sha512: None }
+    }
+
+    /// The digest that a file is named by where names carry one.
+    pub fn first(&self) -> Option<&str> {
+        self.sha256.as_deref().or(self.sha512.as_deref())
+    }
+
+    /// Compares with every digest that is given.
+    pub(crate) fn check(&self, file: &str, bytes: &[u8]) -> Result<(), TufError> {
+        let compare = |field, got: String, signed: &str| {
+            if got == signed {
+                return Ok(());
+            }
+            Err(TufError::Mismatch { file: file.into(), field, got, expected: signed.into() })
+        };
+        if let Some(signed) = &self.sha256 {
+            compare("sha256", sha256_hex(bytes), signed)?;
+        }
+        match &self.sha512 {
+            Some(signed) => compare("sha512", hex::encode(sha2::Sha512::digest(bytes)), signed),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A file of the repository that the targets metadata vouches for.
@@ -375,7 +462,7 @@ pub struct Hashes {
 pub struct Target {
     /// Its length in bytes.
     pub length: u64,
-    /// Its digests; without sha256 the target cannot be used.
+    /// Its digests; without one of them the target cannot be used.
     pub hashes: Hashes,
     /// What it is; [`Target::release`] reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -392,6 +479,9 @@ pub struct ReleaseCustom {
     /// blake3 of its UKI, so that a quarantined one is passed over before its manifest is fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uki: Option<Digest>,
+    /// How it is handed out; to all at once when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Waves>,
 }
 
 impl Target {
@@ -411,11 +501,11 @@ impl Target {
     /// # Errors
     /// [`TufError::Mismatch`]: the bytes are not used.
     pub fn check(&self, path: &str, bytes: &[u8]) -> Result<(), TufError> {
-        let Some(sha256) = &self.hashes.sha256 else {
+        if self.hashes.first().is_none() {
             return Err(TufError::Unnamed { file: path.into() });
-        };
+        }
         check_length(path, bytes, self.length)?;
-        check_sha256(path, bytes, sha256)
+        self.hashes.check(path, bytes)
     }
 }
 
@@ -430,14 +520,6 @@ pub(crate) fn check_length(file: &str, bytes: &[u8], signed: u64) -> Result<(), 
         got: got.to_string(),
         expected: signed.to_string(),
     })
-}
-
-pub(crate) fn check_sha256(file: &str, bytes: &[u8], signed: &str) -> Result<(), TufError> {
-    let got = sha256_hex(bytes);
-    if got == signed {
-        return Ok(());
-    }
-    Err(TufError::Mismatch { file: file.into(), field: "sha256", got, expected: signed.into() })
 }
 
 /// One signature of an [`Envelope`].

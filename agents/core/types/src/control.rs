@@ -286,6 +286,9 @@ pub enum InitReply {
 pub enum UpdateCommand {
     /// Read the repository and say what it offers.
     Check,
+    /// As [`UpdateCommand::Check`], without waiting for this box's turn where a release is handed out in
+    /// waves.
+    CheckNow,
     /// Fetch, rebuild and write a release, without arming it.
     Stage {
         /// Absent for the newest.

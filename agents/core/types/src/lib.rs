@@ -31,7 +31,8 @@ pub use digest::{BoxId, Digest, ParseDigestError};
 pub use escape::escape_bytes;
 pub use record::{
     ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootRecord, FailReason, LAST_LINES_MAX, PairPlan,
-    PairStep, Pending, Quarantined, REPORTS_KEPT_MAX, UpdateOutcome, UpdateReport,
+    PairStep, Pending, QUARANTINE_KEPT_MAX, Quarantined, REPORTS_KEPT_MAX, UpdateOutcome,
+    UpdateReport,
 };
 pub use role::{ParseRoleError, Role};
 pub use status::{
@@ -41,8 +42,8 @@ pub use status::{
     SlotStatus, TimeStatus, UnitPhase, UnitStatus, UpdatePhase, UpdateStatus,
 };
 pub use update::{
-    CHANGES_MAX, CHANNEL_BYTES_MAX, FileChange, LifeStatus, PINS_MAX, ParseSourceError,
-    ParseWindowError, PartChange, RebootPolicy, ReleaseDiff, Schedule, ScheduleMode, UpdateLife,
-    UpdateSettings, UpdateSource, UpgradePlan, Window, is_channel,
+    CHANGES_MAX, CHANNEL_BYTES_MAX, FileChange, LifeStatus, PACKAGES_MAX, PINS_MAX, PackageChange,
+    ParseSourceError, ParseWindowError, PartChange, RebootPolicy, ReleaseDiff, Schedule,
+    ScheduleMode, UpdateLife, UpdateSettings, UpdateSource, UpgradePlan, Window, is_channel,
 };
 pub use version::{ParseVersionError, Version};

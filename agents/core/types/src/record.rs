@@ -1,8 +1,10 @@
-use crate::{Digest, Version};
+use crate::{Digest, UpdateSource, Version};
 use serde::{Deserialize, Serialize};
 
 /// Boot attempts remembered in the record; older ones are dropped.
 pub const ATTEMPTS_KEPT_MAX: usize = 12;
+/// Failed releases remembered in the record; older ones are dropped.
+pub const QUARANTINE_KEPT_MAX: usize = 32;
 /// Upgrade reports remembered in the record; older ones are dropped.
 pub const REPORTS_KEPT_MAX: usize = 8;
 /// Last log lines kept of a failed boot.
@@ -200,6 +202,9 @@ pub struct PairPlan {
     /// over does not restart the board for ever.
     #[serde(default)]
     pub orders: u32,
+    /// Where the release is taken from, when not from each board's own source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<UpdateSource>,
 }
 
 /// Steps of a pair upgrade, in order. Each is durable before the next begins.

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 /// Releases that may be pinned at one time: the third place on the boot disk is for the next one.
 pub const PINS_MAX: usize = 2;
+/// Packages of a release that are looked at.
+pub const PACKAGES_MAX: usize = 2000;
 /// Changed files listed of a comparison; more are only counted.
 pub const CHANGES_MAX: usize = 2000;
 /// Longest name of a channel in bytes.
@@ -328,6 +330,22 @@ pub struct ReleaseDiff {
     pub equal_count: u64,
     /// Bytes of contents in `b` that `a` does not have.
     pub new_bytes: u64,
+    /// Packages that are not the same; absent where a release says nothing of its packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<Vec<PackageChange>>,
+}
+
+/// A package or crate that is not the same in two releases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageChange {
+    /// `deb` or `cargo`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its version in the first release; absent when it is not in it. Several are joined by commas.
+    pub a: Option<String>,
+    /// Its version in the second.
+    pub b: Option<String>,
 }
 
 /// A part of a release that is no file and differs.

@@ -9,7 +9,7 @@
 //! Runs in the update agent of the compute board. The plan is in its boot record; every effect may be
 //! carried out again after a cut, so that [`Event::Resumed`] only has to name it once more.
 
-use goblin_core_types::{PairPlan, PairStep, Role, Version};
+use goblin_core_types::{PairPlan, PairStep, Role, UpdateSource, Version};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,15 +95,18 @@ pub struct Refused {
     pub event: Event,
 }
 
-/// Begins a plan.
-pub fn begin(to: Version, rollback: bool) -> (PairPlan, Vec<Effect>) {
-    if rollback {
-        // Nothing to stage: the older release is on both disks, which was asked before.
-        let plan = PairPlan { to, rollback, step: PairStep::StorageTrial, orders: 0 };
-        return (plan.clone(), vec![Effect::Persist(plan), Effect::BringStorage]);
-    }
-    let plan = PairPlan { to, rollback, step: PairStep::Staging, orders: 0 };
+/// Begins an upgrade to a release, taken from elsewhere than each board's own source where `from` says so.
+pub fn begin_upgrade(to: Version, from: Option<UpdateSource>) -> (PairPlan, Vec<Effect>) {
+    let plan = PairPlan { to, rollback: false, step: PairStep::Staging, orders: 0, from };
     (plan.clone(), vec![Effect::Persist(plan), Effect::StageBoth])
+}
+
+/// Begins the way back to a release that both boards have.
+pub fn begin_rollback(to: Version) -> (PairPlan, Vec<Effect>) {
+    // Nothing to stage: the older release is on both disks, which was asked before.
+    let step = PairStep::StorageTrial;
+    let plan = PairPlan { to, rollback: true, step, orders: 0, from: None };
+    (plan.clone(), vec![Effect::Persist(plan), Effect::BringStorage])
 }
 
 /// Takes an event. `None` as the next plan: it is over.
@@ -197,7 +200,7 @@ mod tests {
     }
 
     fn last_word(events: &[Event]) -> Option<Outcome> {
-        let (mut plan, _) = begin(TO, false);
+        let (mut plan, _) = begin_upgrade(TO, None);
         for event in events {
             match step(plan.clone(), event.clone()).unwrap() {
                 (Some(next), _) => plan = next,
@@ -236,7 +239,7 @@ mod tests {
     #[test]
     fn storage_that_was_told_and_fell_silent_is_taken_back_before_the_plan_ends() {
         let lost = || Event::Lost { reason: "silent".into() };
-        let (plan, _) = begin(TO, false);
+        let (plan, _) = begin_upgrade(TO, None);
         let (plan, _) = step(plan, Event::Staged).unwrap();
         let (plan, effects) = step(plan.unwrap(), lost()).unwrap();
         let plan = plan.expect("the plan goes on");
@@ -248,7 +251,7 @@ mod tests {
 
     #[test]
     fn fetching_goes_on_after_a_restart_but_not_for_ever() {
-        let (mut plan, _) = begin(TO, false);
+        let (mut plan, _) = begin_upgrade(TO, None);
         for _ in 0..STAGINGS_MAX {
             let (next, effects) = step(plan, Event::Resumed).unwrap();
             assert_eq!(effects.last(), Some(&Effect::StageBoth));
@@ -278,7 +281,8 @@ mod tests {
         fn compute_moves_only_after_storage_did_and_every_step_is_persisted_first(
             rollback: bool, events in proptest::collection::vec(any_event(), 0..12),
         ) {
-            let (mut plan, first) = begin(TO, rollback);
+            let (mut plan, first) =
+                if rollback { begin_rollback(TO) } else { begin_upgrade(TO, None) };
             prop_assert_eq!(first.first(), Some(&Effect::Persist(plan.clone())));
             let mut storage_ran = false;
             for event in events {

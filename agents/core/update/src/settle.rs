@@ -5,12 +5,10 @@
 
 use crate::slots::{EspStep, NEW_FILE, TRIES_MAX, file_name, loader_pick};
 use goblin_core_types::{
-    Attempt, AttemptStage, BootRecord, FailReason, Pending, Quarantined, REPORTS_KEPT_MAX,
-    SlotState, SlotStatus, UpdateOutcome, UpdateReport, Version,
+    Attempt, AttemptStage, BootRecord, FailReason, Pending, QUARANTINE_KEPT_MAX, Quarantined,
+    REPORTS_KEPT_MAX, SlotState, SlotStatus, UpdateOutcome, UpdateReport, Version,
 };
 
-/// Releases kept in quarantine; older ones are forgotten.
-pub const QUARANTINE_MAX: usize = 16;
 /// Longest reason in characters.
 const REASON_CHARS_MAX: usize = 400;
 
@@ -89,7 +87,7 @@ impl Settled {
         if let Some(failed) = &self.quarantine {
             record.quarantine.retain(|known| known.uki != failed.uki);
             record.quarantine.push(failed.clone());
-            let excess = record.quarantine.len().saturating_sub(QUARANTINE_MAX);
+            let excess = record.quarantine.len().saturating_sub(QUARANTINE_KEPT_MAX);
             record.quarantine.drain(..excess);
         }
     }

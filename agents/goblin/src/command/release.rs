@@ -17,8 +17,15 @@ pub fn check(board: Board, output: &mut Output) -> Result<(), CliError> {
 
 /// Upgrades both boards, or one.
 pub fn upgrade(wanted: &Upgrade, output: &mut Output) -> Result<(), CliError> {
-    let (to, from) = (wanted.change.to, wanted.from.clone());
+    let (mut to, from) = (wanted.change.to, wanted.from.clone());
     let here = control::local_board();
+    if wanted.now {
+        let asked = wanted.change.board.unwrap_or(here);
+        to = order(asked, &UpdateCommand::CheckNow, output)?;
+        if to.is_none() {
+            return Ok(());
+        }
+    }
     if wanted.dry_run || wanted.explain {
         let explain = if wanted.explain { Explain::Ways } else { Explain::Steps };
         let boards = match wanted.change.board {

@@ -3,6 +3,8 @@
 use super::words;
 use goblin_core_types::{FileChange, ReleaseDiff, UpgradePlan};
 
+/// Changed packages that are shown; --json has all.
+const PACKAGES_SHOWN_MAX: usize = 100;
 /// Files listed for a person; `--json` has up to `CHANGES_MAX`.
 const FILES_SHOWN_MAX: usize = 40;
 
@@ -49,6 +51,13 @@ pub fn diff(diff: &ReleaseDiff) -> Vec<String> {
             format!("  {}: {} -> {}", part.name, words(&part.a), words(&part.b))
         })
         .collect();
+    let absent = || "absent".to_owned();
+    let side = |side: &Option<String>| side.as_deref().map_or_else(absent, words::plain);
+    let packages = diff.packages.iter().flatten().take(PACKAGES_SHOWN_MAX).map(|package| {
+        let (kind, name) = (words::plain(&package.kind), words::plain(&package.name));
+        format!("  {kind} {name}: {} -> {}", side(&package.a), side(&package.b))
+    });
+    lines.extend(packages);
     lines.extend(diff.files.iter().take(FILES_SHOWN_MAX).map(file));
     let shown = u64::try_from(diff.files.len().min(FILES_SHOWN_MAX)).unwrap_or(0);
     let more = diff.changed_count.saturating_sub(shown);

@@ -295,14 +295,28 @@ pub fn root_json(keys: &RepositoryKeys) -> String {
 
 /// Publishes releases as one state of the repository.
 pub fn publish(server: &Server, keys: &RepositoryKeys, version: u64, releases: &[u32], at: u64) {
+    publish_edited(server, keys, version, releases, at, &|_, _| {});
+}
+
+/// [`publish`], with releases that are not as the others.
+pub fn publish_edited(
+    server: &Server,
+    keys: &RepositoryKeys,
+    version: u64,
+    releases: &[u32],
+    at: u64,
+    edit: &dyn Fn(&mut Manifest<UkiRecipe>, &mut ReleaseCustom),
+) {
     let mut publisher = Publisher { version, ..Publisher::empty() };
     let mut files = server.files.lock().unwrap();
     files.clear();
     for &n in releases {
-        let release = release(n);
-        let bytes = release.manifest.to_bytes().unwrap();
+        let mut release = release(n);
         let uki = Some(release.manifest.uki.uki_digest);
-        let custom = ReleaseCustom { version: v(n), channel: "stable".into(), uki };
+        let mut custom =
+            ReleaseCustom { version: v(n), channel: "stable".into(), uki, waves: None };
+        edit(&mut release.manifest, &mut custom);
+        let bytes = release.manifest.to_bytes().unwrap();
         files.insert(publisher.add_release(&custom, &bytes).unwrap(), bytes);
         for (digest, bytes) in release.blobs {
             files.insert(blob_path(&digest), bytes);
@@ -419,6 +433,7 @@ impl Board {
             record: Some(self.record()),
             running: v(self.running),
             trial,
+            box_id: Some(goblin_core_types::BoxId([7; 16])),
             role: Some(self.role),
             source: Some(self.source.clone()),
             retry_pause: Duration::from_millis(1),

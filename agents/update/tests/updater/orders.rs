@@ -265,3 +265,129 @@ fn scheduled_upgrade_waits_for_clients_and_says_so() {
     unasked.tick(&mut updater, &mut peer, Duration::from_millis(1));
     assert_eq!(peer.1, asked);
 }
+
+/// Publishes release 2 so that it comes to all boxes `days` days from now, or is halted.
+fn hand_out(server: &Server, version: u64, days: u32, halted: Option<&str>) {
+    use goblin_core_manifest::time::Instant;
+    use goblin_core_manifest::waves::{PLACES, Step, Waves};
+    let from = Instant::from_unix_s(NOW).plus_days(days);
+    let halted = halted.map(str::to_owned);
+    let waves = Waves { steps: vec![Step { from, places: PLACES }], halted };
+    publish_edited(server, &keys(1), version, &[1, 2], NOW, &|_, custom| {
+        if custom.version == v(2) {
+            custom.waves = Some(waves.clone());
+        }
+    });
+}
+
+fn said(reply: &UpdateReply) -> &str {
+    match reply {
+        UpdateReply::Done { message, .. } | UpdateReply::Failed { message, .. } => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn release_in_waves_waits_for_the_turn_of_the_box_unless_a_person_does_not() {
+    let (server, board) = setup(&[1]);
+    hand_out(&server, 2, 3, None);
+    let mut updater = board.updater();
+    let check = tell(&mut updater, &UpdateCommand::Check);
+    assert_eq!(done(&check), None);
+    assert!(said(&check).contains("2027-01-18") && said(&check).contains("--now"), "{check:?}");
+    assert_eq!(done(&tell(&mut updater, &STAGE)), None);
+    assert_eq!(board.status().update.offered, None);
+    assert_eq!(done(&tell(&mut updater, &UpdateCommand::CheckNow)), Some(v(2)));
+    // Not for good.
+    assert_eq!(done(&tell(&mut updater, &UpdateCommand::Check)), None);
+    let named = UpdateCommand::Stage { to: Some(v(2)), from: None };
+    assert_eq!(done(&tell(&mut updater, &named)), Some(v(2)));
+    done(&tell(&mut updater, &UpdateCommand::Discard));
+    // The turn comes.
+    board.seen.now.store(NOW + 3 * 86_400, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(done(&tell(&mut updater, &STAGE)), Some(v(2)));
+}
+
+#[test]
+fn halted_release_does_not_start_and_one_that_started_goes_on() {
+    let (server, mut board) = setup(&[1]);
+    hand_out(&server, 2, 0, None);
+    assert_eq!(done(&tell(&mut board.updater(), &STAGE)), Some(v(2)));
+    hand_out(&server, 3, 0, Some("fans stop"));
+    let mut updater = board.updater();
+    let check = tell(&mut updater, &UpdateCommand::Check);
+    assert!(said(&check).contains("halted it (fans stop)"), "{check:?}");
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    board.boot();
+    assert_eq!(board.running, 2);
+}
+
+#[test]
+fn release_that_could_not_speak_with_the_other_board_is_refused_before_a_byte_is_fetched() {
+    use goblin_core_manifest::release::ProtocolRange;
+    let (server, board) = setup(&[1]);
+    publish_edited(&server, &keys(1), 2, &[1, 2], NOW, &|manifest, _| {
+        if manifest.version == v(2) {
+            manifest.protocol = ProtocolRange { min: 7, max: 9 };
+        }
+    });
+    let before = board.fixed();
+    let refused = tell(&mut board.updater(), &STAGE);
+    assert_eq!(kind(&refused), "refused");
+    assert!(said(&refused).contains("in between"), "{refused:?}");
+    assert!(!server.requests.lock().unwrap().iter().any(|path| path.starts_with("blobs/")));
+    assert_eq!(board.fixed(), before);
+}
+
+/// Every file of the store and of the boot disk with its size.
+fn usage(board: &Board) -> Vec<(std::path::PathBuf, u64)> {
+    let mut found = Vec::new();
+    let mut folders = vec![board.store(), board.linux()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.map(Result::unwrap) {
+            let meta = entry.metadata().unwrap();
+            if meta.is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push((entry.path(), meta.len()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What an update may leave: what it believes of the repository, and why it failed. No contents.
+fn bulk(board: &Board) -> Vec<(std::path::PathBuf, u64)> {
+    let mut all = usage(board);
+    all.retain(|(path, _)| path.extension().is_none_or(|word| word != "json"));
+    all
+}
+
+#[test]
+fn discarded_update_leaves_the_disks_as_full_as_they_were() {
+    let (_server, board) = setup(&[1, 2]);
+    let before = bulk(&board);
+    let mut updater = board.updater();
+    assert_eq!(done(&tell(&mut updater, &STAGE)), Some(v(2)));
+    assert_ne!(bulk(&board), before);
+    done(&tell(&mut updater, &UpdateCommand::Discard));
+    assert_eq!(bulk(&board), before);
+}
+
+#[test]
+fn decided_update_leaves_no_contents_whether_it_is_good_or_fell_back() {
+    for broken in [vec![], vec![2]] {
+        let (_server, mut board) = setup(&[1, 2]);
+        board.broken = broken;
+        upgrade(&mut board, 2);
+        let _ = board.updater();
+        let left: Vec<_> = usage(&board)
+            .into_iter()
+            .filter(|(path, _)| path.starts_with(board.store()))
+            .filter(|(path, _)| path.extension().is_none_or(|word| word != "json"))
+            .collect();
+        assert_eq!(left, []);
+    }
+}

@@ -264,7 +264,7 @@ fn plan_survives_a_restart_at_every_step() {
         let stage = UpdateCommand::Stage { to: Some(v(2)), from: None };
         done(&tell(&mut pair.updater, &stage));
         done(&tell(&mut pair.storage.updater, &stage));
-        let plan = PairPlan { to: v(2), rollback: false, step, orders: 0 };
+        let plan = PairPlan { to: v(2), rollback: false, step, orders: 0, from: None };
         pair.compute.record().update(|record| record.pair = Some(plan)).unwrap();
         if step == PairStep::ComputeTrial {
             done(&tell(&mut pair.storage.updater, &UpdateCommand::Activate { to: v(2) }));
@@ -276,4 +276,18 @@ fn plan_survives_a_restart_at_every_step() {
         assert_eq!(pair.compute.boot_record().pair, None);
     }
     assert!(!Pair::new(&[1]).server.url.is_empty());
+}
+
+#[test]
+fn source_named_by_a_person_survives_a_restart() {
+    use goblin_core_types::{PairPlan, PairStep, UpdateSource};
+    let mut pair = Pair::new(&[1, 2]);
+    let named = Server::start();
+    *named.files.lock().unwrap() = std::mem::take(&mut *pair.server.files.lock().unwrap());
+    let from = Some(UpdateSource::Url(named.url.clone()));
+    let plan = PairPlan { to: v(2), rollback: false, step: PairStep::Staging, orders: 0, from };
+    pair.compute.record().update(|record| record.pair = Some(plan)).unwrap();
+    pair.updater = pair.compute.boot();
+    pair.settle();
+    assert_eq!(pair.run(), (2, 2));
 }

@@ -64,7 +64,7 @@ fn publish_parcels(server: &Server, keys: &RepositoryKeys, to: u32, with: With, 
     let mut publisher = Publisher::empty();
     let bytes = new.manifest.to_bytes().unwrap();
     let uki = Some(new.manifest.uki.uki_digest);
-    let custom = ReleaseCustom { version: v(to), channel: "stable".into(), uki };
+    let custom = ReleaseCustom { version: v(to), channel: "stable".into(), uki, waves: None };
     let path = publisher.add_release(&custom, &bytes).unwrap();
     files.insert(path, bytes);
     if blobs {
@@ -248,6 +248,25 @@ fn second_server_helps_out_and_a_folder_serves_as_well() {
     board.source.url = folder.display().to_string();
     assert_eq!(done(&tell(&mut board.updater(), &STAGE)), Some(v(2)));
     assert_eq!(server.requests.lock().unwrap().len(), 0);
+}
+
+#[test]
+fn damaged_pack_or_content_of_one_server_is_taken_from_the_next() {
+    for (with, blobs, part) in [(With::Pack, false, "/pack"), (With::Pack, true, "blobs/")] {
+        let (server, mut board) = setup(with, blobs);
+        let mirror = Server::start();
+        *mirror.files.lock().unwrap() = server.files.lock().unwrap().clone();
+        if part == "blobs/" {
+            for each in [&server, &mirror] {
+                each.files.lock().unwrap().retain(|path, _| !path.ends_with("/pack"));
+            }
+        }
+        *server.fault.lock().unwrap() = Fault::Rude(part, Rude::FlipsBit);
+        board.source.url = format!("{} {}", server.url, mirror.url);
+        assert_eq!(done(&tell(&mut board.updater(), &STAGE)), Some(v(2)), "{part}");
+        assert!(asked(&mirror, part) > 0, "{part}");
+        board.check_store();
+    }
 }
 
 #[test]

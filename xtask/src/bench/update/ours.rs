@@ -151,7 +151,7 @@ fn publish(site: &Path, root: &Path, recipe: &Recipe, parcels: Parcels) -> Resul
         RepositoryKeys { root: seed(1), targets: seed(2), snapshot: seed(3), timestamp: seed(4) };
     let now = Instant::from_unix_s(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
     let mut publisher = Publisher::empty();
-    let custom = ReleaseCustom { version: NEW, channel: "stable".into(), uki: None };
+    let custom = ReleaseCustom { version: NEW, channel: "stable".into(), uki: None, waves: None };
     let path = publisher.add_release(&custom, &bytes)?;
     publisher.note_packed(&path, packed.len() as u64);
     host::write_whole(&site.join(format!("{path}{MANIFEST_PACKED}")), &packed)?;
