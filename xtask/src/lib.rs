@@ -34,6 +34,7 @@ pub mod lab;
 pub mod modules;
 pub mod powercut;
 pub mod provision;
+pub mod python;
 pub mod release;
 pub mod rootfs;
 pub mod run;

@@ -1,7 +1,7 @@
 //! The Debian packages that building and running need: found with `dpkg-query`, installed with
 //! `apt-get`.
 
-use crate::host;
+use crate::{host, python};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::Command;
@@ -41,6 +41,7 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("fdisk", Purpose::Test, "sfdisk: checks our partition tables"),
     ("mtools", Purpose::Test, "reads the ESP without mounting it"),
     ("btrfs-progs", Purpose::Test, "reads a board's disks on the host"),
+    ("python3-venv", Purpose::Test, "python-tuf writes repositories that our client reads"),
     ("dbus-daemon", Purpose::Test, "a bus for PID 1 to ask about names"),
 ];
 
@@ -65,7 +66,10 @@ pub struct SetupArgs {
 /// When something is missing and was not installed.
 pub fn command(args: &SetupArgs) -> Result<()> {
     if args.check {
-        let missing = missing(Purpose::Test)?;
+        let mut missing = missing(Purpose::Test)?;
+        if !python::is_there() {
+            missing.push("python-tuf");
+        }
         if missing.is_empty() {
             println!("nothing is missing");
             return Ok(());
@@ -73,6 +77,7 @@ pub fn command(args: &SetupArgs) -> Result<()> {
         bail!("missing packages: {}\nInstall them with `cargo xtask setup`", missing.join(" "));
     }
     ensure(Purpose::Test, args.yes)?;
+    python::ensure_there()?;
     println!("nothing is missing");
     Ok(())
 }

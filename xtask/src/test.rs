@@ -5,7 +5,7 @@ mod reproducible;
 mod v9fs;
 
 use crate::check::{self, Tally};
-use crate::{host, setup};
+use crate::{host, python, setup};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -81,6 +81,7 @@ pub fn command(args: &TestArgs) -> Result<()> {
         None => {}
     }
     setup::ensure(setup::Purpose::Test, args.yes)?;
+    python::ensure_there()?;
     let mut tally = check::quick();
     if args.lints {
         tally.add(check::lints());

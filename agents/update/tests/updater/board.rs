@@ -4,8 +4,9 @@ use goblin_agent_update::esp::Guard;
 use goblin_agent_update::{Env, Hooks, Source, Updater, bless};
 use goblin_core_manifest::publish::{Lifetimes, Publisher, RepositoryKeys, Seed, sign};
 use goblin_core_manifest::release::{MANIFEST_SCHEMA, Manifest, ProtocolRange, blob_path};
+use goblin_core_manifest::sbom::sbom_path;
 use goblin_core_manifest::time::Instant;
-use goblin_core_manifest::tuf::ReleaseCustom;
+use goblin_core_manifest::tuf::{Hashes, ReleaseCustom, Target, sha256_hex};
 use goblin_core_types::{
     Attempt, AttemptStage, BoardStatus, BootRecord, Digest, FailReason, Role, SlotState,
     SlotStatus, UpdateCommand, UpdateReply, UpdateStatus, Version,
@@ -318,6 +319,11 @@ pub fn publish_edited(
         edit(&mut release.manifest, &mut custom);
         let bytes = release.manifest.to_bytes().unwrap();
         files.insert(publisher.add_release(&custom, &bytes).unwrap(), bytes);
+        let (path, list) = package_list(n);
+        let length = list.len() as u64;
+        let hashes = Hashes::sha256(sha256_hex(&list));
+        publisher.targets.insert(path.clone(), Target { length, hashes, custom: None });
+        files.insert(path, list);
         for (digest, bytes) in release.blobs {
             files.insert(blob_path(&digest), bytes);
         }
@@ -326,6 +332,16 @@ pub fn publish_edited(
     for written in publisher.publish(keys, now, Lifetimes::default()).unwrap() {
         files.insert(written.path, written.bytes);
     }
+}
+
+/// What a release says it is made of: a library of its own version, and one that is always the same.
+fn package_list(n: u32) -> (String, Vec<u8>) {
+    let list = format!(
+        r#"{{"bomFormat": "CycloneDX", "components": [
+            {{"name": "libc6", "version": "{n}", "purl": "pkg:deb/debian/libc6@{n}"}},
+            {{"name": "serde", "version": "1", "purl": "pkg:cargo/serde@1"}}]}}"#
+    );
+    (sbom_path(v(n)), list.into_bytes())
 }
 
 /// What the updater of a test showed and asked.

@@ -391,3 +391,26 @@ fn decided_update_leaves_no_contents_whether_it_is_good_or_fell_back() {
         assert_eq!(left, []);
     }
 }
+
+#[test]
+fn comparison_names_the_packages_that_changed_and_refuses_a_list_nobody_signed() {
+    let (server, board) = setup(&[1, 2]);
+    let packages = || {
+        let mut found = None;
+        let diff = UpdateCommand::Diff { a: None, b: v(2) };
+        board.updater().command(&diff, &mut |reply| {
+            if let UpdateReply::Diff(diff) = reply {
+                found = Some(diff.packages);
+            }
+        });
+        found.expect("a comparison")
+    };
+    let changed = packages().expect("both releases list their packages");
+    let told: Vec<_> =
+        changed.iter().map(|c| (c.name.as_str(), c.a.as_deref(), c.b.as_deref())).collect();
+    assert_eq!(told, [("libc6", Some("1"), Some("2"))]);
+    for bytes in server.files.lock().unwrap().iter_mut().filter(|(path, _)| path.contains("sbom")) {
+        bytes.1.push(b' ');
+    }
+    assert_eq!(packages(), None);
+}
