@@ -39,7 +39,7 @@ fn entrance(dir: &Path, gate: &Arc<Gate>, boot_id: &str) -> Result<Arc<Entrance>
     let me = Identity::from_seed(&SEED)?;
     let share: Arc<Share> = Arc::new(Share::new(SHARE, dir, false)?);
     let names = ("test box".to_owned(), boot_id.to_owned());
-    let shares = Arc::from([share]);
+    let shares: Arc<[Arc<Share>]> = Arc::from([share]);
     let made = Entrance::new(&me, gate.clone(), shares, Plain::Refused, Limits::default(), names)?;
     Ok(Arc::new(made))
 }
@@ -55,8 +55,7 @@ impl FileBox {
         std::fs::create_dir_all(&dir)?;
         let me = Identity::from_seed(&SEED)?;
         let boards = BoardKeys { own: me.public(), peer: PublicKey::of_seed(&[2; 32]) };
-        let gate =
-            Arc::new(Gate::open(&state.join("access.json"), boards, vec![SHARE.to_owned()])?);
+        let gate = Arc::new(Gate::open(&state.join("access.json"), boards, vec![SHARE.into()])?);
         let listener = Listener::tcp_at(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let port = listener.local_port()?;
         let entrance = Arc::new(Mutex::new(entrance(&dir, &gate, "first")?));

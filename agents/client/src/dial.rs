@@ -1,5 +1,7 @@
 //! Connections to a box, and what goes wrong with them, in words that say what to do next.
 
+use crate::boxes::{KnownBox, with_port};
+use crate::discover;
 use goblin_core_trust::PublicKey;
 use goblin_core_types::Greeting;
 use goblin_sys::socket::Socket;
@@ -87,14 +89,41 @@ impl From<DialError> for io::Error {
 pub(crate) fn tcp(address: &str) -> Result<Arc<Socket>, DialError> {
     let named = |source| DialError::Name { address: address.into(), source };
     let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(named)?.take(8).collect();
+    first_of(&found)
+        .map(|(_, socket)| socket)
+        .map_err(|source| DialError::Connect { address: address.into(), source })
+}
+
+/// The first of some addresses that takes a connection.
+fn first_of(all: &[SocketAddr]) -> io::Result<(SocketAddr, Arc<Socket>)> {
     let mut last = io::ErrorKind::NotFound.into();
-    for one in found {
-        match to(one) {
-            Ok(socket) => return Ok(socket),
+    for one in all {
+        match to(*one) {
+            Ok(socket) => return Ok((*one, socket)),
             Err(err) => last = err,
         }
     }
-    Err(DialError::Connect { address: address.into(), source: last })
+    Err(last)
+}
+
+/// Connects to a box this PC is enrolled with: where it was, or where it says on the local network that it is now.
+/// Whoever says so falsely does not have its key.
+pub(crate) fn known(known: &KnownBox) -> Result<Arc<Socket>, DialError> {
+    let err = match tcp(&known.address) {
+        Ok(socket) => return Ok(socket),
+        Err(err) => err,
+    };
+    first_of(&discover::by_key(&known.key)).map(|(_, socket)| socket).map_err(|_| err)
+}
+
+/// Connects to a box by its address, or by the name by which it is known on the local network. Answers the address.
+pub(crate) fn named(text: &str) -> Result<(String, Arc<Socket>), DialError> {
+    let address = with_port(text);
+    let err = match tcp(&address) {
+        Ok(socket) => return Ok((address, socket)),
+        Err(err) => err,
+    };
+    first_of(&discover::by_name(text)).map(|(at, socket)| (at.to_string(), socket)).map_err(|_| err)
 }
 
 /// Connects to one address, with a socket that notices within a quarter of a minute that the other end

@@ -3,9 +3,11 @@
 //! ```text
 //!   boxes   the PC's key and the boxes it is enrolled with      login   enrolment by a one-time code
 //!   dial    connections, and their errors in plain words        relay   outlives connections
+//!   discover  boxes on the local network
 //!   kernel  a mount of the kernel's 9P client over a relay      mounts  who holds which mount
 //!   fuse    a mount by FUSE over a relay
-//!   remote  listing, reading, writing without a mount           worker  the compute board's mounts
+//!   copy    files and trees without a mount
+//!   remote  a share without a mount                            worker  the compute board's mounts
 //! ```
 //!
 //! The kernel's client neither times out nor reconnects; the [`relay`] below every mount does. Its process's
@@ -29,7 +31,9 @@
 )]
 
 pub mod boxes;
+pub mod copy;
 mod dial;
+pub mod discover;
 pub mod fuse;
 pub mod kernel;
 pub mod login;

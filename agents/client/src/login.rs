@@ -1,6 +1,6 @@
 //! Enrolment of this PC, by a one-time code: the PC's side of `goblin_core_trust::pairing`.
 
-use crate::boxes::{Boxes, BoxesError, KnownBox, with_port};
+use crate::boxes::{Boxes, BoxesError, KnownBox};
 use crate::dial::{self, DialError, SHAKE_LIMIT};
 use goblin_core_ninep::Stream;
 use goblin_core_trust::pairing::{Hello, VERDICT_BYTES, Verdict};
@@ -67,9 +67,8 @@ pub fn login(
     name: Option<&str>,
 ) -> Result<(KnownBox, Greeting), LoginError> {
     let code = Code::parse(code)?;
-    let address = with_port(address);
     let me = boxes.identity()?;
-    let socket = dial::tcp(&address)?;
+    let (address, socket) = dial::named(address)?;
     let explained = |err: TlsError| LoginError::from(dial::explain(&address, err));
     let (stream, key) =
         goblin_tls::connect(&socket, &me, Expect::AnyForEnrolment, Service::Enrol, SHAKE_LIMIT)

@@ -1,12 +1,14 @@
 //! A box's shares without any mount: listing, reading and writing files over one session.
 
 use crate::boxes::{Boxes, BoxesError, KnownBox};
+use crate::copy::{self, CopyError, Options, Source, Summary, Told};
 use crate::dial::{self, DialError};
+use goblin_core_ninep::Attr;
 use goblin_core_ninep::client::{Client, ClientError, Entry, Fid, open};
-use goblin_core_ninep::{Attr, Errno};
 use goblin_core_types::Greeting;
 use goblin_tls::{Identity, Records, TlsStream};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// Message size asked for, in bytes.
@@ -15,9 +17,7 @@ const MSIZE_BYTES: u32 = crate::kernel::MSIZE_BYTES;
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Longest listing of one directory in bytes.
 const LISTING_BYTES_MAX: usize = 64 << 20;
-/// Permission bits of new files.
-const FILE_MODE: u32 = 0o644;
-/// Access mode and kind bits.
+/// Kind bits of a folder.
 const DIRECTORY: u32 = 0o040_000;
 
 /// Why a file of a share cannot be worked with.
@@ -46,8 +46,8 @@ pub enum RemoteError {
         /// What it said.
         source: ClientError,
     },
-    /// The local end of a copy.
-    #[error("the local file: {0}")]
+    /// The local end.
+    #[error("this end: {0}")]
     Local(#[from] io::Error),
 }
 
@@ -56,7 +56,7 @@ pub enum RemoteError {
 /// # Errors
 /// [`DialError`].
 pub fn connect(known: &KnownBox, me: &Identity) -> Result<(TlsStream, Greeting), DialError> {
-    let socket = dial::tcp(&known.address)?;
+    let socket = dial::known(known)?;
     dial::files(&known.address, &socket, me, known.key)
 }
 
@@ -68,7 +68,7 @@ pub fn connect_for_kernel(
     known: &KnownBox,
     me: &Identity,
 ) -> Result<(TlsStream, Greeting), DialError> {
-    let socket = dial::tcp(&known.address)?;
+    let socket = dial::known(known)?;
     dial::files_as(&known.address, &socket, me, known.key, Records::Kernel)
 }
 
@@ -77,6 +77,10 @@ pub fn connect_for_kernel(
 pub struct Remote {
     client: Client<TlsStream>,
     root: Fid,
+    share: String,
+    /// The box and the share, and this PC as the box knows it.
+    place: String,
+    me: String,
 }
 
 impl Remote {
@@ -92,9 +96,10 @@ impl Remote {
         }
         stream.socket().set_limits(Some(ANSWER_LIMIT), Some(ANSWER_LIMIT))?;
         let failed = |source| RemoteError::File { path: share.into(), source };
-        let mut client = Client::connect(stream, MSIZE_BYTES).map_err(failed)?;
+        let mut client = Client::connect_extended(stream, MSIZE_BYTES).map_err(failed)?;
         let root = client.attach(share, &known.user).map_err(failed)?;
-        Ok(Self { client, root })
+        let place = format!("{}:{share}", known.key);
+        Ok(Self { client, root, share: share.into(), place, me: known.client.clone() })
     }
 
     /// Entries of a directory with their attributes, or the one entry of a file, sorted by name.
@@ -115,32 +120,20 @@ impl Remote {
             return Ok(vec![(Entry { qid: attr.qid, kind: 8, name }, attr)]);
         }
         self.client.open(&fid, open::READ | open::DIRECTORY)?;
-        let mut entries = self.client.read_dir(&fid, LISTING_BYTES_MAX)?;
+        let entries = self.client.read_dir_attr(&fid, LISTING_BYTES_MAX)?;
         self.client.clunk(fid)?;
-        entries.retain(|entry| entry.name != b"." && entry.name != b"..");
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let dir = self.client.walk(&self.root, path)?;
-        let mut out = Vec::new();
-        for entry in entries {
-            // One that was removed meanwhile is left out.
-            let fid = match self.client.walk_names(&dir, &[&entry.name]) {
-                Ok(fid) => fid,
-                Err(ClientError::Refused(Errno::ENOENT)) => continue,
-                Err(err) => return Err(err),
-            };
-            let attr = self.client.getattr(&fid);
-            self.client.clunk(fid)?;
-            out.push((entry, attr?));
-        }
-        self.client.clunk(dir)?;
+        // One that was removed meanwhile has no attributes.
+        let there = |(entry, attr): (Entry, Option<Attr>)| attr.map(|attr| (entry, attr));
+        let mut out: Vec<(Entry, Attr)> = entries.into_iter().filter_map(there).collect();
+        out.sort_by(|a, b| a.0.name.cmp(&b.0.name));
         Ok(out)
     }
 
-    /// Copies a file of the share into `to`; answers its bytes.
+    /// Writes the bytes of a file to `to`; answers how many.
     ///
     /// # Errors
     /// [`RemoteError`].
-    pub fn get(&mut self, path: &str, to: &mut impl Write) -> Result<u64, RemoteError> {
+    pub fn print(&mut self, path: &str, to: &mut impl Write) -> Result<u64, RemoteError> {
         let failed = |source| RemoteError::File { path: path.into(), source };
         let fid = self.client.walk(&self.root, path).map_err(failed)?;
         self.client.open(&fid, open::READ).map_err(failed)?;
@@ -157,53 +150,32 @@ impl Remote {
         Ok(offset)
     }
 
-    /// Copies `from` into a file of the share, which is on the box's disks when this returns. The file gets
-    /// its name only when it is whole.
+    /// Copies a file or folder of the share here ([`copy::get`]).
     ///
     /// # Errors
-    /// [`RemoteError`]; the old file of that name is then still there.
-    pub fn put(&mut self, from: &mut impl Read, path: &str) -> Result<u64, RemoteError> {
-        let failed = |source| RemoteError::File { path: path.into(), source };
-        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let parent = self.client.walk(&self.root, dir).map_err(failed)?;
-        let part = format!(".{name}.part-{}", std::process::id());
-        let fid = self.client.walk(&self.root, dir).map_err(failed)?;
-        let flags = open::WRITE | open::TRUNCATE;
-        self.client.create(&fid, part.as_bytes(), flags, FILE_MODE).map_err(failed)?;
-        let written = self.fill(&fid, from).map_err(|err| match err {
-            Fill::Local(err) => RemoteError::Local(err),
-            Fill::Remote(source) => failed(source),
-        });
-        self.client.clunk(fid).map_err(failed)?;
-        let named = written.and_then(|bytes| {
-            let (from, to) = ((&parent, part.as_bytes()), (&parent, name.as_bytes()));
-            self.client.rename(from, to).map_err(failed)?;
-            Ok(bytes)
-        });
-        if named.is_err() {
-            // The first error is the one to report.
-            let _ = self.client.unlink(&parent, part.as_bytes(), 0);
-        }
-        self.client.clunk(parent).map_err(failed)?;
-        named
+    /// [`CopyError`].
+    pub fn get(
+        &mut self,
+        path: &str,
+        to: &Path,
+        options: Options,
+        told: Told<'_>,
+    ) -> Result<Summary, CopyError> {
+        let root = (&self.root, self.share.as_str());
+        copy::get(&mut self.client, root, &self.place, path, to, options, told)
     }
 
-    fn fill(&mut self, fid: &Fid, from: &mut impl Read) -> Result<u64, Fill> {
-        let room = usize::try_from(self.client.payload_max()).unwrap_or(4096);
-        let mut chunk = vec![0; room];
-        let mut offset = 0u64;
-        loop {
-            let got = from.read(&mut chunk).map_err(Fill::Local)?;
-            let Some(part) = chunk.get(..got).filter(|part| !part.is_empty()) else { break };
-            self.client.write_all(fid, offset, part).map_err(Fill::Remote)?;
-            offset = offset.saturating_add(u64::try_from(got).unwrap_or(0));
-        }
-        self.client.fsync(fid).map_err(Fill::Remote)?;
-        Ok(offset)
+    /// Copies a file or folder of this machine into the share ([`copy::put`]).
+    ///
+    /// # Errors
+    /// [`CopyError`].
+    pub fn put(
+        &mut self,
+        from: Source<'_>,
+        path: &str,
+        options: Options,
+        told: Told<'_>,
+    ) -> Result<Summary, CopyError> {
+        copy::put(&mut self.client, &self.root, &self.me, from, path, options, told)
     }
-}
-
-enum Fill {
-    Local(io::Error),
-    Remote(ClientError),
 }

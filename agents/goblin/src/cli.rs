@@ -4,9 +4,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use goblin_core_types::{BootChoice, LogLevel, Since, UpdateSource, Version, Window};
 use std::path::PathBuf;
 
+mod rights;
 mod units;
 mod when;
 
+pub use rights::{Group, Share};
 pub use units::{Units, UnitsCommand};
 
 /// Looks after a goblinux box: both boards, their releases, shares and logs.
@@ -203,12 +205,32 @@ Examples:
     /// At the box: enrol PCs, see them, take their rights away
     #[command(subcommand)]
     Client(Client),
+    /// At the box: add and remove shares, and say who may use them
+    #[command(subcommand)]
+    Share(Share),
+    /// At the box: groups of users
+    #[command(subcommand)]
+    Group(Group),
     /// At the box: show who is connected to the shares, from where, and what each does
     Clients,
+    /// On a PC: find boxes on the local network
+    #[command(after_help = "\
+Examples:
+  goblin discover                    every board that answers within two seconds
+  goblin discover --timeout 10 --json
+Anybody on the network can answer. `goblin login` and `goblin mount` ask a box for its key.")]
+    Discover {
+        /// Seconds to wait for answers
+        #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+        timeout: u64,
+    },
     /// On a PC: enrol this PC with a box, by a code of `goblin client add`
-    #[command(after_help = "Example:\n  sudo goblin login 192.168.1.21 7KQ2M-9XTDA")]
+    #[command(after_help = "\
+Examples:
+  sudo goblin login 192.168.1.21 7KQ2M-9XTDA
+  sudo goblin login attic 7KQ2M-9XTDA        by its name, on the local network")]
     Login {
-        /// Address of the box, as `goblin client add` shows it
+        /// Address of the box, as `goblin client add` shows it, or its name
         address: String,
         /// The code
         code: String,
@@ -232,23 +254,50 @@ Examples:
         force: bool,
     },
     /// On a PC: list a folder of a share, without a mount
+    #[command(after_help = "\
+Examples:
+  goblin ls attic:home               names alone, folders with a slash
+  goblin ls -l attic:home/photos     permission bits, bytes, time of change in UTC")]
     Ls {
         /// BOX:SHARE or BOX:SHARE/PATH
         place: String,
+        /// Also show permission bits, bytes and the time of change
+        #[arg(long, short)]
+        long: bool,
     },
-    /// On a PC: copy a file out of a share, without a mount
+    /// On a PC: copy files out of a share, without a mount
+    #[command(after_help = "\
+Examples:
+  goblin get attic:home/letter.odt             into this folder
+  goblin get -r attic:home/photos ~/Pictures   a folder with all that is in it
+  goblin get attic:home/notes.txt -            to standard output
+A file gets its name when it is whole. After an interruption the same command goes on: what is there
+already (same size and time of change) is not fetched again.")]
     Get {
         /// BOX:SHARE/PATH
         place: String,
-        /// Local file; the same name here when absent, `-` for standard output
+        /// File or folder here; this folder when absent, `-` for standard output
         to: Option<PathBuf>,
+        /// How
+        #[command(flatten)]
+        how: CopyArgs,
     },
-    /// On a PC: copy a file into a share, without a mount
+    /// On a PC: copy files into a share, without a mount
+    #[command(after_help = "\
+Examples:
+  goblin put letter.odt attic:home/            by its own name
+  goblin put -r photos attic:home              a folder with all that is in it
+  pg_dump shop | goblin put - attic:backup/shop.sql
+A file gets its name when it is whole and on the box's disks; until then the old one stays. After an
+interruption the same command goes on.")]
     Put {
-        /// Local file, `-` for standard input
+        /// File or folder here, `-` for standard input
         from: PathBuf,
         /// BOX:SHARE/PATH
         place: String,
+        /// How
+        #[command(flatten)]
+        how: CopyArgs,
     },
     /// Look after the updater (older words)
     #[command(subcommand, hide = true)]
@@ -265,6 +314,20 @@ Examples:
         /// Its name
         name: Agent,
     },
+}
+
+/// How files are copied.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CopyArgs {
+    /// Copy folders with all that is in them; links stay links, devices are left out
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// Leave files alone that are there already
+    #[arg(long, short)]
+    pub no_clobber: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// Which log lines.

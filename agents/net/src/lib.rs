@@ -3,7 +3,7 @@
 //! [`run_net`] brings every wired card up, gets addresses by DHCPv4 (IPv6 addresses are the kernel's
 //! work), writes the resolver's configuration, and finds the other board by a signed hello that both send
 //! once a second to all neighbours of every card. The card on which the other board is heard is the link.
-//! [`run_time`] keeps the clock by SNTP.
+//! [`run_time`] keeps the clock by SNTP. [`discovery`] tells clients where the board is.
 //!
 //! It does not serve anything and knows nothing of shares; other agents learn addresses and the link from
 //! [`NetStatus`] and [`LinkStatus`].
@@ -32,6 +32,7 @@
 
 mod dhcp;
 mod discipline;
+pub mod discovery;
 mod error;
 mod hello;
 mod hello_socket;

@@ -39,6 +39,9 @@ pub(crate) const NTP_PART: &str = "ntp";
 /// # Errors
 /// Only when the kernel's routing socket cannot be opened; cards, cables and servers may come and go.
 pub fn run_net() -> Result<(), NetError> {
+    if let Err(err) = crate::discovery::start() {
+        tracing::warn!(%err, "this board is not announced");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

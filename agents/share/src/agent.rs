@@ -1,12 +1,13 @@
 //! The agent's life: provisioning, pool, listener, status.
 
+use crate::command;
 use crate::enter::{Entrance, Plain};
 use crate::gate::{BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Gate, GateError};
 use crate::shaking::SHAKING_MAX;
-use crate::{Share, command};
+use crate::shelf::{Shelf, ShelfError};
 use goblin_core_config::{Provision, ShareSection};
 use goblin_core_ninep::Limits;
-use goblin_core_trust::{KeyError, PublicKey};
+use goblin_core_trust::{KeyError, PublicKey, ShareSpec};
 use goblin_core_types::{ConnectionStatus, PoolState, PoolStatus, ShareStatus, paths};
 use goblin_sys::provision::LoadError;
 use goblin_sys::socket::Listener;
@@ -14,7 +15,7 @@ use goblin_sys::{notify, provision, state};
 use goblin_tls::{Identity, TlsError};
 use rustix::process::{Resource, Rlimit};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tracing::{info, warn};
@@ -32,8 +33,6 @@ const DESCRIPTORS_MAX: u64 = 524_288;
 const POOL_PAUSE: Duration = Duration::from_millis(250);
 /// Pause between two publications of the counters.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
-/// Permission bits of a share's directory when it is made.
-const SHARE_MODE: u32 = 0o755;
 
 const _: () = assert!(CONNECTIONS_MAX > 0 && DESCRIPTORS_MAX > 4096);
 
@@ -54,13 +53,8 @@ pub enum ShareError {
     #[error("keys.peer_public of the provisioning file: {0}")]
     PeerKey(#[from] KeyError),
     /// A share's directory cannot be used.
-    #[error("{}: {source}; it must be a directory on the pool", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Directory(#[from] ShelfError),
     /// The port cannot be listened on.
     #[error("TCP port {port} cannot be listened on: {source}")]
     Listen {
@@ -88,16 +82,6 @@ pub fn run() -> Result<(), ShareError> {
     let provision = provision::load()?;
     let mut publisher = Publisher::default();
     let gate = open_gate(&provision)?;
-    if provision.shares.is_empty() {
-        publisher.publish(Vec::new())?;
-        notify::ready();
-        info!("there is no share to serve");
-        let mut pulse = notify::Pulse::default();
-        loop {
-            pulse.beat();
-            std::thread::sleep(STATUS_PAUSE);
-        }
-    }
     let for_commands = gate.clone();
     std::thread::Builder::new()
         .name("commands".into())
@@ -108,14 +92,14 @@ pub fn run() -> Result<(), ShareError> {
         .map_err(ShareError::Accept)?;
     // Ready means that the agent runs and its status is true; whether shares are served is the health
     // check's question, and a missing disk must not keep the board from starting.
-    wait_for_pool(&provision, &mut publisher)?;
-    let shares = open_shares(&provision.shares, Path::new(paths::POOL_SHARES))?;
+    wait_for_pool(&gate, &mut publisher)?;
+    let shelf = gate.serve_from(Path::new(paths::POOL_SHARES))?;
     let port = paths::PORT_SHARES;
     let listener =
         Listener::tcp(port, None).map_err(|source| ShareError::Listen { port, source })?;
-    let entrance = open_entrance(&provision, gate.clone(), &shares)?;
-    info!(port, shares = shares.len(), "shares are served");
-    publish_while_serving(listener, entrance, &shares, &gate, &mut publisher)
+    let entrance = open_entrance(&provision, gate.clone(), &shelf)?;
+    info!(port, shares = shelf.all().len(), "shares are served");
+    publish_while_serving(listener, entrance, &shelf, &gate, &mut publisher)
 }
 
 fn open_gate(provision: &Provision) -> Result<Arc<Gate>, ShareError> {
@@ -123,14 +107,16 @@ fn open_gate(provision: &Provision) -> Result<Arc<Gate>, ShareError> {
         own: PublicKey::of_seed(&provision.keys.board_private.0),
         peer: PublicKey::from_bytes(provision.keys.peer_public.0)?,
     };
-    let names = provision.shares.iter().map(|share| share.name.clone()).collect();
-    Ok(Arc::new(Gate::open(Path::new(paths::ACCESS), boards, names)?))
+    let spec =
+        |share: &ShareSection| ShareSpec { name: share.name.clone(), read_only: share.read_only };
+    let shares = provision.shares.iter().map(spec).collect();
+    Ok(Arc::new(Gate::open(Path::new(paths::ACCESS), boards, shares)?))
 }
 
 fn open_entrance(
     provision: &Provision,
     gate: Arc<Gate>,
-    shares: &Arc<[Arc<Share>]>,
+    shelf: &Shelf,
 ) -> Result<Entrance, ShareError> {
     let me = Identity::from_seed(&provision.keys.board_private.0)?;
     let plain = if provision.network.allow_plain_9p { Plain::Allowed } else { Plain::Refused };
@@ -140,7 +126,7 @@ fn open_entrance(
         );
     }
     let names = (provision.the_box.name.clone(), boot_id());
-    Ok(Entrance::new(&me, gate, shares.clone(), plain, LIMITS_OF_ONE, names)?)
+    Ok(Entrance::new(&me, gate, shelf.clone(), plain, LIMITS_OF_ONE, names)?)
 }
 
 /// This run of the kernel; a name of its own where the kernel does not say, so that no client takes two
@@ -171,8 +157,8 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn not_served(provision: &Provision, problem: &str) -> Vec<ShareStatus> {
-    let status = |share: &ShareSection| ShareStatus {
+fn not_served(shares: &[ShareSpec], problem: &str) -> Vec<ShareStatus> {
+    let status = |share: &ShareSpec| ShareStatus {
         name: share.name.clone(),
         served: false,
         clients: 0,
@@ -180,7 +166,7 @@ fn not_served(provision: &Provision, problem: &str) -> Vec<ShareStatus> {
         written_bytes: 0,
         problem: Some(problem.to_owned()),
     };
-    provision.shares.iter().map(status).collect()
+    shares.iter().map(status).collect()
 }
 
 /// Publishes what is new.
@@ -225,13 +211,13 @@ pub(crate) fn pool_problem(pool: Option<&PoolStatus>) -> Option<String> {
     Some(pool.problem.clone().unwrap_or_else(|| plain.into()))
 }
 
-fn wait_for_pool(provision: &Provision, publisher: &mut Publisher) -> Result<(), ShareError> {
+fn wait_for_pool(gate: &Gate, publisher: &mut Publisher) -> Result<(), ShareError> {
     let mut told = false;
     let mut pulse = notify::Pulse::default();
     loop {
         let pool: Option<PoolStatus> = state::read("pool");
         let Some(problem) = pool_problem(pool.as_ref()) else { break };
-        publisher.publish(not_served(provision, &problem))?;
+        publisher.publish(not_served(&gate.served(), &problem))?;
         if !told {
             notify::ready();
             told = true;
@@ -243,35 +229,10 @@ fn wait_for_pool(provision: &Provision, publisher: &mut Publisher) -> Result<(),
     Ok(())
 }
 
-/// Makes and holds each share's directory below `parent`.
-pub(crate) fn open_shares(
-    sections: &[ShareSection],
-    parent: &Path,
-) -> Result<Arc<[Arc<Share>]>, ShareError> {
-    let make = |path: &Path| match std::fs::create_dir(path) {
-        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => Err(err),
-        Err(_) => Ok(()),
-        Ok(()) => rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(SHARE_MODE))
-            .map_err(io::Error::from),
-    };
-    let directory = |path: PathBuf| move |source| ShareError::Directory { path, source };
-    make(parent).map_err(directory(parent.to_owned()))?;
-    sections
-        .iter()
-        .map(|section| {
-            let path = parent.join(&section.name);
-            make(&path)
-                .and_then(|()| Share::new(&section.name, &path, section.read_only))
-                .map(Arc::new)
-                .map_err(directory(path))
-        })
-        .collect()
-}
-
 fn publish_while_serving(
     listener: Listener,
     entrance: Entrance,
-    shares: &Arc<[Arc<Share>]>,
+    shelf: &Shelf,
     gate: &Gate,
     publisher: &mut Publisher,
 ) -> Result<(), ShareError> {
@@ -286,7 +247,7 @@ fn publish_while_serving(
         let _ = ended.send(result);
     };
     std::thread::Builder::new().name("accept".into()).spawn(accept).map_err(ShareError::Accept)?;
-    publisher.publish(shares.iter().map(|share| share.status()).collect())?;
+    publisher.publish(shelf.all().iter().map(|share| share.status()).collect())?;
     notify::ready();
     let mut pulse = notify::Pulse::default();
     loop {
@@ -299,7 +260,7 @@ fn publish_while_serving(
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 publisher.publish_connections(gate.connected())?;
-                publisher.publish(shares.iter().map(|share| share.status()).collect())?;
+                publisher.publish(shelf.all().iter().map(|share| share.status()).collect())?;
             }
         }
     }
@@ -325,25 +286,5 @@ mod tests {
         let problem = Some("disk ABC has an ext4 file system".to_owned());
         let pool = PoolStatus { state: PoolState::Foreign, problem, ..PoolStatus::default() };
         assert_eq!(pool_problem(Some(&pool)).unwrap(), "disk ABC has an ext4 file system");
-    }
-
-    #[test]
-    fn shares_are_made_once_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let parent = dir.path().join("shares");
-        let sections = [ShareSection { name: "data".into(), read_only: false }];
-        assert_eq!(open_shares(&sections, &parent).unwrap().len(), 1);
-        std::fs::write(parent.join("data/file"), b"x").unwrap();
-        open_shares(&sections, &parent).unwrap();
-        assert!(parent.join("data/file").exists());
-    }
-
-    #[test]
-    fn a_file_in_a_shares_place_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("data"), b"x").unwrap();
-        let sections = [ShareSection { name: "data".into(), read_only: false }];
-        let err = open_shares(&sections, dir.path()).unwrap_err();
-        assert!(err.to_string().contains("data"));
     }
 }

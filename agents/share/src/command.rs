@@ -1,11 +1,11 @@
 //! The agent's own socket: one [`ShareCommand`] line in, one [`ShareReply`] line out. The control tree
 //! leads to it, so that the compute board's command line does.
 
-use crate::gate::{Gate, GateError};
+use crate::gate::{Changed, Gate, GateError};
 use goblin_core_ninep::Stream;
 use goblin_core_trust::AccessError;
 use goblin_core_trust::door::Invitation;
-use goblin_core_types::{NetStatus, ShareCommand, ShareReply};
+use goblin_core_types::{AccessChange, May, NetStatus, ShareCommand, ShareReply};
 use goblin_sys::lines::LineBuffer;
 use goblin_sys::socket::{Listener, Socket};
 use std::path::Path;
@@ -66,17 +66,26 @@ fn failed(kind: &str, message: &str) -> ShareReply {
 
 fn refused(err: &GateError) -> ShareReply {
     let kind = match err {
-        GateError::File { .. } => "storage",
-        GateError::NoShare { .. } | GateError::Access(AccessError::NotFound { .. }) => "not-found",
-        GateError::Access(AccessError::Exists { .. }) => "exists",
-        GateError::Wait(_) | GateError::Access(AccessError::Full) => "full",
+        GateError::File { .. } | GateError::Shelf(_) => "storage",
+        GateError::Access(
+            AccessError::NotFound { .. }
+            | AccessError::NoShare { .. }
+            | AccessError::NoGroup { .. }
+            | AccessError::NoRule { .. },
+        ) => "not-found",
+        GateError::Access(
+            AccessError::Exists { .. }
+            | AccessError::GroupExists { .. }
+            | AccessError::ShareExists { .. },
+        ) => "exists",
+        GateError::Wait(_) | GateError::Access(AccessError::Full | AccessError::TooMany) => "full",
         _ => "refused",
     };
     failed(kind, &err.to_string())
 }
 
 pub(crate) fn carry_out(command: ShareCommand, gate: &Gate) -> ShareReply {
-    let done = |message: String| ShareReply::Done { message };
+    let done = |message: String| ShareReply::Done { message, undo: None };
     let result = match command {
         ShareCommand::AddClient { name, user } => {
             gate.invite(&Invitation { name, user }).map(|(code, life_ms)| {
@@ -90,13 +99,59 @@ pub(crate) fn carry_out(command: ShareCommand, gate: &Gate) -> ShareReply {
             info!(client = name, connections = cut, "client revoked");
             done(format!("{name} is not enrolled any more; {cut} connections were cut"))
         }),
-        ShareCommand::SetRight { user, share, may } => gate.set(&user, &share, may).map(|cut| {
-            info!(user, share, may = may.as_str(), "right set");
-            let who = if user == "*" { "everyone else" } else { &user };
-            done(format!("{who} may {} in {share}; {cut} connections were cut", may.as_str()))
-        }),
+        ShareCommand::SetRight { user, share, may } => {
+            changed(gate, &AccessChange::SetRight { who: user, share, may })
+        }
+        ShareCommand::Change { change } => changed(gate, &change),
+        ShareCommand::ListRights => Ok(gate.rights()),
     };
     result.unwrap_or_else(|err| refused(&err))
+}
+
+fn changed(gate: &Gate, change: &AccessChange) -> Result<ShareReply, GateError> {
+    let Changed { undo, cut } = gate.change(change)?;
+    let Some(undo) = undo else {
+        return Ok(ShareReply::Done { message: "it is so already".into(), undo: None });
+    };
+    info!(change = change.command(), connections = cut, "rights changed");
+    let cut = match cut {
+        0 => String::new(),
+        some => format!("; {some} connections were cut, so that it holds at once"),
+    };
+    let message = format!("{}{cut}", said(change));
+    Ok(ShareReply::Done { message, undo: Some(undo.command()) })
+}
+
+fn said(change: &AccessChange) -> String {
+    let who = |who: &str| match (who, who.strip_prefix('@')) {
+        ("*", _) => "everyone without another rule".to_owned(),
+        (_, Some(group)) => format!("the group {group}"),
+        (user, None) => user.to_owned(),
+    };
+    match change {
+        AccessChange::AddShare { name, read_only } => {
+            format!("{name} is served{}", if *read_only { ", to be read only" } else { "" })
+        }
+        AccessChange::RemoveShare { name } => {
+            format!("{name} is not served any more; its files stay on the pool")
+        }
+        AccessChange::SetRight { who: user, share, may } => match may {
+            May::Nothing => format!("{} may not use {share}", who(user)),
+            may => format!("{} may {} in {share}", who(user), may.as_str()),
+        },
+        AccessChange::ClearRight { who: user, share } => {
+            format!("no rule of {share} names {} any more", who(user))
+        }
+        AccessChange::AddGroup { name, users } => match users.len() {
+            0 => format!("there is a group {name}, without users"),
+            _ => format!("there is a group {name} of {}", users.join(", ")),
+        },
+        AccessChange::RemoveGroup { name } => format!("there is no group {name} any more"),
+        AccessChange::Join { group, users } => format!("{} belong to {group}", users.join(", ")),
+        AccessChange::Leave { group, users } => {
+            format!("{} do not belong to {group}", users.join(", "))
+        }
+    }
 }
 
 /// Where a PC reaches this board.

@@ -1,10 +1,11 @@
 //! One connection from its first byte to its end: handshake, then 9P or enrolment.
 
-use crate::gate::{Gate, random};
+use crate::gate::{CLIENTS_MAX, Gate, ROOMY_MAX, Room, random};
 use crate::shaking::{AtDoor, Shaking};
+use crate::shelf::Shelf;
 use crate::usage::Usage;
 use crate::{Caller, HostTree, Share};
-use goblin_core_ninep::{Limits, Stream, serve};
+use goblin_core_ninep::{Limits, MSIZE_MAX, Stream, serve};
 use goblin_core_trust::door::Try;
 use goblin_core_trust::pairing::{HELLO_BYTES, Hello, Verdict};
 use goblin_core_trust::{Exchange, Grant, PublicKey, Side};
@@ -21,6 +22,34 @@ const SHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for each of enrolment's two messages.
 const ENROL_LIMIT: Duration = Duration::from_secs(10);
 
+/// Longest message of a connection in a crowd: 24 bytes of header and 16 pages.
+const CROWDED_MSIZE: u32 = 24 + 16 * 4096;
+/// What its requests may hold while they wait for a disk, and what its fids may hold of attribute values, in bytes.
+const CROWDED_QUEUE_BYTES: usize = 128 << 10;
+const CROWDED_XATTR_BYTES: usize = 128 << 10;
+/// What one connection holds at most, in bytes: frames that came, a reply that is read into, replies that are gathered,
+/// what TLS holds on both sides, and what waits.
+const fn held_at_most(msize: usize, queue: usize, xattr: usize) -> usize {
+    msize * 2 + (64 << 10) + (96 << 10) + queue + xattr
+}
+
+const _: () = assert!(
+    ROOMY_MAX * held_at_most(MSIZE_MAX as usize, 1 << 20, 1 << 20)
+        + (CLIENTS_MAX - ROOMY_MAX)
+            * held_at_most(CROWDED_MSIZE as usize, CROWDED_QUEUE_BYTES, CROWDED_XATTR_BYTES)
+        < 960 << 20
+);
+
+/// The limits of one connection in a crowd.
+fn crowded(limits: Limits) -> Limits {
+    Limits {
+        msize_max: limits.msize_max.min(CROWDED_MSIZE),
+        disk_queue_bytes_max: limits.disk_queue_bytes_max.min(CROWDED_QUEUE_BYTES),
+        xattr_bytes_max: limits.xattr_bytes_max.min(CROWDED_XATTR_BYTES),
+        ..limits
+    }
+}
+
 /// Whether connections without TLS are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plain {
@@ -35,7 +64,7 @@ pub enum Plain {
 pub struct Entrance {
     acceptor: Acceptor,
     gate: Arc<Gate>,
-    shares: Arc<[Arc<Share>]>,
+    shelf: Shelf,
     plain: Plain,
     limits: Limits,
     box_name: String,
@@ -51,7 +80,7 @@ impl Entrance {
     pub fn new(
         me: &Identity,
         gate: Arc<Gate>,
-        shares: Arc<[Arc<Share>]>,
+        shelf: impl Into<Shelf>,
         plain: Plain,
         limits: Limits,
         names: (String, String),
@@ -67,7 +96,7 @@ impl Entrance {
         Ok(Self {
             acceptor,
             gate,
-            shares,
+            shelf: shelf.into(),
             plain,
             limits,
             box_name,
@@ -109,7 +138,7 @@ impl Entrance {
         if socket.set_limits(None, Some(Duration::from_secs(120))).is_err() {
             return;
         }
-        let end = serve(socket, Arc::new(HostTree::new(self.shares.clone())), self.limits);
+        let end = serve(socket, Arc::new(HostTree::new(self.shelf.all())), self.limits);
         info!(?peer, %end, "client left");
     }
 
@@ -134,7 +163,11 @@ impl Entrance {
             arrives: Some(entry.arrival()),
         };
         let tree = HostTree::with(self.seen_by(&entry.grant, &entry.usage), caller);
-        let end = serve(Arc::new(stream), Arc::new(tree), self.limits);
+        let limits = match entry.room {
+            Room::Roomy => self.limits,
+            Room::Crowded => crowded(self.limits),
+        };
+        let end = serve(Arc::new(stream), Arc::new(tree), limits);
         info!(?peer, client, %end, "client left");
     }
 
@@ -155,7 +188,7 @@ impl Entrance {
             May::Read => Some(Arc::new(share.view(true, usage))),
             May::Write => Some(Arc::new(share.view(false, usage))),
         };
-        self.shares.iter().filter_map(view).collect()
+        self.shelf.all().iter().filter_map(view).collect()
     }
 
     /// The box's side of enrolment (`goblin_core_trust::pairing`). Every try runs to its end with a secret

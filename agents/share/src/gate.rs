@@ -1,18 +1,24 @@
 //! Who comes in: the keys that are admitted, what each may do, the connections of each, and the codes that
 //! admit new ones. One lock holds all of it, so that a key that is revoked has no moment to slip through.
 
+use crate::history::History;
 use crate::host::Arrives;
+use crate::shelf::{Shelf, ShelfError};
 use crate::usage::Usage;
 use goblin_core_ninep::Ledger;
 use goblin_core_trust::door::{CODE_LIFE_MS, Door, Invitation, Try, WaitError};
 use goblin_core_trust::{
-    ACCESS_BYTES_MAX, Access, AccessError, ClientRecord, Code, Grant, PublicKey, mount_name,
+    ACCESS_BYTES_MAX, Access, AccessError, ClientRecord, Code, Grant, PublicKey, ShareSpec,
+    mount_name,
 };
-use goblin_core_types::{ClientStatus, ConnectionStatus, May, ShareReply, ShareRight};
+use goblin_core_types::{
+    AccessChange, ClientStatus, ConnectionStatus, May, PastChange, ShareReply, ShareRight,
+    ShareRights,
+};
 use goblin_sys::files;
 use goblin_sys::socket::{Peer, Socket};
 use rustix::rand::{GetRandomFlags, getrandom};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,11 +29,15 @@ const SLOT_TRIES_MAX: usize = 64;
 /// Numbers tried behind a name that another PC has.
 const NAME_TRIES_MAX: u32 = 99;
 /// Connections that enrolled clients may have together.
-pub const CLIENTS_MAX: usize = 128;
+pub const CLIENTS_MAX: usize = 1000;
+/// Of which so many get all the room that one connection may have; those that come later get less.
+pub const ROOMY_MAX: usize = 128;
 /// Connections that one key may have; the boards' keys are not counted with the others.
 pub const CONNECTIONS_OF_ONE_MAX: usize = 32;
 /// Longest wait for the connection that a mount had before.
 pub const TAKE_OVER_LIMIT: Duration = Duration::from_secs(5);
+/// File of the changes of late, beside the rights.
+const HISTORY: &str = "access-history.json";
 /// Client and user that the other board is shown as.
 const BOARD: &str = "compute-board";
 /// Client and user that this board's own look at its shares is shown as.
@@ -54,12 +64,9 @@ pub enum GateError {
     /// The kernel gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(io::Error),
-    /// The provisioning file names no such share.
-    #[error("there is no share `{share}`; see `goblin shares ls --board storage`")]
-    NoShare {
-        /// Its name.
-        share: String,
-    },
+    /// The folder of a share cannot be used.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
 }
 
 /// The keys of the two boards, which need no enrolment.
@@ -79,12 +86,18 @@ struct Live {
     user: String,
     since_unix_s: u64,
     usage: Arc<Usage>,
+    room: Room,
     /// Which mount of the client it is, when it says so.
     mount: Option<Vec<u8>>,
 }
 
 struct State {
     access: Access,
+    /// By `access` and the provisioning file.
+    served: Vec<ShareSpec>,
+    /// Where they are, once there is a pool.
+    shelf: Option<Shelf>,
+    history: History,
     door: Door,
     live: BTreeMap<u64, Live>,
     next_live: u64,
@@ -96,7 +109,7 @@ struct State {
 pub struct Gate {
     path: PathBuf,
     boards: BoardKeys,
-    shares: Vec<String>,
+    provisioned: Vec<ShareSpec>,
     started: Instant,
     state: Mutex<State>,
     /// Rung when a connection has left.
@@ -120,6 +133,17 @@ pub struct Entry {
     pub usage: Arc<Usage>,
     /// Changes of this client that are done once.
     pub ledger: Arc<Ledger>,
+    /// How much room it gets.
+    pub room: Room,
+}
+
+/// How much memory one connection may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// What a busy client wants.
+    Roomy,
+    /// What is left for each of a crowd.
+    Crowded,
 }
 
 impl Entry {
@@ -144,18 +168,26 @@ impl Drop for Entry {
 }
 
 impl Gate {
-    /// Reads the rights at `path`; a file that is not there admits only the boards.
+    /// Reads the rights at `path`; a file that is not there admits only the boards. `provisioned` are the shares of
+    /// the provisioning file.
     ///
     /// # Errors
     /// [`GateError::File`], [`GateError::Access`] for a damaged file: nobody is admitted by guess.
-    pub fn open(path: &Path, boards: BoardKeys, shares: Vec<String>) -> Result<Self, GateError> {
+    pub fn open(
+        path: &Path,
+        boards: BoardKeys,
+        provisioned: Vec<ShareSpec>,
+    ) -> Result<Self, GateError> {
         let access = match files::read_bounded(path, ACCESS_BYTES_MAX) {
             Ok(bytes) => Access::parse(&bytes)?,
             Err(err) if err.kind() == io::ErrorKind::NotFound => Access::default(),
             Err(source) => return Err(GateError::File { path: path.into(), source }),
         };
         let state = State {
+            served: access.served(&provisioned),
             access,
+            shelf: None,
+            history: History::open(&path.with_file_name(HISTORY)),
             door: Door::default(),
             live: BTreeMap::new(),
             next_live: 0,
@@ -164,7 +196,7 @@ impl Gate {
         Ok(Self {
             path: path.into(),
             boards,
-            shares,
+            provisioned,
             started: Instant::now(),
             state: Mutex::new(state),
             left: Condvar::new(),
@@ -184,14 +216,36 @@ impl Gate {
         *key == self.boards.peer || *key == self.boards.own || self.lock().access.knows(key)
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.shares.iter().map(String::as_str)
+    /// The shares that are served now.
+    pub fn served(&self) -> Vec<ShareSpec> {
+        self.lock().served.clone()
     }
 
-    fn all(&self, name: &str, may: May) -> Grant {
-        let right = |share: &str| ShareRight { name: share.into(), may };
-        let shares = self.names().map(right).collect();
-        Grant { client: name.into(), user: name.into(), shares }
+    /// Has the shares served from there, now and after each change.
+    ///
+    /// # Errors
+    /// [`ShelfError`].
+    pub fn serve_from(&self, parent: &Path) -> Result<Shelf, ShelfError> {
+        let mut state = self.lock();
+        let shelf = Shelf::open(parent, &state.served)?;
+        state.shelf = Some(shelf.clone());
+        Ok(shelf)
+    }
+
+    /// What a key may do by these rights.
+    fn grant(&self, key: &PublicKey, access: &Access, served: &[ShareSpec]) -> Option<Grant> {
+        let names = || served.iter().map(|share| share.name.as_str());
+        let all = |name: &str, may: May| {
+            let shares = names().map(|share| ShareRight { name: share.into(), may }).collect();
+            Some(Grant { client: name.into(), user: name.into(), shares })
+        };
+        if *key == self.boards.peer {
+            all(BOARD, May::Write)
+        } else if *key == self.boards.own {
+            all(SELF, May::Read)
+        } else {
+            access.grant(key, names())
+        }
     }
 
     /// Lets a connection in.
@@ -211,13 +265,10 @@ impl Gate {
         if own >= CONNECTIONS_OF_ONE_MAX || (!is_board(&key) && others >= CLIENTS_MAX) {
             return Err(NoEntry::TooMany);
         }
-        let grant = if key == self.boards.peer {
-            self.all(BOARD, May::Write)
-        } else if key == self.boards.own {
-            self.all(SELF, May::Read)
-        } else {
-            state.access.grant(&key, self.names()).ok_or(NoEntry::Revoked)?
-        };
+        let grant = self.grant(&key, &state.access, &state.served).ok_or(NoEntry::Revoked)?;
+        let roomy = state.live.values().filter(|live| live.room == Room::Roomy);
+        let roomy = roomy.filter(|live| !is_board(&live.key)).count();
+        let room = if is_board(&key) || roomy < ROOMY_MAX { Room::Roomy } else { Room::Crowded };
         let id = state.next_live;
         state.next_live = id.wrapping_add(1);
         let usage = Arc::<Usage>::default();
@@ -229,12 +280,13 @@ impl Gate {
             user: grant.user.clone(),
             since_unix_s: now_unix_s(),
             usage: usage.clone(),
+            room,
             mount: None,
         };
         state.live.insert(id, live);
         let ledger = state.ledgers.entry(key).or_default().clone();
         drop(state);
-        Ok(Entry { gate: self.clone(), id, grant, usage, ledger })
+        Ok(Entry { gate: self.clone(), id, grant, usage, ledger, room })
     }
 
     fn take_over(&self, id: u64, mount: &[u8]) {
@@ -328,7 +380,7 @@ impl Gate {
         let mut access = state.access.clone();
         access.add(ClientRecord { name, key, user, added_unix_s })?;
         self.keep(&mut state, access)?;
-        Ok(state.access.grant(&key, self.names()))
+        Ok(self.grant(&key, &state.access, &state.served))
     }
 
     /// Forgets a client and cuts its connections.
@@ -344,26 +396,67 @@ impl Gate {
         Ok(cut(&state, |live| live.key == key))
     }
 
-    /// Sets a right, and cuts the connections it concerns, so that it holds at once.
+    /// Sets a right, as [`change`](Self::change) does.
     ///
     /// # Errors
     /// [`GateError`]; the right is then as it was.
     pub fn set(&self, user: &str, share: &str, may: May) -> Result<usize, GateError> {
-        if !self.shares.iter().any(|known| known == share) {
-            return Err(GateError::NoShare { share: share.chars().take(63).collect() });
-        }
+        let (who, share) = (user.to_owned(), share.to_owned());
+        Ok(self.change(&AccessChange::SetRight { who, share, may })?.cut)
+    }
+
+    /// Changes shares, groups or rights, and cuts the connections that may less than before, or otherwise, with a
+    /// share they may use: it holds at once, also for those. Others go on.
+    ///
+    /// # Errors
+    /// [`GateError`]; everything is then as it was.
+    pub fn change(&self, change: &AccessChange) -> Result<Changed, GateError> {
         let mut state = self.lock();
-        let before = state.access.clone();
-        let mut access = before.clone();
-        access.set(user, share, may)?;
-        self.keep(&mut state, access)?;
-        let changed: Vec<PublicKey> = before
-            .clients()
-            .iter()
-            .filter(|c| before.may(&c.user, share) != state.access.may(&c.user, share))
-            .map(|c| c.key)
-            .collect();
-        Ok(cut(&state, |live| changed.contains(&live.key)))
+        let mut access = state.access.clone();
+        let Some(undo) = access.apply(change, &self.provisioned)? else {
+            return Ok(Changed { undo: None, cut: 0 });
+        };
+        let served = access.served(&self.provisioned);
+        if let Some(shelf) = &state.shelf {
+            shelf.set(&served)?;
+        }
+        let (old_access, old_served) = (state.access.clone(), state.served.clone());
+        if let Err(err) = self.keep(&mut state, access) {
+            if let Some(shelf) = &state.shelf {
+                shelf.set(&old_served)?;
+            }
+            return Err(err);
+        }
+        state.served = served;
+        let past =
+            PastChange { unix_s: now_unix_s(), command: change.command(), undo: undo.command() };
+        state.history.note(past);
+        let changed = |key: &PublicKey| {
+            let old = self.grant(key, &old_access, &old_served);
+            let new = self.grant(key, &state.access, &state.served);
+            let may =
+                |share: &ShareRight| new.as_ref().map_or(May::Nothing, |g| g.may(&share.name));
+            old.is_some_and(|old| old.shares.iter().any(|share| may(share) != share.may))
+        };
+        let keys: BTreeSet<PublicKey> = state.live.values().map(|live| live.key).collect();
+        let keys: BTreeSet<PublicKey> = keys.into_iter().filter(changed).collect();
+        let cut = cut(&state, |live| keys.contains(&live.key));
+        Ok(Changed { undo: Some(undo), cut })
+    }
+
+    /// Shares, groups, rules, and the changes of late.
+    pub fn rights(&self) -> ShareReply {
+        let state = self.lock();
+        let share = |share: &ShareSpec| ShareRights {
+            name: share.name.clone(),
+            read_only: share.read_only,
+            rules: state.access.rules_of(&share.name),
+        };
+        ShareReply::Rights {
+            shares: state.served.iter().map(share).collect(),
+            groups: state.access.groups().to_vec(),
+            changes: state.history.all().to_vec(),
+        }
     }
 
     /// Who is enrolled, and who is connected.
@@ -382,7 +475,9 @@ impl Gate {
                 .filter(|live| live.key == client.key)
                 .map(|live| from_text(live.peer))
                 .collect(),
-            shares: state.access.grant(&client.key, self.names()).map_or(Vec::new(), |g| g.shares),
+            shares: self
+                .grant(&client.key, &state.access, &state.served)
+                .map_or(Vec::new(), |grant| grant.shares),
         };
         let clients = state.access.clients().iter().map(status).collect();
         let connections = Self::connections(&state);
@@ -399,6 +494,15 @@ impl Gate {
         state.access = access;
         Ok(())
     }
+}
+
+/// What a change did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// What undoes it; nothing when it was so already.
+    pub undo: Option<AccessChange>,
+    /// Connections that were cut.
+    pub cut: usize,
 }
 
 /// Why a key that is known does not come in.

@@ -22,7 +22,9 @@
 //!   see; what he may not write is read-only to him. A key that is revoked has no connection left.
 //! - Strangers keep nobody out: few connections shake hands at one time, and the oldest of them gives way. Each key
 //!   has a limit of connections, all clients together have one, and the boards' keys have places of their own.
-//! - One connection cannot take what all need: descriptors are counted for each ([`Usage`]).
+//! - One connection cannot take what all need: descriptors are counted for each ([`Usage`]). The first
+//!   [`ROOMY_MAX`] clients get long messages and queues, the others of [`CLIENTS_MAX`] get short ones, so that all of
+//!   them at their limits fit into the unit's memory.
 //! - A mount that comes again (`goblin-mount:NAME` as its user name) takes over from its former connection: that one
 //!   is cut, and its locks and writes have ended before the new one attaches.
 //! - `n_uname`, user names, lock owners and modes of access sent by the client prove nothing here and decide
@@ -34,7 +36,8 @@
 //! ```text
 //!   enter    handshake -> greeting -> 9P, or enrolment by a code
 //!   gate     keys, rights, codes, live connections; kept in /state/config/access.json
-//!   command  /run/goblin/share.sock: add, list, revoke, rights
+//!   command  /run/goblin/share.sock: clients, shares, groups, rights
+//!   shelf    the shares of now        history  changes of late, each with what undoes it
 //! ```
 //!
 //! It formats or mounts nothing.
@@ -48,10 +51,12 @@ mod command;
 mod enter;
 mod file;
 mod gate;
+mod history;
 mod host;
 mod node;
 mod shaking;
 mod share;
+mod shelf;
 mod usage;
 mod waiters;
 
@@ -59,11 +64,12 @@ pub use agent::{ShareError, run};
 pub use enter::{Entrance, Plain};
 pub use file::HostOpen;
 pub use gate::{
-    BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Entry, Gate, GateError, NoEntry,
-    TAKE_OVER_LIMIT,
+    BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Changed, Entry, Gate, GateError, NoEntry,
+    ROOMY_MAX, Room, TAKE_OVER_LIMIT,
 };
 pub use host::{Arrives, Caller, HostTree};
 pub use node::Node;
 pub use shaking::SHAKING_MAX;
 pub use share::Share;
+pub use shelf::{Shelf, ShelfError};
 pub use usage::{DESCRIPTORS_OF_ALL_MAX, DESCRIPTORS_OF_ONE_MAX, Usage};

@@ -6,7 +6,7 @@ use goblin_core_ninep::{Errno, Limits, Names, Request, Stream};
 use goblin_core_trust::door::{Invitation, TRIES_MAX};
 use goblin_core_trust::pairing::{HELLO_BYTES, Hello, VERDICT_BYTES, Verdict};
 use goblin_core_trust::{Code, Exchange, PublicKey, Side};
-use goblin_core_types::{Greeting, May};
+use goblin_core_types::{AccessChange, Greeting, May, ShareReply};
 use goblin_sys::socket::{Listener, Socket};
 use goblin_tls::{Expect, Identity, Service, TlsError, TlsStream, greeting};
 use std::io::Read;
@@ -42,7 +42,7 @@ impl TestBox {
             std::fs::write(path.join("file"), name).unwrap();
             Arc::new(Share::new(name, &path, false).unwrap())
         };
-        let shares = Arc::from([share("home"), share("films")]);
+        let shares: Arc<[Arc<Share>]> = Arc::from([share("home"), share("films")]);
         let gate = Arc::new(gate(&dir));
         let me = Identity::from_seed(&STORAGE).unwrap();
         let names = ("test box".to_owned(), "boot".to_owned());
@@ -209,6 +209,71 @@ fn rights_are_the_users_and_hold_at_once() {
     let root = own.attach("films", "root").unwrap();
     assert!(own.mkdir(&root, b"e", 0o755).is_err());
     assert!(test.gate.set("x", "no-such-share", May::Read).is_err());
+}
+
+fn set(who: &str, share: &str, may: May) -> AccessChange {
+    AccessChange::SetRight { who: who.into(), share: share.into(), may }
+}
+
+#[test]
+fn rights_that_shrink_cut_those_they_concern_and_nobody_else() {
+    let test = TestBox::start(Plain::Refused);
+    assert!(welcome(test.enrol(&PC, &test.code())));
+    let change = |change: AccessChange| test.gate.change(&change).unwrap();
+    let users = vec!["laptop".to_owned()];
+    change(AccessChange::AddGroup { name: "family".into(), users: users.clone() });
+    assert_eq!(change(set("@family", "home", May::Write)).cut, 0);
+    let (mut client, _) = test.files(&PC).unwrap();
+    let root = client.attach("home", "x").unwrap();
+    let (mut board, _) = test.files(&COMPUTE).unwrap();
+    let boards_root = board.attach("home", "x").unwrap();
+    // It was so already for this user, by another rule: nobody notices.
+    assert_eq!(change(set("*", "home", May::Read)).cut, 0);
+    client.mkdir(&root, b"before", 0o755).unwrap();
+    let left = change(AccessChange::Leave { group: "family".into(), users });
+    assert_eq!(left.cut, 1);
+    assert!(client.mkdir(&root, b"after", 0o755).is_err());
+    board.getattr(&boards_root).unwrap();
+    let (mut client, word) = test.files(&PC).unwrap();
+    assert_eq!(word.shares[0].may, May::Read);
+    let root = client.attach("home", "x").unwrap();
+    assert!(client.mkdir(&root, b"after", 0o755).is_err());
+    // Undone, it is as it was.
+    assert!(change(left.undo.unwrap()).cut >= 1);
+    assert_eq!(test.files(&PC).unwrap().1.shares[0].may, May::Write);
+    assert!(test.dir.path().join("home/before").exists());
+    assert!(!test.dir.path().join("home/after").exists());
+}
+
+#[test]
+fn shares_come_and_go_while_clients_are_connected() {
+    let test = TestBox::start(Plain::Refused);
+    assert!(welcome(test.enrol(&PC, &test.code())));
+    let pool = test.dir.path().join("pool");
+    test.gate.serve_from(&pool).unwrap();
+    let change = |change: AccessChange| test.gate.change(&change).unwrap();
+    let (mut client, _) = test.files(&PC).unwrap();
+    let root = client.attach("home", "x").unwrap();
+    let added = change(AccessChange::AddShare { name: "new".into(), read_only: true });
+    assert_eq!(added.cut, 0, "nobody loses anything");
+    assert!(pool.join("new").is_dir());
+    client.getattr(&root).unwrap();
+    assert!(test.files(&PC).unwrap().1.shares.iter().any(|share| share.name == "new"));
+    std::fs::write(pool.join("new/file"), b"x").unwrap();
+    // What holds is what is kept: a gate that opens anew knows it.
+    assert!(gate(&test.dir).served().iter().any(|share| share.name == "new" && share.read_only));
+    let removed = change(added.undo.unwrap());
+    assert!(removed.cut >= 1);
+    assert!(client.getattr(&root).is_err());
+    assert!(pool.join("new/file").exists(), "files stay");
+    assert!(!gate(&test.dir).served().iter().any(|share| share.name == "new"));
+    // A change that cannot be carried out changes nothing.
+    std::fs::write(pool.join("taken"), b"").unwrap();
+    let taken = AccessChange::AddShare { name: "taken".into(), read_only: false };
+    assert!(test.gate.change(&taken).is_err());
+    assert!(!test.gate.served().iter().any(|share| share.name == "taken"));
+    let ShareReply::Rights { changes, .. } = test.gate.rights() else { panic!() };
+    assert_eq!(changes.last().unwrap().undo, "goblin share add new --read-only");
 }
 
 #[test]

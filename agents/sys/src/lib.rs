@@ -18,6 +18,7 @@ pub mod lines;
 pub mod listing;
 pub mod module;
 pub mod mount;
+pub mod multicast;
 pub mod netdev;
 pub mod notify;
 pub mod peer;

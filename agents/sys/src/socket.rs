@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Connections that wait to be accepted.
-const BACKLOG: i32 = 64;
+const BACKLOG: i32 = 1024;
 /// Silence after which a TCP peer is asked whether it lives.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Pause between two such questions.

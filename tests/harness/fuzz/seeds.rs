@@ -5,6 +5,7 @@ use super::targets::{PRIVATE_KEY, SEGMENT};
 use goblin_core_delta::frame::Effort;
 use goblin_core_delta::pack::Index;
 use goblin_core_delta::patch::{self, New};
+use goblin_core_discovery::{Browser, Notice, Role};
 use goblin_core_manifest::publish::{Lifetimes, Publisher, RepositoryKeys, Seed, sign};
 use goblin_core_manifest::roots::{Draft, Signers, Voices};
 use goblin_core_manifest::time::Instant;
@@ -23,6 +24,7 @@ use goblin_image::{Guid, record};
 use goblin_init_core::journal::{self, BootEntry, BootId, Entry, LineEntry, LostEntry, WhyLost};
 use serde_json::json;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// One seed.
@@ -77,6 +79,9 @@ pub(super) fn made() -> Vec<Made> {
     add("enrolment", "verdict", Verdict::Welcome([8; 32]).encode().to_vec());
     add("enrolment", "code", Code::from_random([9; 8]).to_string().into_bytes());
     add("enrolment", "access", ACCESS.as_bytes().to_vec());
+    add("enrolment", "access-groups", ACCESS_GROUPS.as_bytes().to_vec());
+    add("discovery", "announcement", notice().announcement());
+    add("discovery", "question", Browser::question());
     add("gpt", "two-partitions", gpt());
     add("record", "one-attempt", boot_record());
     add("uki", "two-sections", small_pe());
@@ -189,6 +194,19 @@ fn replies() -> Vec<Reply<'static>> {
 }
 
 /// A file of clients and rights.
+/// A board as its network hears of it.
+pub(super) fn notice() -> Notice {
+    Notice {
+        box_name: "attic".into(),
+        role: Role::Storage,
+        key: "d0".repeat(32),
+        port: 564,
+        addresses: vec![IpAddr::from([192, 0, 2, 7])],
+        named_twice: false,
+    }
+}
+
+const ACCESS_GROUPS: &str = r#"{"schema":2,"clients":[],"rules":[{"user":"@family","share":"films","may":"read"}],"groups":[{"name":"family","users":["anna"]}],"added":[{"name":"attic","read_only":true}],"removed":["home"]}"#;
 const ACCESS: &str = r#"{"schema":1,"clients":[{"name":"laptop","key":"d04ab232742bb4ab3a1368bd4615e4e6d0224ab71a016baf8520a332c9778737","user":"anna","added_unix_s":1}],"rules":[{"user":"*","share":"films","may":"read"}]}"#;
 
 fn provisioning() -> String {

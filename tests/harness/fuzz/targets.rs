@@ -4,6 +4,7 @@ use super::Target;
 use goblin_core_config::parse_bytes;
 use goblin_core_delta::pack::{Index, PackError};
 use goblin_core_delta::patch::{HEAD_BYTES, Patch, ReadAt, parse_head};
+use goblin_core_discovery::{Browser, Message};
 use goblin_core_manifest::canonical;
 use goblin_core_manifest::client::TrustedState;
 use goblin_core_manifest::release::Manifest;
@@ -56,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     target("patch", patch, 16_384),
     target("waves", waves, 4096),
     target("root-draft", root_draft, 65_536),
+    target("discovery", discovery, 9000),
 ];
 
 /// Contents of the release that the seeds of `pack-index` and `patch` are made for.
@@ -233,6 +235,27 @@ fn enrolment(bytes: &[u8]) {
     }
     let _ = serde_json::from_slice::<ShareCommand>(bytes);
     let _ = serde_json::from_slice::<Greeting>(bytes);
+}
+
+fn discovery(bytes: &[u8]) {
+    let mut browser = Browser::default();
+    browser.hear(bytes);
+    let found = browser.found();
+    assert!(found.iter().all(|one| !one.instance.chars().any(char::is_control)));
+    if let Ok(message) = Message::decode(bytes) {
+        let again = Message::decode(&message.encode()).expect("what is said is heard");
+        assert_eq!(Message::decode(&again.encode()), Ok(again));
+        let notice = super::seeds::notice();
+        let _ = notice.collides(&message);
+        for port in [5353, 40_000] {
+            if let Some((answer, _)) = notice.answer(&message, port) {
+                assert!(answer.len() <= goblin_core_discovery::MESSAGE_BYTES_MAX);
+                assert!(
+                    notice.answer(&Message::decode(&answer).expect("own words"), port).is_none()
+                );
+            }
+        }
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

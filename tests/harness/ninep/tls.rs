@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub fn entrance(shares: Arc<[Arc<Share>]>, limits: Limits) -> Result<Entrance> {
     let me = Identity::from_seed(&SERVER)?;
     let boards = BoardKeys { own: me.public(), peer: PublicKey::of_seed(&CLIENT) };
-    let names = shares.iter().map(|share| share.name().to_owned()).collect();
+    let names = shares.iter().map(|share| share.name().into()).collect();
     // Nobody is enrolled, so nothing is ever written there.
     let gate = Gate::open("/nonexistent/access.json".as_ref(), boards, names)?;
     let names = ("bench".to_owned(), "bench".to_owned());

@@ -4,7 +4,9 @@
 //! the caller names. Time limits are the stream's (`set_read_timeout`): after one has passed the client
 //! must be dropped, since the reply may still come.
 
-use crate::message::{HEADER_BYTES, NO_FID, NO_TAG, Reply, Request, VERSION_9P2000L, VERSION_GOB1};
+use crate::message::{
+    HEADER_BYTES, NO_FID, NO_TAG, Reply, Request, VERSION_9P2000L, VERSION_GOB1, lock,
+};
 use crate::wire::{Data, Reader, WireError};
 use crate::{Attr, DirEntry, Errno, MSIZE_MIN, Names, Qid, SetAttr, WALK_NAMES_MAX};
 use std::io::{self, Read, Write};
@@ -21,6 +23,8 @@ pub mod open {
     pub const WRITE: u32 = 1;
     /// Read and write.
     pub const READ_WRITE: u32 = 2;
+    /// Only a file that was not there, for [`Client::create`](super::Client::create).
+    pub const EXCLUSIVE: u32 = 0o200;
     /// Cut to no bytes.
     pub const TRUNCATE: u32 = 0o1000;
     /// Only a directory.
@@ -316,6 +320,44 @@ impl<S: Read + Write> Client<S> {
     /// What the server says.
     pub fn mkdir(&mut self, dir: &Fid, name: &[u8], mode: u32) -> Result<Qid, ClientError> {
         ask!(self, Request::Mkdir { dfid: dir.0, name, mode, gid: 0 }, Mkdir { qid })
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn symlink(&mut self, dir: &Fid, name: &[u8], target: &[u8]) -> Result<Qid, ClientError> {
+        ask!(self, Request::Symlink { fid: dir.0, name, target, gid: 0 }, Symlink { qid })
+    }
+
+    /// Where a symbolic link points to.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn read_link(&mut self, link: &Fid) -> Result<Vec<u8>, ClientError> {
+        ask!(self, Request::Readlink { fid: link.0 }, Readlink { target }).map(<[u8]>::to_vec)
+    }
+
+    /// Takes the lock of a whole open file without waiting; false while somebody else holds it. It ends with the fid.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn try_lock(&mut self, fid: &Fid) -> Result<bool, ClientError> {
+        let request = Request::Lock {
+            fid: fid.0,
+            kind: lock::WRITE,
+            flags: 0,
+            start: 0,
+            length: 0,
+            proc_id: 0,
+            client_id: b"",
+        };
+        match ask!(self, request, Lock { status })? {
+            lock::SUCCESS => Ok(true),
+            lock::BLOCKED => Ok(false),
+            lock::GRACE => Err(ClientError::Refused(Errno::EAGAIN)),
+            _ => Err(ClientError::Refused(Errno::EIO)),
+        }
     }
 
     /// Removes a name; a directory when `flags` hold `AT_REMOVEDIR` (0x200).

@@ -29,10 +29,6 @@ pub(crate) struct XattrRead {
     pub _room: XattrRoom,
 }
 
-/// Largest sum of the attribute values that one connection holds, in bytes: each value lies in memory for
-/// as long as its fid lives, and a client may have thousands of fids.
-const XATTR_HELD_BYTES_MAX: usize = 1 << 20;
-
 /// Bytes of a value, counted for as long as this lives.
 pub(crate) struct XattrRoom {
     held: Arc<AtomicUsize>,
@@ -95,7 +91,8 @@ impl<B: Backend> Shared<B> {
     /// # Errors
     /// `ENOMEM` when fids of this connection hold too much already.
     pub fn xattr_room(&self, bytes: usize) -> Result<XattrRoom, Errno> {
-        let more = |held: usize| held.checked_add(bytes).filter(|all| *all <= XATTR_HELD_BYTES_MAX);
+        let max = self.limits.xattr_bytes_max;
+        let more = |held: usize| held.checked_add(bytes).filter(|all| *all <= max);
         self.xattr_held
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
             .map(|_| XattrRoom { held: self.xattr_held.clone(), bytes })

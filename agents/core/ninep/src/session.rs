@@ -38,6 +38,9 @@ pub struct Limits {
     pub disk_queue_max: usize,
     /// Bytes that these may hold together.
     pub disk_queue_bytes_max: usize,
+    /// Bytes of the attribute values that fids hold together: each lies in memory for as long as its fid lives, and
+    /// a client may have thousands of fids.
+    pub xattr_bytes_max: usize,
     /// Longest silence before the first attach.
     pub handshake: Duration,
 }
@@ -51,6 +54,7 @@ impl Limits {
         disk_jobs_max: 8,
         disk_queue_max: 64,
         disk_queue_bytes_max: 4 << 20,
+        xattr_bytes_max: 1 << 20,
         handshake: Duration::from_secs(10),
     };
 }

@@ -1,21 +1,35 @@
-//! Enrolled clients, users, and their rights per share: what is kept on STATE.
+//! Enrolled clients, users, groups, shares, and rights per share: what is kept on STATE.
 
 use crate::PublicKey;
-use goblin_core_types::{May, ShareRight};
+use goblin_core_types::{Group, May, ShareRight};
 use serde::{Deserialize, Serialize};
 
-/// Shape of the file this release writes.
-const SCHEMA: u32 = 1;
+mod change;
+
+/// Shapes of the file: the second has groups and shares. It is written only where there are any, so that an older
+/// release reads what it understands after a rollback.
+const SCHEMA_PLAIN: u32 = 1;
+const SCHEMA_GROUPS: u32 = 2;
 /// Longest file in bytes.
 pub const ACCESS_BYTES_MAX: usize = 1 << 20;
 /// Enrolled clients at most.
 pub const CLIENTS_MAX: usize = 256;
 /// Rules at most.
 const RULES_MAX: usize = 1024;
+/// Groups at most.
+const GROUPS_MAX: usize = 64;
+/// Users of one group at most.
+const GROUP_USERS_MAX: usize = 256;
+/// Shares that are added or removed at most.
+const SHARES_MAX: usize = 64;
+/// Longest name of a share in characters; the provisioning file's rule.
+const SHARE_NAME_CHARS_MAX: usize = 32;
 /// Longest name of a client or user in characters.
 const NAME_CHARS_MAX: usize = 63;
-/// The word for every user without a rule of his own.
+/// The word for every user without a rule of his own, or of a group of his.
 const EVERYONE: &str = "*";
+/// What a group's name begins with where users are named.
+const GROUP_MARK: char = '@';
 
 /// One enrolled client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +45,27 @@ pub struct ClientRecord {
     pub added_unix_s: u64,
 }
 
+/// A share, and whether everyone only reads it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareSpec {
+    /// Its name.
+    pub name: String,
+    /// Refuse every change.
+    pub read_only: bool,
+}
+
+impl From<&str> for ShareSpec {
+    /// One that may be written to.
+    fn from(name: &str) -> Self {
+        Self { name: name.into(), read_only: false }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rule {
+    /// A user, a group behind its mark, or everyone.
     user: String,
     share: String,
     may: May,
@@ -46,11 +78,26 @@ pub struct Access {
     schema: u32,
     clients: Vec<ClientRecord>,
     rules: Vec<Rule>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<Group>,
+    /// Shares that the provisioning file does not name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    added: Vec<ShareSpec>,
+    /// Shares that it names and that are not served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<String>,
 }
 
 impl Default for Access {
     fn default() -> Self {
-        Self { schema: SCHEMA, clients: Vec::new(), rules: Vec::new() }
+        Self {
+            schema: SCHEMA_PLAIN,
+            clients: Vec::new(),
+            rules: Vec::new(),
+            groups: Vec::new(),
+            added: Vec::new(),
+            removed: Vec::new(),
+        }
     }
 }
 
@@ -108,6 +155,65 @@ pub enum AccessError {
     /// No room.
     #[error("no more than {CLIENTS_MAX} clients and {RULES_MAX} rules are kept: revoke some")]
     Full,
+    /// No room for another group, user of a group, or share.
+    #[error(
+        "no more than {GROUPS_MAX} groups of {GROUP_USERS_MAX} users, and {SHARES_MAX} shares besides the \
+         provisioned ones, are kept: remove some"
+    )]
+    TooMany,
+    /// A share's name that breaks the rules.
+    #[error(
+        "`{name}` is no name of a share: use 1 to {SHARE_NAME_CHARS_MAX} of a-z, 0-9, - and _, not starting \
+         with -"
+    )]
+    ShareName {
+        /// The name.
+        name: String,
+    },
+    /// A group of this name.
+    #[error("there is a group `{name}` already; see `goblin group list`")]
+    GroupExists {
+        /// The name.
+        name: String,
+    },
+    /// No such group.
+    #[error(
+        "there is no group `{name}`; see `goblin group list`, or make it with `goblin group add`"
+    )]
+    NoGroup {
+        /// The name.
+        name: String,
+    },
+    /// A rule names the group.
+    #[error(
+        "a rule of the share `{share}` names the group: `goblin share reset {share} @{name}` takes it away"
+    )]
+    GroupInUse {
+        /// The group.
+        name: String,
+        /// The share.
+        share: String,
+    },
+    /// A share of this name.
+    #[error("there is a share `{name}` already; see `goblin share list`")]
+    ShareExists {
+        /// The name.
+        name: String,
+    },
+    /// No such share.
+    #[error("there is no share `{name}`; see `goblin share list`")]
+    NoShare {
+        /// The name.
+        name: String,
+    },
+    /// No rule for it.
+    #[error("no rule of the share `{share}` names {who}; see `goblin share list`")]
+    NoRule {
+        /// Who.
+        who: String,
+        /// The share.
+        share: String,
+    },
 }
 
 /// Whether a text names a client or a user.
@@ -115,6 +221,11 @@ pub fn is_name(name: &str) -> bool {
     (1..=NAME_CHARS_MAX).contains(&name.len())
         && !name.starts_with('-')
         && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+}
+
+/// Whether a text names a share.
+fn is_share(name: &str) -> bool {
+    name.len() <= SHARE_NAME_CHARS_MAX && is_name(name)
 }
 
 fn checked(name: &str) -> Result<&str, AccessError> {
@@ -134,8 +245,8 @@ impl Access {
     pub fn parse(bytes: &[u8]) -> Result<Self, AccessError> {
         let access: Self = serde_json::from_slice(bytes)?;
         let unusable = |what| Err(AccessError::Unusable { what });
-        if access.schema != SCHEMA {
-            return unusable("its schema is of another release");
+        if access.schema != access.schema_needed() {
+            return unusable("its schema is of another release, or not that of what is in it");
         }
         if access.clients.len() > CLIENTS_MAX || access.rules.len() > RULES_MAX {
             return unusable("it has too many entries");
@@ -151,7 +262,34 @@ impl Access {
         if twice {
             return unusable("a client is in it twice");
         }
+        access.check_groups().map_err(|what| AccessError::Unusable { what })?;
         Ok(access)
+    }
+
+    const fn schema_needed(&self) -> u32 {
+        if self.groups.is_empty() && self.added.is_empty() && self.removed.is_empty() {
+            SCHEMA_PLAIN
+        } else {
+            SCHEMA_GROUPS
+        }
+    }
+
+    fn check_groups(&self) -> Result<(), &'static str> {
+        if self.groups.len() > GROUPS_MAX
+            || self.groups.iter().any(|group| group.users.len() > GROUP_USERS_MAX)
+            || self.added.len().max(self.removed.len()) > SHARES_MAX
+        {
+            return Err("it has too many groups or shares");
+        }
+        let named = |group: &Group| is_name(&group.name) && group.users.iter().all(|u| is_name(u));
+        if !self.groups.iter().all(named) {
+            return Err("a name of a group in it breaks the rules");
+        }
+        // The names of shares become paths.
+        if !self.added.iter().map(|share| &share.name).chain(&self.removed).all(|n| is_share(n)) {
+            return Err("a name of a share in it breaks the rules");
+        }
+        Ok(())
     }
 
     /// The file's bytes.
@@ -205,30 +343,40 @@ impl Access {
         Ok(self.clients.remove(index).key)
     }
 
-    /// Sets what a user may do with a share; `*` for every user without a rule of his own.
+    /// Sets what a user, `@GROUP`, or `*` for every user whom no other rule names, may do with a share.
     ///
     /// # Errors
-    /// [`AccessError::Name`], [`AccessError::Full`].
-    pub fn set(&mut self, user: &str, share: &str, may: May) -> Result<(), AccessError> {
-        if user != EVERYONE {
-            checked(user)?;
+    /// [`AccessError::Name`], [`AccessError::NoGroup`], [`AccessError::Full`].
+    pub fn set(&mut self, who: &str, share: &str, may: May) -> Result<(), AccessError> {
+        if let Some(group) = who.strip_prefix(GROUP_MARK) {
+            self.group(group)?;
+        } else if who != EVERYONE {
+            checked(who)?;
         }
         checked(share)?;
-        self.rules.retain(|rule| rule.user != user || rule.share != share);
+        self.rules.retain(|rule| rule.user != who || rule.share != share);
         if self.rules.len() >= RULES_MAX {
             return Err(AccessError::Full);
         }
-        self.rules.push(Rule { user: user.into(), share: share.into(), may });
+        self.rules.push(Rule { user: who.into(), share: share.into(), may });
         self.rules.sort_by(|a, b| (&a.user, &a.share).cmp(&(&b.user, &b.share)));
         Ok(())
     }
 
-    /// What a user may do with a share.
+    /// The rule that names him.
+    fn rule(&self, who: &str, share: &str) -> Option<May> {
+        self.rules.iter().find(|rule| rule.user == who && rule.share == share).map(|r| r.may)
+    }
+
+    /// What a user may do with a share: what his own rule says, else the most that a group of his may, else what
+    /// everyone may.
     pub fn may(&self, user: &str, share: &str) -> May {
-        let rule = |who: &str| {
-            self.rules.iter().find(|rule| rule.user == who && rule.share == share).map(|r| r.may)
+        let by_group = || {
+            let his = self.groups.iter().filter(|group| group.users.iter().any(|one| one == user));
+            his.filter_map(|group| self.rule(&format!("{GROUP_MARK}{}", group.name), share)).max()
         };
-        rule(user).or_else(|| rule(EVERYONE)).unwrap_or(May::Write)
+        let own = self.rule(user, share).or_else(by_group);
+        own.or_else(|| self.rule(EVERYONE, share)).unwrap_or(May::Write)
     }
 
     /// What the owner of a key may do with these shares; `None` for a key that is not enrolled.
@@ -304,8 +452,35 @@ mod tests {
         assert_eq!(access.clients()[0].name, "laptop");
         assert_eq!(access.may("anna", "films"), May::Read);
         let mut newer = String::from_utf8_lossy(text).into_owned();
-        newer = newer.replace("\"schema\": 1", "\"schema\": 2");
+        newer = newer.replace("\"schema\": 1", "\"schema\": 3");
         assert!(matches!(Access::parse(newer.as_bytes()), Err(AccessError::Unusable { .. })));
+        let access = Access::parse(include_bytes!("../data/access-2.json")).unwrap();
+        assert_eq!(access.may("ben", "films"), May::Nothing);
+        assert_eq!(access.may("anna", "films"), May::Read);
+        let served: Vec<_> = access.served(&[]).into_iter().map(|share| share.name).collect();
+        assert_eq!(served, ["attic"]);
+    }
+
+    #[test]
+    fn a_group_goes_before_everyone_and_behind_a_users_own_rule() {
+        let mut access = Access::default();
+        let family = Group { name: "family".into(), users: vec!["anna".into(), "ben".into()] };
+        let late = Group { name: "late".into(), users: vec!["anna".into()] };
+        access.groups = vec![family, late];
+        access.set("*", "home", May::Nothing).unwrap();
+        access.set("@family", "home", May::Read).unwrap();
+        assert_eq!(
+            (access.may("anna", "home"), access.may("eve", "home")),
+            (May::Read, May::Nothing)
+        );
+        access.set("@late", "home", May::Write).unwrap();
+        assert_eq!(
+            (access.may("anna", "home"), access.may("ben", "home")),
+            (May::Write, May::Read)
+        );
+        access.set("anna", "home", May::Nothing).unwrap();
+        assert_eq!(access.may("anna", "home"), May::Nothing);
+        assert!(matches!(access.set("@none", "home", May::Read), Err(AccessError::NoGroup { .. })));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub mod pairing;
 mod pake;
 
 pub use access::{
-    ACCESS_BYTES_MAX, Access, AccessError, CLIENTS_MAX, ClientRecord, Grant, is_name,
+    ACCESS_BYTES_MAX, Access, AccessError, CLIENTS_MAX, ClientRecord, Grant, ShareSpec, is_name,
 };
 pub use code::{Code, CodeError, SECRET_BITS};
 pub use key::{KeyError, PublicKey, pkcs8};

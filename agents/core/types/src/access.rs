@@ -72,7 +72,7 @@ pub enum ShareCommand {
         /// Its name.
         name: String,
     },
-    /// Set what a user may do with a share. Connections of the user are cut, so that it holds at once.
+    /// Set what a user may do with a share, as [`AccessChange::SetRight`] does.
     SetRight {
         /// User, `*` for everyone without a rule of his own.
         user: String,
@@ -81,6 +81,152 @@ pub enum ShareCommand {
         /// What he may do.
         may: May,
     },
+    /// Change shares, groups or rights. Connections of those whose rights change are cut, so that it holds at once.
+    Change {
+        /// What to change.
+        change: AccessChange,
+    },
+    /// Shares, groups, rights, and the changes of late.
+    ListRights,
+}
+
+/// One change of shares, groups and rights. Each has another one that undoes it.
+///
+/// `who` is a user, `@GROUP`, or `*` for everyone without a rule of his own or of a group of his.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AccessChange {
+    /// Serve a share.
+    AddShare {
+        /// Its name, and its folder's on the pool.
+        name: String,
+        /// Refuse every change to everyone.
+        read_only: bool,
+    },
+    /// Serve a share no more. Its files stay on the pool.
+    RemoveShare {
+        /// Its name.
+        name: String,
+    },
+    /// Say what somebody may do with a share.
+    SetRight {
+        /// Who.
+        who: String,
+        /// Share.
+        share: String,
+        /// What.
+        may: May,
+    },
+    /// Say nothing about it any more.
+    ClearRight {
+        /// Who.
+        who: String,
+        /// Share.
+        share: String,
+    },
+    /// Make a group.
+    AddGroup {
+        /// Its name.
+        name: String,
+        /// Its first users.
+        users: Vec<String>,
+    },
+    /// Forget a group that no rule names.
+    RemoveGroup {
+        /// Its name.
+        name: String,
+    },
+    /// Take users into a group.
+    Join {
+        /// The group.
+        group: String,
+        /// The users.
+        users: Vec<String>,
+    },
+    /// Put users out of a group.
+    Leave {
+        /// The group.
+        group: String,
+        /// The users.
+        users: Vec<String>,
+    },
+}
+
+impl AccessChange {
+    /// The command that makes this change. Names need no quotes: those that would are refused.
+    pub fn command(&self) -> String {
+        // A shell would put file names in a star's place.
+        let who = |who: &str| if who == "*" { "everyone".to_owned() } else { who.to_owned() };
+        match self {
+            Self::AddShare { name, read_only } => {
+                format!("goblin share add {name}{}", if *read_only { " --read-only" } else { "" })
+            }
+            Self::RemoveShare { name } => format!("goblin share remove {name}"),
+            Self::SetRight { who: user, share, may } => match may {
+                May::Nothing => format!("goblin share deny {share} {}", who(user)),
+                May::Read => format!("goblin share allow {share} {} --read", who(user)),
+                May::Write => format!("goblin share allow {share} {}", who(user)),
+            },
+            Self::ClearRight { who: user, share } => {
+                format!("goblin share reset {share} {}", who(user))
+            }
+            Self::AddGroup { name, users } => {
+                [&["goblin group add", name], words(users).as_slice()].concat().join(" ")
+            }
+            Self::RemoveGroup { name } => format!("goblin group remove {name}"),
+            Self::Join { group, users } => {
+                [&["goblin group join", group], words(users).as_slice()].concat().join(" ")
+            }
+            Self::Leave { group, users } => {
+                [&["goblin group leave", group], words(users).as_slice()].concat().join(" ")
+            }
+        }
+    }
+}
+
+fn words(users: &[String]) -> Vec<&str> {
+    users.iter().map(String::as_str).collect()
+}
+
+/// A rule of a share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RightStatus {
+    /// A user, `@GROUP`, or `*`.
+    pub who: String,
+    /// What he may do.
+    pub may: May,
+}
+
+/// A share and who may do what with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareRights {
+    /// Its name.
+    pub name: String,
+    /// Whether everyone only reads it.
+    pub read_only: bool,
+    /// The rules that name it. Everyone whom none of them names may write.
+    pub rules: Vec<RightStatus>,
+}
+
+/// A group of users.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Its name, without the `@`.
+    pub name: String,
+    /// Its users, sorted.
+    pub users: Vec<String>,
+}
+
+/// A change that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastChange {
+    /// Seconds since 1970.
+    pub unix_s: u64,
+    /// The command that makes it.
+    pub command: String,
+    /// The command that undoes it.
+    pub undo: String,
 }
 
 /// One enrolled client.
@@ -142,10 +288,22 @@ pub enum ShareReply {
         /// Codes that wait to be used.
         codes_waiting: u32,
     },
+    /// What is served, and who may do what.
+    Rights {
+        /// In the order in which clients see them.
+        shares: Vec<ShareRights>,
+        /// By name.
+        groups: Vec<Group>,
+        /// The newest last.
+        changes: Vec<PastChange>,
+    },
     /// Carried out.
     Done {
         /// One sentence.
         message: String,
+        /// The command that undoes it, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        undo: Option<String>,
     },
     /// Not carried out.
     Failed {

@@ -18,8 +18,8 @@ mod update;
 mod version;
 
 pub use access::{
-    ClientStatus, ConnectionStatus, GREETING_BYTES_MAX, Greeting, May, ShareCommand, ShareReply,
-    ShareRight,
+    AccessChange, ClientStatus, ConnectionStatus, GREETING_BYTES_MAX, Greeting, Group, May,
+    PastChange, RightStatus, ShareCommand, ShareReply, ShareRight, ShareRights,
 };
 pub use control::{
     BootChoice, BootListed, HostReply, HostRequest, InitReply, InitRequest, KeptLine, LogFilter,

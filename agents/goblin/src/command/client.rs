@@ -41,8 +41,7 @@ pub fn run(what: Client, output: &mut Output) -> Result<(), CliError> {
             output.line(&format!("  goblin login {} {code}", words::plain(address)))
         }
         ShareReply::Clients { clients, codes_waiting, .. } => list(&clients, codes_waiting, output),
-        ShareReply::Done { message } => output.line(&words::plain(&message)),
-        ShareReply::Failed { .. } => Ok(()),
+        reply => super::rights::done(&reply, output),
     }
 }
 

@@ -12,7 +12,7 @@ pub fn run(output: &mut Output) -> Result<(), CliError> {
     let connections = match client::ask(&ShareCommand::ListClients)? {
         ShareReply::Clients { connections, .. } => connections,
         ShareReply::Failed { kind, message } => return Err(CliError::Refused { kind, message }),
-        ShareReply::Code { .. } | ShareReply::Done { .. } => Vec::new(),
+        ShareReply::Code { .. } | ShareReply::Done { .. } | ShareReply::Rights { .. } => Vec::new(),
     };
     if output.json {
         return output.json_value(&connections);

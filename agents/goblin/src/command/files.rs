@@ -1,15 +1,15 @@
-//! What a PC does with a box without a mount: `login`, `shares`, `ls`, `get`, `put`.
+//! What a PC knows of boxes: `discover`, `login`, `shares`.
 
 use crate::error::CliError;
 use crate::output::Output;
 use crate::render::words;
-use goblin_agent_client::boxes::{self, Boxes, KnownBox, split_place};
+use goblin_agent_client::boxes::{self, Boxes, KnownBox};
+use goblin_agent_client::discover;
 use goblin_agent_client::login;
-use goblin_agent_client::remote::{self, Remote};
-use goblin_core_types::{Greeting, escape_bytes, paths};
-use std::fs::File;
-use std::io;
+use goblin_agent_client::remote;
+use goblin_core_types::{Greeting, paths};
 use std::path::Path;
+use std::time::Duration;
 
 /// Whether this machine is a PC rather than a board.
 pub fn is_pc() -> bool {
@@ -85,83 +85,40 @@ fn show(known: &KnownBox, greeting: &Greeting, output: &mut Output) -> Result<()
     })
 }
 
-fn place(text: &str) -> Result<(&str, &str, &str), CliError> {
-    split_place(text).ok_or_else(|| CliError::Refused {
-        kind: "refused".into(),
-        message: format!("`{text}` names no share: write BOX:SHARE, or BOX:SHARE/PATH"),
+/// `goblin discover`
+pub fn discover(timeout_s: u64, output: &mut Output) -> Result<(), CliError> {
+    let limit = Duration::from_secs(timeout_s);
+    let found = discover::discover(limit, |_| false).map_err(CliError::pc)?;
+    // A PC that has no folder of its own is enrolled with no box.
+    let boxes = known().ok();
+    let enrolled = |key: &str| {
+        let mut all = boxes.iter().flat_map(Boxes::all);
+        all.find(|known| known.key.to_string() == key).map(|known| known.name.clone())
+    };
+    if output.json {
+        let line = |one: &discover::Found| {
+            serde_json::json!({
+                "instance": one.instance, "box": one.box_name, "role": one.role, "host": one.host,
+                "addresses": one.addresses, "port": one.port, "key": one.key,
+                "enrolled_as": enrolled(&one.key),
+            })
+        };
+        return output.json_value(&found.iter().map(line).collect::<Vec<_>>());
+    }
+    if found.is_empty() {
+        return output.line(
+            "no box answers on this network; one behind a router is reached by its address alone, which \
+             `goblin client add` at the box shows",
+        );
+    }
+    found.iter().try_for_each(|one| {
+        let at: Vec<String> = one.addresses.iter().map(ToString::to_string).collect();
+        let next = match (enrolled(&one.key), discover::address_of(one)) {
+            (Some(name), _) => format!("enrolled as {name}"),
+            (None, Some(address)) => format!("goblin login {address} CODE"),
+            (None, None) => String::new(),
+        };
+        let (instance, at) = (words::plain(&one.instance), at.join(", "));
+        output.line(&format!("{instance:<28} {:<8} {at:<34} {next}", words::plain(&one.role)))
     })
-}
-
-fn open(text: &str) -> Result<(Remote, &str), CliError> {
-    let (the_box, share, path) = place(text)?;
-    let remote = Remote::open(&known()?, the_box, share).map_err(CliError::pc)?;
-    Ok((remote, path))
-}
-
-/// `goblin ls`
-pub fn ls(text: &str, output: &mut Output) -> Result<(), CliError> {
-    let (mut remote, path) = open(text)?;
-    for (entry, attr) in remote.list(path).map_err(CliError::pc)? {
-        let name = escape_bytes(&entry.name);
-        if output.json {
-            let line = serde_json::json!({
-                "name": name, "mode": attr.mode, "size": attr.size, "mtime_s": attr.mtime.sec,
-            });
-            output.json_line(&line)?;
-        } else {
-            let kind = match attr.mode & 0o170_000 {
-                0o040_000 => 'd',
-                0o120_000 => 'l',
-                0o100_000 => '-',
-                _ => '?',
-            };
-            let mode = attr.mode & 0o7777;
-            output.line(&format!("{kind}{mode:04o} {:>14}  {name}", attr.size))?;
-        }
-    }
-    Ok(())
-}
-
-/// `goblin get`
-pub fn get(text: &str, to: Option<&Path>, output: &mut Output) -> Result<(), CliError> {
-    let (mut remote, path) = open(text)?;
-    let name = path.rsplit('/').next().filter(|name| !name.is_empty());
-    let Some(name) = name else {
-        return Err(CliError::Refused {
-            kind: "refused".into(),
-            message: format!("`{text}` names a folder: `goblin get` copies one file"),
-        });
-    };
-    let to = to.unwrap_or(Path::new(name));
-    if to == Path::new("-") {
-        remote.get(path, &mut io::stdout().lock()).map_err(CliError::pc)?;
-        return Ok(());
-    }
-    let made = |err| CliError::pc(format!("{}: {err}", to.display()));
-    let mut file = File::options().write(true).create_new(true).open(to).map_err(made)?;
-    let copied = remote.get(path, &mut file).map_err(CliError::pc);
-    let copied = copied.and_then(|bytes| file.sync_all().map(|()| bytes).map_err(made));
-    if copied.is_err() {
-        // Half a file under its own name would be taken for the whole.
-        let _ = std::fs::remove_file(to);
-    }
-    let bytes = copied?;
-    output.line(&format!("{}: {bytes} bytes", to.display()))
-}
-
-/// `goblin put`
-pub fn put(from: &Path, text: &str, output: &mut Output) -> Result<(), CliError> {
-    let (mut remote, path) = open(text)?;
-    let mut path = path.to_owned();
-    if path.is_empty() || path.ends_with('/') {
-        path.push_str(&from.file_name().unwrap_or_default().to_string_lossy());
-    }
-    let bytes = if from == Path::new("-") {
-        remote.put(&mut io::stdin().lock(), &path)
-    } else {
-        let shown = |err| CliError::pc(format!("{}: {err}", from.display()));
-        remote.put(&mut File::open(from).map_err(shown)?, &path)
-    };
-    let bytes = bytes.map_err(CliError::pc)?;
-    output.line(&format!("{}: {bytes} bytes, on the box's disks", words::plain(&path)))
 }

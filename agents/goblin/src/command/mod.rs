@@ -2,12 +2,15 @@
 
 mod client;
 mod clients;
+mod copies;
 mod files;
 mod history;
 mod logs;
 mod mount;
 mod power;
+mod progress;
 mod release;
+mod rights;
 mod settings;
 mod shares;
 mod status;
@@ -70,15 +73,18 @@ fn choose(command: Command, output: &mut Output) -> Result<(), CliError> {
         }
         Command::Shares { .. } => shares::run(Shares::Ls, output),
         Command::Client(what) => client::run(what, output),
+        Command::Share(what) => rights::share(what, output),
+        Command::Group(what) => rights::group(what, output),
         Command::Clients => clients::run(output),
+        Command::Discover { timeout } => files::discover(timeout, output),
         Command::Login { address, code, name } => {
             files::login(&address, &code, name.as_deref(), output)
         }
         Command::Mount(wanted) => mount::mount(&wanted, output),
         Command::Umount { dir, force } => mount::umount(&dir, force, output),
-        Command::Ls { place } => files::ls(&place, output),
-        Command::Get { place, to } => files::get(&place, to.as_deref(), output),
-        Command::Put { from, place } => files::put(&from, &place, output),
+        Command::Ls { place, long } => copies::ls(&place, long, output),
+        Command::Get { place, to, how } => copies::get(&place, to.as_deref(), how, output),
+        Command::Put { from, place, how } => copies::put(&from, &place, how, output),
         Command::Update(Update::ClearQuarantine(target)) => {
             release::clear_quarantine(here(target.board), None, output)
         }

@@ -6,8 +6,6 @@ use crate::wire::{Data, Reader, Rest};
 use crate::{Attr, AttrEntry, Errno, Names};
 use std::io::{Read, Write};
 
-/// `O_EXCL` of `open(2)`; `O_CREAT` is implied.
-const EXCLUSIVE: u32 = 0o200;
 /// Bytes of a `Tgcreate` inside a `Tonce` besides its name and data.
 const CREATE_OVERHEAD: usize = 7 + 17 + 20 + 2 + 4;
 
@@ -231,7 +229,7 @@ impl<S: Read + Write> Client<S> {
             return whole(written, file.data);
         }
         let fid = self.walk_names(dir, &[])?;
-        let made = self.create(&fid, file.name, open::WRITE | EXCLUSIVE, file.mode);
+        let made = self.create(&fid, file.name, open::WRITE | open::EXCLUSIVE, file.mode);
         let result = made.and_then(|_| self.write_all(&fid, 0, file.data));
         let clunked = self.clunk(fid);
         result.and(clunked)
@@ -326,7 +324,7 @@ impl<S: Read + Write> Client<S> {
 
 fn creation<'a>(dir: &Fid, file: &NewFile<'a>) -> Request<'a> {
     let NewFile { name, mode, data } = *file;
-    let flags = open::WRITE | EXCLUSIVE;
+    let flags = open::WRITE | open::EXCLUSIVE;
     Request::Gcreate { dfid: dir.0, newfid: NO_FID, flags, mode, gid: 0, name, data: Data(data) }
 }
 
