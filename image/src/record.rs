@@ -250,6 +250,7 @@ mod tests {
             fail: None,
             last_lines: vec!["x".repeat(PAYLOAD_BYTES_MAX)],
             at_unix_s: 0,
+            end: None,
         };
         let large = BootRecord { attempts: vec![attempt], ..record(1) };
         assert!(matches!(encode(&large, 1), Err(RecordError::TooLarge { .. })));

@@ -23,6 +23,9 @@ fn main() -> ExitCode {
             std::thread::park();
         }
     }
+    if words.first().is_some_and(|word| word == "hold") {
+        return hold();
+    }
     let unit = std::env::var("GOBLIN_UNIT").unwrap_or_default();
     let mut line = format!("escape {unit}:");
     for (name, result) in attempts(&unit) {
@@ -36,6 +39,30 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Stops PID 1 as a debugger does, until the hardware watchdog resets the board; says so when it did.
+fn hold() -> ExitCode {
+    let say = |text: &str| {
+        // For the host, over the console.
+        let _ = std::fs::write("/dev/kmsg", format!("<3>hold: {text}\n"));
+    };
+    if goblin_sys::watchdog::has_reset() {
+        say("the watchdog had reset the board");
+    } else {
+        // SAFETY: integers only; the one that is stopped is not this process.
+        let seized = call(unsafe { libc::ptrace(libc::PTRACE_SEIZE, 1, 0, 0) });
+        // SAFETY: as above.
+        let held =
+            seized.and_then(|()| call(unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, 1, 0, 0) }));
+        match held {
+            Ok(()) => say("PID 1 is held"),
+            Err(err) => say(&format!("PID 1 cannot be held: {err}")),
+        }
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
 fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {
     let victim = std::fs::read_to_string(VICTIM).ok().and_then(|text| text.parse().ok());
     let victim: i32 = victim.unwrap_or(1);
@@ -47,10 +74,9 @@ fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {
         ("store", write("/state/update/probe")),
         ("role", write("/run/goblin/role")),
         ("other", write("/run/goblin/state/victim/probe")),
-        ("sysctl", write("/proc/sys/kernel/panic")),
-        ("cores", write("/proc/sys/kernel/core_pattern")),
+        ("sysctl", setting("kernel/panic")),
+        ("cores", setting("kernel/core_pattern")),
         ("sleep", write("/sys/power/state")),
-        ("cgroup", write("/sys/fs/cgroup/cgroup.procs")),
         ("keys", std::fs::read("/state/config/provision.toml").map(drop)),
         ("order", order()),
         ("memory", std::fs::File::open("/dev/mem").map(drop)),
@@ -72,6 +98,8 @@ fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {
         ("clock", clock()),
         // SAFETY: the name is a string of the length given.
         ("hostname", call(unsafe { libc::sethostname(c"probe".as_ptr(), 5) }.into())),
+        // After the order: who gets out of its group is no unit any more.
+        ("cgroup", leave_group()),
         // SAFETY: integers only; a new user namespace changes nothing outside of this process.
         ("userns", call(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into())),
         // SAFETY: wrong magic numbers: with the right the kernel answers EINVAL.
@@ -98,6 +126,27 @@ fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {
 
 fn write(path: &str) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).open(path)?.write_all(b"")
+}
+
+/// Sets one of the kernel's settings to what it is: where `/proc` is, or else where a new one can be mounted.
+fn setting(name: &str) -> io::Result<()> {
+    let set = |root: &str| {
+        let path = format!("{root}/sys/{name}");
+        let value = std::fs::read(&path)?;
+        OpenOptions::new().write(true).open(&path)?.write_all(&value)
+    };
+    set("/proc").or_else(|err| {
+        let flags = rustix::mount::MountFlags::empty();
+        let none = None::<&std::ffi::CStr>;
+        rustix::mount::mount(c"proc", c"/tmp", c"proc", flags, none).map_err(|_| err)?;
+        let done = set("/tmp");
+        rustix_result(rustix::mount::unmount(c"/tmp", rustix::mount::UnmountFlags::empty()))?;
+        done
+    })
+}
+
+fn leave_group() -> io::Result<()> {
+    OpenOptions::new().write(true).open("/sys/fs/cgroup/cgroup.procs")?.write_all(b"0")
 }
 
 /// Tells PID 1 to start a unit that there is not: who may give orders is told so, others are refused before.

@@ -2,7 +2,9 @@
 //!
 //! Source: `Documentation/admin-guide/cgroup-v2.rst` of the kernel.
 
+use crate::spawn;
 use goblin_init_core::limits::Limits;
+use goblin_init_core::sandbox::Sandbox;
 use goblin_init_core::unit::Unit;
 use rustix::fs::{Mode, OFlags};
 use std::fs;
@@ -24,6 +26,14 @@ const PIDS_SHARE: u64 = 4;
 const PIDS_OF_BOARD: [&str; 2] = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max"];
 /// Longest description of a process's group.
 const GROUP_BYTES_MAX: usize = 4096;
+/// The kernel's settings.
+const SYSCTLS: &str = "/proc/sys";
+/// Where the kernel lists its disks; reading there asks no disk.
+const BLOCK: &str = "/sys/block";
+/// Most disks that get a unit's limits.
+const DISKS_MAX: usize = 64;
+/// Longest number of a device in bytes.
+const NUMBER_BYTES_MAX: usize = 32;
 /// Controllers handed down to the units.
 const CONTROLLERS: [&str; 4] = ["+memory", "+pids", "+cpu", "+io"];
 
@@ -64,7 +74,51 @@ pub fn make(unit: &Unit) -> io::Result<OwnedFd> {
         }
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(&group, flags, Mode::empty())?)
+    let group = rustix::fs::open(&group, flags, Mode::empty())?;
+    if unit.sandbox.as_deref().is_some_and(|sandbox| !may_write_sysctls(sandbox)) {
+        guard(&group).map_err(|err| io::Error::new(err.kind(), format!("sysctl guard: {err}")))?;
+    }
+    Ok(group)
+}
+
+/// Takes the kernel's settings from a group: root owns them, and a unit of root's that may mount gets past every
+/// mount that is read-only.
+fn guard(group: &OwnedFd) -> io::Result<()> {
+    static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
+    let program = match PROGRAM.get() {
+        Some(program) => program,
+        None => {
+            let program = spawn::sysctl_guard()?;
+            PROGRAM.get_or_init(|| program)
+        }
+    };
+    Ok(spawn::guard_sysctls(group, program)?)
+}
+
+/// Whether a unit's file names settings of the kernel's among what it writes.
+fn may_write_sysctls(sandbox: &Sandbox) -> bool {
+    sandbox.write_paths.iter().any(|path| Path::new(path).starts_with(SYSCTLS))
+}
+
+/// What a unit's `io.max` is told, one line for each disk that is there; none for a unit without such limits.
+///
+/// The unit's own process writes them: the kernel waits for the requests that a disk has taken when the first
+/// limit is set on it, and PID 1 waits for no disk.
+pub fn io_limits(limits: &Limits) -> Vec<String> {
+    match limits.io_max.words() {
+        Some(words) => disks(Path::new(BLOCK)).map(|disk| format!("{disk} {words}")).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// `MAJOR:MINOR` of every disk that is a device; not of partitions, of disks in memory and loops.
+fn disks(sysfs: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(sysfs).into_iter().flatten().flatten().take(DISKS_MAX);
+    let disks = entries.map(|entry| entry.path()).filter(|path| path.join("device").exists());
+    disks.filter_map(|path| {
+        let number = goblin_sys::files::read_bounded(&path.join("dev"), NUMBER_BYTES_MAX).ok()?;
+        Some(String::from_utf8_lossy(&number).trim().to_owned())
+    })
 }
 
 /// Processes of a unit whose file has no `pids_max`; none where the kernel does not say how many it has.
@@ -140,6 +194,78 @@ mod tests {
         }
         assert!(unit_of(std::process::id()).is_ok());
         assert!(unit_of(u32::MAX).is_err());
+    }
+
+    /// Where this host has a tree of the second version, or nothing.
+    fn tree() -> Option<PathBuf> {
+        let mounts = goblin_sys::mount::mounts().ok()?;
+        mounts.into_iter().find(|mount| mount.fs_type == "cgroup2").map(|mount| mount.target)
+    }
+
+    #[test]
+    fn a_guarded_group_reads_the_kernels_settings_and_writes_none() {
+        let Some(tree) = tree().filter(|_| rustix::process::getuid().is_root()) else {
+            return println!("skipped 1: no cgroup2, or not root");
+        };
+        let path = tree.join(format!("goblin-guard-{}", std::process::id()));
+        if let Err(err) = fs::create_dir(&path) {
+            return println!("skipped 1: {}: {err}", path.display());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let group = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
+        let guarded = guard(&group).and_then(|()| guard(&group));
+        // What the setting is already, so that nothing changes where it can be written.
+        let script = "echo 0 > $0/cgroup.procs && read x < /proc/sys/kernel/panic || exit 9; \
+            echo $x > /proc/sys/kernel/panic";
+        let shell = |place: &Path| {
+            let mut shell = std::process::Command::new("/bin/sh");
+            shell.args(["-c", script]).arg(place).stderr(std::process::Stdio::null());
+            shell.status().unwrap().code()
+        };
+        let (outside, inside) = (shell(&tree), shell(&path));
+        let _ = fs::remove_dir(&path);
+        match (guarded, outside) {
+            (Err(err), _) if err.raw_os_error() == Some(libc::EPERM) => {
+                println!("skipped 1: bpf: {err}");
+            }
+            (guarded, Some(0)) => {
+                guarded.unwrap();
+                assert_ne!(inside, Some(0), "the setting was written");
+                assert_ne!(inside, Some(9), "the setting could not be read");
+            }
+            (_, outside) => println!("skipped 1: not even without a guard: {outside:?}"),
+        }
+    }
+
+    #[test]
+    fn settings_are_for_who_names_them() {
+        let sandbox = |paths: &str| {
+            let unit = format!(
+                "description = 'd'\nkind = 'service'\nexec = ['/x']\n[sandbox]\nwrite_paths = [{paths}]\n"
+            );
+            *goblin_init_core::unit::parse("x", &unit).unwrap().sandbox.unwrap()
+        };
+        assert!(may_write_sysctls(&sandbox("'/proc/sys/net'")));
+        for other in ["", "'/state'", "'/proc/sysrq-trigger'"] {
+            assert!(!may_write_sysctls(&sandbox(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn every_real_disk_gets_the_limits() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, number, real) in
+            [("sda", "8:0\n", true), ("loop0", "7:0\n", false), ("nvme0n1", "259:0\n", true)]
+        {
+            let disk = dir.path().join(name);
+            fs::create_dir_all(disk.join(if real { "device" } else { "queue" })).unwrap();
+            fs::write(disk.join("dev"), number).unwrap();
+        }
+        let mut found: Vec<String> = disks(dir.path()).collect();
+        found.sort();
+        assert_eq!(found, ["259:0", "8:0"]);
+        assert_eq!(disks(&dir.path().join("absent")).count(), 0);
+        assert!(io_limits(&Limits::default()).is_empty());
     }
 
     #[test]

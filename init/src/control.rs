@@ -6,7 +6,8 @@
 //! unit of a listing is as it was when it was sent.
 
 use crate::log_ring::LogRing;
-use goblin_core_types::{InitReply, InitRequest, LogFilter};
+use goblin_core_types::{EndBy, InitReply, InitRequest, LogFilter};
+use goblin_init_core::shutdown::How;
 use goblin_init_core::supervise::{Order, Supervisor, UnitIndex};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -130,12 +131,12 @@ pub struct Answers<'a> {
 pub enum Wish {
     /// Nothing.
     None,
-    /// A reboot, and why.
-    Reboot(String),
-    /// A power-off, and why.
-    PowerOff(String),
+    /// The end of the board, and why.
+    End(How, String),
     /// Something of a unit.
     Order(UnitIndex, Order),
+    /// A unit's settings become this text.
+    Settings(UnitIndex, String),
 }
 
 #[derive(Debug)]
@@ -162,6 +163,7 @@ pub struct Connection {
     /// When it is closed, if it neither asks nor takes anything until then.
     due_ms: u64,
     may_order: bool,
+    peer: EndBy,
 }
 
 /// Whether a peer may do more than ask.
@@ -174,8 +176,8 @@ pub enum Rights {
 }
 
 impl Connection {
-    /// A connection that has said nothing yet.
-    pub fn new(socket: OwnedFd, rights: Rights, now_ms: u64) -> Self {
+    /// A connection that has said nothing yet; `peer` is who may end the board over it.
+    pub fn new(socket: OwnedFd, rights: Rights, peer: EndBy, now_ms: u64) -> Self {
         Self {
             socket,
             talk: Talk::Reading(Vec::new()),
@@ -183,7 +185,13 @@ impl Connection {
             broken: false,
             due_ms: now_ms.saturating_add(REQUEST_LIMIT_MS),
             may_order: rights == Rights::Order,
+            peer,
         }
+    }
+
+    /// Who is at the other end, as the record names who ends a boot.
+    pub fn peer(&self) -> &EndBy {
+        &self.peer
     }
 
     /// When it is to be closed if nothing comes of it; a follower with nothing to read may wait for ever.
@@ -295,13 +303,16 @@ impl Connection {
             InitRequest::Start { unit } => self.order(&unit, Order::Start, answers),
             InitRequest::Stop { unit } => self.order(&unit, Order::Stop, answers),
             InitRequest::Restart { unit } => self.order(&unit, Order::Restart, answers),
+            InitRequest::Set { unit, key, value } => {
+                self.set(&unit, &key, value.as_deref(), answers)
+            }
             InitRequest::Reboot { reason } => {
                 self.reply(&InitReply::Done);
-                Wish::Reboot(reason)
+                Wish::End(How::Reboot, reason)
             }
             InitRequest::PowerOff { reason } => {
                 self.reply(&InitReply::Done);
-                Wish::PowerOff(reason)
+                Wish::End(How::PowerOff, reason)
             }
         }
     }
@@ -340,6 +351,20 @@ impl Connection {
         }
         self.reply(&InitReply::Done);
         Wish::Order(place, order)
+    }
+
+    fn set(&mut self, name: &str, key: &str, value: Option<&str>, answers: &Answers<'_>) -> Wish {
+        let Some(place) = self.find(name, answers) else { return Wish::None };
+        match answers.supervisor.set(place, key, value) {
+            Ok(text) => {
+                self.reply(&InitReply::Done);
+                Wish::Settings(place, text)
+            }
+            Err(message) => {
+                self.refuse(message);
+                Wish::None
+            }
+        }
     }
 
     fn refuse(&mut self, message: String) {
@@ -436,6 +461,7 @@ fn is_order(request: &InitRequest) -> bool {
         InitRequest::Start { .. }
         | InitRequest::Stop { .. }
         | InitRequest::Restart { .. }
+        | InitRequest::Set { .. }
         | InitRequest::Reboot { .. }
         | InitRequest::PowerOff { .. } => true,
     }
@@ -467,7 +493,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        (Connection::new(ours.into(), Rights::Order, 0), theirs)
+        (Connection::new(ours.into(), Rights::Order, EndBy::Program, 0), theirs)
     }
 
     fn ask(connection: &mut Connection, peer: &mut UnixStream, text: &str, ring: &LogRing) -> Wish {
@@ -536,7 +562,7 @@ mod tests {
         let (ours, mut peer) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         peer.set_nonblocking(true).unwrap();
-        let mut connection = Connection::new(ours.into(), Rights::Ask, 0);
+        let mut connection = Connection::new(ours.into(), Rights::Ask, EndBy::Program, 0);
         let text = "{\"op\":\"reboot\",\"reason\":\"r\"}\n";
         assert_eq!(ask(&mut connection, &mut peer, text, &ring(0)), Wish::None);
         let replies = replies(&mut peer);
@@ -584,7 +610,7 @@ mod tests {
         let (mut connection, mut peer) = pair();
         let wish =
             ask(&mut connection, &mut peer, "{\"op\":\"reboot\",\"reason\":\"r\"}\n", &ring(0));
-        assert_eq!(wish, Wish::Reboot("r".into()));
+        assert_eq!(wish, Wish::End(How::Reboot, "r".into()));
         assert_eq!(replies(&mut peer), [InitReply::Done]);
     }
 

@@ -5,6 +5,7 @@
 //! it ends what these limits do not.
 
 use crate::cgroup;
+use crate::record::Job;
 use crate::runtime::{Runtime, now_ms};
 use goblin_core_types::LogLevel;
 use goblin_init_core::shutdown::How;
@@ -26,6 +27,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// Ends the board.
 pub fn end(mut runtime: Runtime, how: How) -> ! {
     feed(&runtime);
+    // Only now is it true, and soon nothing is left that could write it.
+    runtime.queue_job(Job::Ended);
     wait(&mut runtime, RECORD_MS, |runtime| !runtime.record_is_busy());
     runtime.signal_all(Signal::TERM);
     wait(&mut runtime, TERMINATE_MS, |_| no_children());

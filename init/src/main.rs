@@ -6,7 +6,8 @@
 //!   ([`goblin_init_core`]), starts them again when they end, keeps their logs, judges a trial boot, and ends the
 //!   board in order. Without a base image beside it, as in benchmarks, it is PID 1 at once.
 //! - As a child of PID 1 it writes the boot record (`record JOB`) and takes file systems away at the end
-//!   (`finish`), so that PID 1 never waits for a disk; and mounts what mount units name (`mount`, `unmount`).
+//!   (`finish`), so that PID 1 never waits for a disk; mounts what mount units name (`mount`, `unmount`); and
+//!   reads and writes what people set of units (`settings`).
 //!
 //! What it does **not** do: it configures no network, mounts no disk, loads no module, knows no role by
 //! heart, and has no shell. It is called by the kernel, and by nobody else.
@@ -28,22 +29,22 @@
 
 mod boot;
 mod cgroup;
-mod control;
 mod ending;
 mod finish;
 mod kmsg;
-mod log_ring;
 mod memory;
 mod mounting;
 mod power;
 mod preinit;
 mod record;
 mod runtime;
+mod settings;
 mod spawn;
 mod uevents;
 mod units;
 
 use goblin_core_types::{LogLevel, paths};
+use goblin_init::{control, log_ring};
 use goblin_init_core::supervise;
 use goblin_init_core::unit::Loaded;
 use goblin_sys::efivar;
@@ -74,6 +75,8 @@ fn main() -> ExitCode {
             told(mounting::mount(what, target, fs_type, options))
         }
         (_, ["unmount", target]) => told(mounting::unmount(target)),
+        (_, ["settings", "read"]) => told(settings::read()),
+        (_, ["settings", "write", unit, text]) => told(settings::write(unit, text)),
         _ => {
             eprintln!(
                 "goblin-init is started by the kernel as process 1; ask a running board with `goblin`"

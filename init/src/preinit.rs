@@ -137,7 +137,11 @@ fn begin(partition: &RecordPartition) -> io::Result<u64> {
         .or_else(efivar::loader_entry_selected)
         .and_then(|entry| record::version_of_entry(&entry))
         .unwrap_or(record::UNKNOWN);
+    let watchdog = watchdog::has_reset();
     partition.update(|record| {
+        if watchdog {
+            record::blame_watchdog(record);
+        }
         record::begin_attempt(record, version, trial, record::now_unix_s());
         record.boot_count
     })

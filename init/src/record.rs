@@ -4,7 +4,8 @@
 //! that a slow or dead system disk never stops it.
 
 use goblin_core_types::{
-    ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootRecord, FailReason, LAST_LINES_MAX, Version,
+    ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootEnd, BootRecord, FailReason, LAST_LINES_MAX,
+    OrderedEnd, Version,
 };
 use goblin_sys::{board, efivar, files, record};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,10 @@ pub enum Job {
         /// The newest lines of the log.
         last_lines: Vec<String>,
     },
+    /// Somebody ends this boot.
+    End(OrderedEnd),
+    /// Every unit is down: the end that was ordered was one in order.
+    Ended,
 }
 
 /// Does a job. Nothing happens on a board that was not started by the boot loader.
@@ -70,7 +75,44 @@ pub fn run(job: Job) -> io::Result<()> {
         Job::Fail { reason, last_lines } => {
             partition.update(|record| fail(record, reason, last_lines))
         }
+        Job::End(end) => partition.update(|record| ordered(record, end)),
+        Job::Ended => partition.update(ended),
     }
+}
+
+/// Somebody ends the present attempt. The first word counts, as it does for the end itself.
+fn ordered(record: &mut BootRecord, end: OrderedEnd) {
+    if let Some(attempt) = record.attempts.last_mut()
+        && !matches!(attempt.end, Some(BootEnd::Ordered(_)))
+    {
+        attempt.end = Some(BootEnd::Ordered(end));
+    }
+}
+
+/// The present attempt ended in order.
+fn ended(record: &mut BootRecord) {
+    if let Some(BootEnd::Ordered(end)) =
+        record.attempts.last_mut().and_then(|last| last.end.as_mut())
+    {
+        end.done = true;
+    }
+}
+
+/// The hardware watchdog says that it ended the boot before this one, so before a new attempt is opened.
+/// One that PID 1 had asked for may have been overtaken by it.
+pub fn blame_watchdog(record: &mut BootRecord) {
+    let Some(last) = record.attempts.last_mut() else { return };
+    let during = match last.end.take() {
+        // All units were down and the file systems were being taken away.
+        Some(BootEnd::Ordered(end)) => Some(end),
+        // Nothing is made worse by what was found already.
+        Some(known @ BootEnd::Watchdog { .. }) => {
+            last.end = Some(known);
+            return;
+        }
+        _ => None,
+    };
+    last.end = Some(BootEnd::Watchdog { during });
 }
 
 /// preinit runs: opens a new attempt, and closes the last one where it was a trial that ended without a
@@ -92,6 +134,7 @@ pub fn begin_attempt(record: &mut BootRecord, version: Version, trial: bool, at_
         fail: None,
         last_lines: Vec::new(),
         at_unix_s,
+        end: Some(BootEnd::Open),
     });
 }
 
@@ -250,6 +293,7 @@ fn without_stamp(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use goblin_core_types::{EndBy, EndKind};
 
     fn record_after(trial: bool, stage: AttemptStage, fail: Option<FailReason>) -> BootRecord {
         let mut record = BootRecord::default();
@@ -356,6 +400,49 @@ mod tests {
         assert_eq!(attempt.last_lines, ["a"]);
     }
 
+    fn order(why: &str) -> OrderedEnd {
+        let by = EndBy::Unit { name: "control".into() };
+        OrderedEnd { how: EndKind::Reboot, by, why: why.into(), done: false, at_unix_s: 5 }
+    }
+
+    fn last_end(record: &BootRecord) -> Option<BootEnd> {
+        record.attempts.last().unwrap().end.clone()
+    }
+
+    #[test]
+    fn an_end_is_first_ordered_and_then_done() {
+        let mut record = BootRecord::default();
+        ordered(&mut record, order("no attempt"));
+        begin_attempt(&mut record, UNKNOWN, false, 0);
+        ended(&mut record);
+        assert_eq!(last_end(&record), Some(BootEnd::Open), "nobody ordered it");
+        ordered(&mut record, order("first"));
+        ordered(&mut record, order("second"));
+        assert_eq!(last_end(&record), Some(BootEnd::Ordered(order("first"))));
+        ended(&mut record);
+        let done = OrderedEnd { done: true, ..order("first") };
+        assert_eq!(last_end(&record), Some(BootEnd::Ordered(done.clone())));
+        begin_attempt(&mut record, UNKNOWN, false, 0);
+        assert_eq!(record.attempts[0].end, Some(BootEnd::Ordered(done)));
+        assert_eq!(last_end(&record), Some(BootEnd::Open));
+    }
+
+    #[test]
+    fn a_reset_by_the_watchdog_is_told_with_what_it_cut_off() {
+        let mut record = BootRecord::default();
+        blame_watchdog(&mut record);
+        begin_attempt(&mut record, UNKNOWN, false, 0);
+        blame_watchdog(&mut record);
+        assert_eq!(last_end(&record), Some(BootEnd::Watchdog { during: None }));
+        begin_attempt(&mut record, UNKNOWN, false, 0);
+        ordered(&mut record, order("x"));
+        blame_watchdog(&mut record);
+        let expected = BootEnd::Watchdog { during: Some(order("x")) };
+        assert_eq!(last_end(&record), Some(expected.clone()));
+        blame_watchdog(&mut record);
+        assert_eq!(last_end(&record), Some(expected));
+    }
+
     #[test]
     fn a_boot_that_preinit_missed_is_entered_by_pid_1() {
         let mut record = record_after(false, AttemptStage::Healthy, None);
@@ -376,6 +463,11 @@ mod tests {
         };
         let text = serde_json::to_string(&job).unwrap();
         assert_eq!(serde_json::from_str::<Job>(&text).unwrap(), job);
+        let end = Job::End(order("\u{fc}"));
+        assert_eq!(
+            serde_json::from_str::<Job>(&serde_json::to_string(&end).unwrap()).unwrap(),
+            end
+        );
         let start = Job::Start { boot: Some(3) };
         assert_eq!(serde_json::to_string(&start).unwrap(), r#"{"job":"start","boot":3}"#);
     }

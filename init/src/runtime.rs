@@ -3,6 +3,7 @@
 //! reader or a disk; only the very end ([`crate::ending`]) does, with limits.
 
 mod act;
+mod settings;
 mod sockets;
 
 use self::sockets::Question;
@@ -18,7 +19,7 @@ use crate::power::PowerButton;
 use crate::record::Job;
 use crate::spawn::{self, Started};
 use crate::uevents::Uevents;
-use goblin_core_types::{LogLevel, Notify, paths};
+use goblin_core_types::{EndBy, LogLevel, Notify, paths};
 use goblin_init_core::log_rate::LogRate;
 use goblin_init_core::shutdown::How;
 use goblin_init_core::supervise::{Action, Event, Exit, Supervisor, UnitIndex};
@@ -126,6 +127,8 @@ pub struct Runtime {
     /// Units start when this has passed, or when the first job is done.
     start_at_ms: Option<u64>,
     finish: Option<How>,
+    /// Process that reads or writes what people set of units.
+    settings_child: Option<(u32, settings::Job)>,
     /// First line of each unit that was not shown with a failure yet.
     shown_seq: BTreeMap<UnitIndex, u64>,
     /// Listening sockets of socket units.
@@ -176,6 +179,7 @@ impl Runtime {
             job: None,
             start_at_ms: None,
             finish: None,
+            settings_child: None,
             shown_seq: BTreeMap::new(),
             sockets: BTreeMap::new(),
             connections: 0,
@@ -410,7 +414,8 @@ impl Runtime {
             Source::Status { index, pipe } => self.read_status(*index, pipe),
             Source::Power(button) => {
                 if button.pressed() {
-                    self.event(Event::Shutdown(How::PowerOff, "power button".into()));
+                    let why = "the power button was pressed".into();
+                    self.event(Event::Shutdown(How::PowerOff, EndBy::Button, why));
                 }
                 true
             }
@@ -430,14 +435,18 @@ impl Runtime {
     fn signal(&mut self, signal: i32) {
         match NixSignal::try_from(signal) {
             Ok(NixSignal::SIGCHLD) => self.reap(),
-            Ok(NixSignal::SIGINT) => {
-                self.event(Event::Shutdown(How::Reboot, "ctrl-alt-del".into()))
-            }
-            Ok(NixSignal::SIGPWR) => {
-                self.event(Event::Shutdown(How::PowerOff, "power failure".into()))
-            }
-            Ok(NixSignal::SIGTERM) => self.event(Event::Shutdown(How::Reboot, "SIGTERM".into())),
+            Ok(NixSignal::SIGINT) => self.told_to_end(How::Reboot, "ctrl-alt-del"),
+            Ok(NixSignal::SIGPWR) => self.told_to_end(How::PowerOff, "power failure"),
+            Ok(NixSignal::SIGTERM) => self.told_to_end(How::Reboot, "SIGTERM"),
             _ => {}
+        }
+    }
+
+    fn told_to_end(&mut self, how: How, name: &str) {
+        // A storm of them must not make sentences that nobody reads.
+        if !self.supervisor.ends() {
+            let by = EndBy::Signal { name: name.into() };
+            self.event(Event::Shutdown(how, by, name.into()));
         }
     }
 
@@ -459,6 +468,8 @@ impl Runtime {
                 self.event(Event::Ended(index, exit));
             } else if let Some((_, decides)) = self.job.take_if(|(job, _)| *job == pid) {
                 self.job_ended(exit, decides);
+            } else if let Some((_, job)) = self.settings_child.take_if(|(child, _)| *child == pid) {
+                self.settings_child_ended(job, exit);
             }
         }
         self.reap_again = true;
@@ -577,27 +588,30 @@ impl Runtime {
         if self.connections >= CONNECTIONS_MAX {
             return;
         }
-        let rights = self.rights_of(&socket);
-        match self.add(Source::Connection(Connection::new(socket, rights, now_ms()))) {
+        let (rights, peer) = self.rights_of(&socket);
+        match self.add(Source::Connection(Connection::new(socket, rights, peer, now_ms()))) {
             Ok(_) => self.connections = self.connections.saturating_add(1),
             Err(err) => self.log(LogLevel::Warn, &format!("control connection: {err}")),
         }
     }
 
-    /// What the peer of a connection may do, by the unit whose cgroup it is in. One that is in none is no
-    /// unit's: a child of PID 1, or a program of a board without cgroups.
-    fn rights_of(&self, socket: &OwnedFd) -> Rights {
-        let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else { return Rights::Ask };
-        let unit = match cgroup::unit_of(peer.pid.as_raw_pid().unsigned_abs()) {
-            Ok(Some(name)) => name,
-            Ok(None) => return Rights::Order,
-            Err(_) => return Rights::Ask,
+    /// What the peer of a connection may do, by the unit whose cgroup it is in, and its name. One that is in
+    /// none is no unit's: a child of PID 1, or a program of a board without cgroups.
+    fn rights_of(&self, socket: &OwnedFd) -> (Rights, EndBy) {
+        let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else {
+            return (Rights::Ask, EndBy::Program);
         };
-        let unit = self.supervisor.find(&unit).and_then(|index| self.supervisor.unit(index));
-        match unit {
+        let name = match cgroup::unit_of(peer.pid.as_raw_pid().unsigned_abs()) {
+            Ok(Some(name)) => name,
+            Ok(None) => return (Rights::Order, EndBy::Program),
+            Err(_) => return (Rights::Ask, EndBy::Program),
+        };
+        let unit = self.supervisor.find(&name).and_then(|index| self.supervisor.unit(index));
+        let rights = match unit {
             Some(unit) if unit.orders || unit.sandbox.is_none() => Rights::Order,
             _ => Rights::Ask,
-        }
+        };
+        (rights, EndBy::Unit { name })
     }
 
     fn talk(&mut self, connection: &mut Connection) {
@@ -624,9 +638,12 @@ impl Runtime {
                 self.log(LogLevel::Info, &format!("{name}: a person says {order}"));
                 self.event(Event::Order(index, order));
             }
+            Wish::Settings(index, text) => self.keep_settings(index, text),
             Wish::None => {}
-            Wish::Reboot(why) => self.event(Event::Shutdown(How::Reboot, why)),
-            Wish::PowerOff(why) => self.event(Event::Shutdown(How::PowerOff, why)),
+            Wish::End(how, why) => {
+                let by = connection.peer().clone();
+                self.event(Event::Shutdown(how, by, why));
+            }
         }
     }
 
@@ -643,7 +660,7 @@ impl Runtime {
         events.push_back(event);
         while let Some(event) = events.pop_front() {
             // Said once: a storm of signals must not flood the log.
-            if let Event::Shutdown(how, why) = &event
+            if let Event::Shutdown(how, _, why) = &event
                 && !self.supervisor.ends()
             {
                 let word = if *how == How::Reboot { "reboot" } else { "power off" };

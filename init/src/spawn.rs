@@ -14,7 +14,7 @@ mod sandbox;
 mod sockets;
 mod stage;
 
-pub use kernel::inherited;
+pub use kernel::{guard_sysctls, inherited, sysctl_guard};
 pub use stage::{Started, explain};
 
 use crate::cgroup;
@@ -43,6 +43,8 @@ pub struct Program {
     exec: Vec<CString>,
     env: Vec<CString>,
     cgroup: Option<OwnedFd>,
+    /// Lines of `io.max` of that group.
+    io_limits: Vec<String>,
     limits: limits::Prepared,
     sandbox: Option<sandbox::Prepared>,
     sockets: Passed,
@@ -84,6 +86,7 @@ impl Program {
         let env = env.chain([format!("GOBLIN_UNIT={}", unit.name)]);
         let passed = Passed::new(sockets).map_err(|err| named("descriptors", &err))?;
         let mut program = Self::new(&unit.exec, env, cgroup, passed)?;
+        program.io_limits = cgroup::io_limits(&unit.limits);
         program.limits =
             limits::Prepared::new(&unit.limits).map_err(|err| named("limits", &err))?;
         let sandbox = unit.sandbox.as_deref();
@@ -120,6 +123,7 @@ impl Program {
                 .map(|word| c_string(word.as_bytes()))
                 .collect::<Result<_, _>>()?,
             cgroup,
+            io_limits: Vec::new(),
             limits: limits::Prepared::default(),
             sandbox: None,
             sockets,
@@ -179,7 +183,7 @@ impl Program {
         at(Stage::Signals, reset_signals())?;
         at(Stage::Session, rustix::process::setsid())?;
         if let Some(group) = &self.cgroup {
-            at(Stage::Cgroup, join(group))?;
+            at(Stage::Cgroup, join(group).and_then(|()| limit_io(group, &self.io_limits)))?;
         }
         at(Stage::Descriptors, ends.install(&self.sockets))?;
         at(Stage::Limits, self.limits.set())?;
@@ -236,6 +240,23 @@ fn join(group: &OwnedFd) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(group, c"cgroup.procs", flags, Mode::empty())?;
     rustix::io::write(&file, b"0").map(drop)
+}
+
+/// Gives the group its limits of input and output.
+fn limit_io(group: &OwnedFd, lines: &[String]) -> rustix::io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(group, c"io.max", flags, Mode::empty())?;
+    for line in lines {
+        match rustix::io::write(&file, line.as_bytes()) {
+            // A disk that was pulled out a moment ago.
+            Err(rustix::io::Errno::NODEV) => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
 }
 
 /// An error that says which step it comes from.

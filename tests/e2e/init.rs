@@ -81,12 +81,23 @@ pub(crate) struct Guest {
 impl Guest {
     /// `more` are further words of the kernel's command line.
     pub(crate) fn start(dir: &Path, initramfs: &Path, memory_mib: u32, more: &str) -> Result<Self> {
+        Self::start_on("-no-reboot", dir, initramfs, (memory_mib, more))
+    }
+
+    /// `machine` are further words of QEMU's.
+    fn start_on(
+        machine: &str,
+        dir: &Path,
+        initramfs: &Path,
+        (memory_mib, more): (u32, &str),
+    ) -> Result<Self> {
         let memory = memory_mib.to_string();
         let kernel = kernel::bzimage()?.display().to_string();
         let initramfs = initramfs.display().to_string();
         let mut args: Vec<&str> = "-accel tcg -cpu max -M q35 -nodefaults -no-user-config \
-            -display none -serial stdio -no-reboot -smp 1 -nic none -icount shift=2,sleep=off"
+            -display none -serial stdio -smp 1 -nic none -icount shift=2,sleep=off"
             .split_whitespace()
+            .chain(machine.split_whitespace())
             .collect();
         args.extend(["-m", &memory, "-kernel", &kernel, "-initrd", &initramfs]);
         let append =
@@ -193,6 +204,30 @@ fn pid_1_survives_what_units_do() -> Result<()> {
         guest.phase(phase)?;
     }
     guest.ends()
+}
+
+/// PID 1 is held as a debugger holds a program: its loop does not turn, and no signal and no unit can help it.
+#[test]
+fn a_board_whose_pid_1_hangs_is_reset_by_the_hardware() -> Result<()> {
+    let _turn = turn();
+    let dir = folder("init-watchdog")?;
+    let mut units = Units::new()?;
+    let holder = host::read(&compile::escape()?)?;
+    units.root.file("usr/lib/evil/escape", 0o755, holder);
+    let unit = "description = \"Holds PID 1\"\nkind = \"service\"\nready = \"start\"\n\
+        exec = [\"/usr/lib/evil/escape\", \"hold\"]\n";
+    units.root.file("usr/lib/goblin/units/holder.toml", 0o644, unit.into());
+    let path = dir.join("guest.cpio");
+    host::write_whole(&path, &units.root.pack()?)?;
+    let machine = "-device i6300esb -action watchdog=reset";
+    let guest = Guest::start_on(machine, &dir, &path, (256, PID_1_AT_ONCE))?;
+    let (from, held) = guest.serial.wait_from(0, "hold: PID 1 is held", PHASE_LIMIT)?;
+    // Not by a panic, and not by PID 1: nobody says anything before the kernel starts anew.
+    let (from, _) = guest.serial.wait_from(from, "goblin-init: start", PHASE_LIMIT)?;
+    let (_, told) = guest.serial.wait_from(from, "hold: the watchdog had reset", PHASE_LIMIT)?;
+    println!("{held}\n{told}");
+    let panics = guest.serial.all().iter().any(|line| line.contains("Kernel panic"));
+    if panics { bail!("the kernel panicked before the watchdog") } else { Ok(()) }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod table;
 
 use crate::host;
 use anyhow::{Context, Result, bail};
+use goblin_init_core::supervise::rehearsal::{self, Scene, Stuck};
 use goblin_init_core::unit::{self, Kind, Unit, UnitError};
 use goblin_init_core::{graph, seccomp};
 use std::collections::BTreeMap;
@@ -68,6 +69,20 @@ pub fn load(folder: &Path, is_program: impl Fn(&str) -> bool) -> Result<Vec<Unit
             );
             note(&unit.name, "user", what);
         }
+    }
+    // What a graph alone does not show: that what a unit needs is there in every role.
+    let mut stuck: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for scene in Scene::all().filter(|_| graph::check(&units).is_empty()) {
+        for Stuck { unit, why } in rehearsal::rehearse(&units, scene) {
+            stuck.entry((unit, why)).or_default().push(scene.to_string());
+        }
+    }
+    for ((name, why), scenes) in stuck {
+        let what = format!(
+            "never becomes ready {}: {why}; give it the `roles` of what it needs, or need that by `after` only",
+            scenes.join("; ")
+        );
+        note(&name, "requires", what);
     }
     let gates = units.iter().filter(|unit| unit.gate.is_some()).count();
     if gates != 1 && problems.is_empty() {
@@ -149,9 +164,10 @@ fn located(folder: &Path, text: &str, err: &UnitError) -> String {
     }
 }
 
-/// Line of a key, dotted where it is in a table; the first where it is not written.
-fn line_of(text: &str, key: &str) -> usize {
-    let (table, key) = key.rsplit_once('.').unwrap_or(("", key));
+/// Line of a key, dotted where it is in a table; of a table within a line that line; the first where it is not
+/// written.
+fn line_of(text: &str, dotted: &str) -> usize {
+    let (table, key) = dotted.rsplit_once('.').unwrap_or(("", dotted));
     let mut current = "";
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -163,7 +179,7 @@ fn line_of(text: &str, key: &str) -> usize {
             return index + 1;
         }
     }
-    1
+    if table.is_empty() { 1 } else { line_of(text, table) }
 }
 
 #[cfg(test)]

@@ -103,6 +103,7 @@ fn any_board() -> impl Strategy<Value = BoardStatus> {
                 restarts: u32::MAX,
                 detail: text(n),
                 ready_ms: Some(numbers.1),
+                note: String::new(),
             })
             .collect();
         board

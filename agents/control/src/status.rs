@@ -102,7 +102,8 @@ pub fn join(sources: Sources) -> BoardStatus {
         Some(InitReply::Units { units, trial, .. }) => (units, trial),
         _ => (Vec::new(), false),
     };
-    let health = fresh_health(parts.health.unwrap_or_default(), &units);
+    let mut health = fresh_health(parts.health.unwrap_or_default(), &units);
+    health.checks.extend(ignored_settings(&units));
     let slots = parts.slots.unwrap_or_default();
     // The loader's variable is absent where the updater can still tell by the version.
     let running = slots.iter().find(|slot| slot.running).map(|slot| slot.file.clone());
@@ -159,6 +160,15 @@ fn fresh_health(mut health: Health, units: &[UnitStatus]) -> Health {
     health
 }
 
+/// Units whose settings are ignored: the board works, but not as a person wants it.
+fn ignored_settings(units: &[UnitStatus]) -> impl Iterator<Item = Check> {
+    units.iter().filter(|unit| !unit.note.is_empty()).map(|unit| Check {
+        name: "settings".into(),
+        state: CheckState::Warn,
+        detail: format!("unit {}: {}", unit.name, unit.note),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,11 +204,31 @@ mod tests {
             restarts: 1,
             detail: "ended with status 1".into(),
             ready_ms: None,
+            note: String::new(),
         };
         assert_eq!(fresh_health(healthy.clone(), &[unit(UnitPhase::Ready)]), healthy);
         let stale = fresh_health(healthy, &[unit(UnitPhase::BackOff)]);
         assert_eq!(stale.state, HealthState::Failing);
         assert!(stale.checks[0].detail.contains("does not run"));
+    }
+
+    #[test]
+    fn settings_that_are_ignored_are_among_the_checks() {
+        let unit = |name: &str, note: &str| UnitStatus {
+            name: name.into(),
+            description: String::new(),
+            phase: UnitPhase::Ready,
+            pid: None,
+            restarts: 0,
+            detail: String::new(),
+            ready_ms: None,
+            note: note.into(),
+        };
+        let units = vec![unit("share", "settings ignored: why"), unit("net", "")];
+        let init = InitReply::Units { units, init_start_ms: 0, trial: false, dropped_lines: 0 };
+        let status = join(Sources { init: Some(init), ..Sources::default() });
+        let [check] = status.health.checks.as_slice() else { panic!("{:?}", status.health) };
+        assert_eq!(check.detail, "unit share: settings ignored: why");
     }
 
     #[test]
@@ -213,6 +243,7 @@ mod tests {
                     restarts: 0,
                     detail: String::new(),
                     ready_ms: Some(12),
+                    note: String::new(),
                 }],
                 init_start_ms: 1,
                 trial: true,

@@ -80,6 +80,7 @@ mod tests {
             restarts: 0,
             detail: String::new(),
             ready_ms: None,
+            note: String::new(),
         }
     }
 

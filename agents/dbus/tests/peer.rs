@@ -30,6 +30,7 @@ fn unit(name: &str, phase: UnitPhase) -> UnitStatus {
         restarts: 1,
         detail: "why".into(),
         ready_ms: Some(7),
+        note: String::new(),
     }
 }
 
@@ -68,6 +69,7 @@ fn detail(status: UnitStatus) -> UnitDetail {
         started_ms: Some(6),
         watchdog_ms: None,
         last_end: String::new(),
+        settings: String::new(),
     }
 }
 

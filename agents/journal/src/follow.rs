@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ASK_AGAIN_MS: u64 = 1_000;
 /// Longest line from PID 1, in bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Once the agent was told to stop, it ends when nothing was said for so long, in milliseconds: the others
-/// that stop at the same time have last words.
+/// Once the agent was told to stop, it ends when nothing was said for so long, in milliseconds: the other units
+/// are down by then (`stop_last`), but a busy PID 1 may still have to hand on what they said.
 const QUIET_MS: u64 = 200;
 /// It ends after this time in any case, in milliseconds; far below the unit's `stop_timeout_ms`.
 const LAST_WORDS_MS: u64 = 1_500;

@@ -26,6 +26,7 @@ pub mod provision;
 pub mod reboot;
 pub mod record;
 pub mod sandbox;
+pub mod signal;
 pub mod socket;
 pub mod state;
 pub mod terminate;

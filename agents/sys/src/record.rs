@@ -166,6 +166,7 @@ mod tests {
             fail: None,
             last_lines: vec!["\u{fc}".repeat(200); LAST_LINES_MAX + 3],
             at_unix_s: 0,
+            end: None,
         }
     }
 

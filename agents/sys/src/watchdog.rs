@@ -16,6 +16,24 @@ mod ioctl {
 /// The first watchdog of the board.
 pub const DEVICE: &str = "/dev/watchdog0";
 
+/// Where its driver says what the hardware remembers of the time before this boot.
+const BOOT_STATUS: &str = "/sys/class/watchdog/watchdog0/bootstatus";
+/// `WDIOF_CARDRESET`: the watchdog had reset the board.
+const CARD_RESET: u32 = 0x0020;
+/// Longest number of a status.
+const STATUS_BYTES_MAX: usize = 64;
+
+/// True when this boot began by the watchdog's reset of the board. False also where the hardware does not
+/// remember.
+pub fn has_reset() -> bool {
+    let bytes = crate::files::read_bounded(Path::new(BOOT_STATUS), STATUS_BYTES_MAX);
+    bytes.is_ok_and(|bytes| tells_reset(&String::from_utf8_lossy(&bytes)))
+}
+
+fn tells_reset(text: &str) -> bool {
+    text.trim().parse::<u32>().is_ok_and(|status| status & CARD_RESET != 0)
+}
+
 /// An armed watchdog. Dropping it, even by death of the process, leaves it armed: the board is then
 /// reset after the timeout. Only [`Watchdog::disarm`] stops it.
 #[derive(Debug)]
@@ -83,5 +101,18 @@ impl Watchdog {
 impl AsFd for Watchdog {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reset_of_its_own_is_told() {
+        assert!(tells_reset("32\n") && tells_reset("33"));
+        for other in ["0\n", "1", "", "x", "-1"] {
+            assert!(!tells_reset(other), "{other}");
+        }
     }
 }

@@ -30,11 +30,13 @@ impl Unasked {
                 updater.wait_for(None);
                 let command = UpdateCommand::UpgradePair { to: Some(to), from: None };
                 let failed = &mut self.failed;
+                updater.unasked = true;
                 Leader::new(updater, peer, pause).command(&command, &mut |reply| {
                     if matches!(reply, UpdateReply::Failed { .. }) {
                         *failed = Some(Instant::now());
                     }
                 });
+                updater.unasked = false;
             }
         }
     }

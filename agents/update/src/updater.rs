@@ -50,6 +50,8 @@ pub struct Updater {
     pub(crate) at_once: bool,
     /// Where the present order takes its release from, when not from the board's own source.
     pub(crate) from: Option<UpdateSource>,
+    /// The schedule gave the present order, not a person.
+    pub(crate) unasked: bool,
 }
 
 impl Updater {
@@ -82,6 +84,7 @@ impl Updater {
             held_back: None,
             at_once: false,
             from: None,
+            unasked: false,
         };
         updater.take_settings(settings);
         if let Err(err) = updater.settle() {

@@ -248,7 +248,8 @@ impl Updater {
         let Some(to) = self.state.target().map(|release| release.version) else { return Ok(()) };
         self.publish();
         replies(done(format!("release {to} is armed; the board restarts into it now"), Some(to)));
-        let reason = format!("release {to} takes over");
+        let why = if self.unasked { ", as scheduled" } else { "" };
+        let reason = format!("release {to} takes over{why}");
         self.env.hooks.reboot(&reason).map_err(|detail| UpdateError::Reboot { to, detail })
     }
 }

@@ -39,6 +39,8 @@ pub enum Need {
     Wants,
     /// Its start must have ended, if there is one; how is no matter.
     After,
+    /// The other one stops last (`stop_last`): nothing but the end of the board knows of this.
+    Outlives,
 }
 
 impl Need {
@@ -49,12 +51,13 @@ impl Need {
             Self::Milestone => "milestone",
             Self::Wants => "wants",
             Self::After => "after",
+            Self::Outlives => "stop_last",
         }
     }
 
     /// True when the other unit is wanted because this one is.
     pub const fn pulls(self) -> bool {
-        !matches!(self, Self::After)
+        !matches!(self, Self::After | Self::Outlives)
     }
 }
 
@@ -66,8 +69,45 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The dependencies of units. Names that are no unit have no edge: [`check`] tells them.
+    /// The dependencies of units, and who outlives whom. Names that are no unit have no edge: [`check`] tells
+    /// them.
     pub fn new(units: &[Unit]) -> Self {
+        let mut graph = Self::written(units);
+        graph.let_outlive(units);
+        graph
+    }
+
+    /// A unit that stops last outlives every unit but those that it, or another one of its kind, depends on
+    /// itself: so there is no circle.
+    fn let_outlive(&mut self, units: &[Unit]) {
+        let last: Vec<usize> = units
+            .iter()
+            .enumerate()
+            .filter(|(_, unit)| unit.stop_last)
+            .map(|(index, _)| index)
+            .collect();
+        let mut below = vec![false; units.len()];
+        let mut open = last.clone();
+        while let Some(index) = open.pop() {
+            if let Some(seen @ false) = below.get_mut(index) {
+                *seen = true;
+                open.extend(self.needs(index).iter().map(|(_, to)| *to));
+            }
+        }
+        for to in last {
+            for (index, row) in self.needs.iter_mut().enumerate() {
+                if below.get(index) == Some(&false) {
+                    row.push((Need::Outlives, to));
+                    if let Some(users) = self.users.get_mut(to) {
+                        users.push((Need::Outlives, index));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the units' files say.
+    fn written(units: &[Unit]) -> Self {
         let by_name: BTreeMap<&str, usize> =
             units.iter().enumerate().map(|(index, unit)| (unit.name.as_str(), index)).collect();
         let mut users = vec![Vec::new(); units.len()];
@@ -180,7 +220,7 @@ pub fn dependencies(unit: &Unit) -> impl Iterator<Item = (Need, &str)> {
 pub fn check(units: &[Unit]) -> BTreeMap<String, GraphError> {
     let names: std::collections::BTreeSet<&str> =
         units.iter().map(|unit| unit.name.as_str()).collect();
-    let graph = Graph::new(units);
+    let graph = Graph::written(units);
     let suspects = graph.suspects();
     let mut errors = BTreeMap::new();
     for (index, unit) in units.iter().enumerate() {
@@ -226,6 +266,28 @@ mod tests {
         let graph = Graph::new(&units);
         assert_eq!(graph.needs(2), [(Need::Requires, 0), (Need::After, 1)]);
         assert_eq!(graph.users(0), [(Need::Requires, 1), (Need::Requires, 2)]);
+    }
+
+    #[test]
+    fn who_stops_last_outlives_all_but_what_it_needs() {
+        let last =
+            |name: &str, requires: &[&str]| Unit { stop_last: true, ..unit(name, requires, &[]) };
+        let units = [
+            unit("state", &[], &[]),
+            unit("share", &["state"], &["journal"]),
+            last("journal", &["state"]),
+            last("second", &["share"]),
+            unit("other", &[], &[]),
+        ];
+        let graph = Graph::new(&units);
+        let outlived = |index| {
+            let needs = graph.needs(index).iter();
+            needs.filter(|(need, _)| *need == Need::Outlives).map(|(_, to)| *to).collect::<Vec<_>>()
+        };
+        // `share` is below `second`, so that it may not wait for one of them to outlive it.
+        assert_eq!([0, 1, 2, 3].map(outlived), [[]; 4]);
+        assert_eq!(outlived(4), [2, 3]);
+        assert!(check(&units).is_empty());
     }
 
     #[test]

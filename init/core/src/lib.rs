@@ -22,6 +22,7 @@ pub mod log_rate;
 pub mod modalias;
 pub mod sandbox;
 pub mod seccomp;
+pub mod settings;
 pub mod shutdown;
 pub mod supervise;
 pub mod uevent;

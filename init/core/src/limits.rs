@@ -4,7 +4,7 @@
 //! when its memory is used up, and it may make a quarter of the processes that the board may have. Source: `Documentation/admin-guide/cgroup-v2.rst`, `setrlimit(2)`.
 
 use crate::unit::UnitError;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Most memory that a unit file may name, in MiB: beyond any board of this kind, a slip of the pen.
 const MEMORY_MIB_MAX: u32 = 1 << 20;
@@ -16,6 +16,52 @@ const CPU_PERCENT_MAX: u32 = 6_400;
 const NOFILE_MAX: u32 = 1 << 20;
 /// Fewest open files with which a program of the base can start.
 const NOFILE_MIN: u32 = 16;
+
+/// Least bytes a second, in KiB, and least operations a second that a disk may be given to a unit: below them a
+/// unit that reads its own program from the disk would not start in time.
+const IO_KIB_PER_S_MIN: u32 = 64;
+const IO_OPS_PER_S_MIN: u32 = 10;
+/// Most of both: beyond any disk, a slip of the pen.
+const IO_KIB_PER_S_MAX: u32 = 1 << 25;
+const IO_OPS_PER_S_MAX: u32 = 10_000_000;
+
+/// `io_max` of a unit: for each disk of the board by itself. Not for the ones in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IoMax {
+    /// KiB read in a second (`rbps`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_kib_per_s: Option<u32>,
+    /// KiB written in a second (`wbps`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_kib_per_s: Option<u32>,
+    /// Read operations in a second (`riops`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_ops_per_s: Option<u32>,
+    /// Write operations in a second (`wiops`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_ops_per_s: Option<u32>,
+}
+
+impl IoMax {
+    /// The words after `MAJOR:MINOR` in `io.max`; `None` without a limit.
+    pub fn words(&self) -> Option<String> {
+        let bytes = |kib: Option<u32>| kib.map(|kib| u64::from(kib).saturating_mul(1024));
+        let words = [
+            ("rbps", bytes(self.read_kib_per_s)),
+            ("wbps", bytes(self.write_kib_per_s)),
+            ("riops", self.read_ops_per_s.map(u64::from)),
+            ("wiops", self.write_ops_per_s.map(u64::from)),
+        ];
+        // A key that is left out keeps what an earlier start of the unit had set.
+        let word = |(key, value): (&str, Option<u64>)| match value {
+            Some(value) => format!("{key}={value}"),
+            None => format!("{key}=max"),
+        };
+        let any = words.iter().any(|(_, value)| value.is_some());
+        any.then(|| words.map(word).join(" "))
+    }
+}
 
 /// What a unit may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -34,6 +80,9 @@ pub struct Limits {
     /// Share of disk time against other units, 1 to 10000 (`io.weight`). Without a scheduler that has
     /// weights it is no more than a wish.
     pub io_weight: Option<u16>,
+    /// Most that it may read from and write to each of the board's disks (`io.max`).
+    #[serde(default)]
+    pub io_max: IoMax,
     /// Whether all of the unit ends when its memory is used up, instead of one process; absent: all.
     pub oom_group: Option<bool>,
     /// Who goes first when the whole board is out of memory: -1000 (never) to 1000 (first).
@@ -72,6 +121,16 @@ impl Limits {
         in_range("limits.cpu_max_percent", wide(self.cpu_max_percent), 1, percent)?;
         in_range("limits.pids_max", wide(self.pids_max), 1, i64::from(PIDS_MAX))?;
         in_range("limits.io_weight", self.io_weight.map(i64::from), 1, 10_000)?;
+        let kib = (i64::from(IO_KIB_PER_S_MIN), i64::from(IO_KIB_PER_S_MAX));
+        let ops = (i64::from(IO_OPS_PER_S_MIN), i64::from(IO_OPS_PER_S_MAX));
+        for (key, value, (min, max)) in [
+            ("limits.io_max.read_kib_per_s", self.io_max.read_kib_per_s, kib),
+            ("limits.io_max.write_kib_per_s", self.io_max.write_kib_per_s, kib),
+            ("limits.io_max.read_ops_per_s", self.io_max.read_ops_per_s, ops),
+            ("limits.io_max.write_ops_per_s", self.io_max.write_ops_per_s, ops),
+        ] {
+            in_range(key, wide(value), min, max)?;
+        }
         in_range("limits.oom_score_adj", self.oom_score_adj.map(i64::from), -1000, 1000)?;
         in_range("limits.nice", self.nice.map(i64::from), -20, 19)?;
         let files = (i64::from(NOFILE_MIN), i64::from(NOFILE_MAX));
@@ -105,7 +164,8 @@ mod tests {
         assert_eq!(check(""), Ok(()));
         let all = "memory_high_mib = 64\nmemory_max_mib = 64\ncpu_weight = 50\ncpu_max_percent = 150\n\
             pids_max = 32\nio_weight = 10\noom_group = false\noom_score_adj = -900\nnice = 5\n\
-            nofile = 1024\ncore_mib = 0\nmemlock_kib = 64";
+            nofile = 1024\ncore_mib = 0\nmemlock_kib = 64\n[io_max]\nread_kib_per_s = 64\n\
+            write_kib_per_s = 1024\nread_ops_per_s = 10\nwrite_ops_per_s = 500";
         assert_eq!(check(all), Ok(()));
     }
 
@@ -118,6 +178,10 @@ mod tests {
             ("cpu_max_percent = 100000", "limits.cpu_max_percent"),
             ("pids_max = 0", "limits.pids_max"),
             ("io_weight = 10001", "limits.io_weight"),
+            ("[io_max]\nwrite_kib_per_s = 0", "limits.io_max.write_kib_per_s"),
+            ("[io_max]\nread_kib_per_s = 63", "limits.io_max.read_kib_per_s"),
+            ("[io_max]\nread_ops_per_s = 9", "limits.io_max.read_ops_per_s"),
+            ("[io_max]\nwrite_ops_per_s = 10000001", "limits.io_max.write_ops_per_s"),
             ("oom_score_adj = -1001", "limits.oom_score_adj"),
             ("nice = 20", "limits.nice"),
             ("nofile = 3", "limits.nofile"),
@@ -126,5 +190,13 @@ mod tests {
             assert!(text.contains(key), "{text}");
         }
         assert!(check("memory_max = 1").unwrap_err().contains("unknown field"));
+        assert!(check("[io_max]\nread_mib = 1").unwrap_err().contains("unknown field"));
+    }
+
+    #[test]
+    fn a_limit_of_one_way_lifts_the_others() {
+        assert_eq!(IoMax::default().words(), None);
+        let some = IoMax { write_kib_per_s: Some(2), read_ops_per_s: Some(30), ..IoMax::default() };
+        assert_eq!(some.words().as_deref(), Some("rbps=max wbps=2048 riops=30 wiops=max"));
     }
 }

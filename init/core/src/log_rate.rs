@@ -1,12 +1,12 @@
 //! How many lines a unit may write: a bucket of lines that fills up by the clock.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Highest rate or burst of a unit, in lines.
 const LINES_MAX: u32 = 1_000_000;
 
 /// A unit's limit: the key `log_rate` of its file, `{ per_s = 50, burst = 1000 }`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogRate {
     /// Lines per second in the long run; at least 1.

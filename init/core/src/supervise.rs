@@ -31,19 +31,25 @@
 //! health agent's word, or the end of a critical unit refuse it. Refused, the reason is written to the
 //! boot record (at most [`RECORD_TIMEOUT_MS`]) and the board reboots.
 
+mod configure;
 mod flow;
 mod orders;
+pub mod rehearsal;
 mod report;
 mod slot;
 mod timers;
 mod verdict;
 
+use self::configure::Reading;
 use self::slot::Slot;
 use self::timers::{Clock, Timers};
 use crate::graph::{self, Graph};
+use crate::settings::Found;
 use crate::shutdown::{How, KILL_GRACE_MS, SHUTDOWN_MAX_MS};
 use crate::unit::{Kind, ReadyBy, Unit};
-use goblin_core_types::{FailReason, Role, UnitPhase};
+use goblin_core_types::{
+    END_WHY_BYTES_MAX, EndBy, EndKind, FailReason, OrderedEnd, Role, UnitPhase,
+};
 use std::collections::VecDeque;
 
 /// Time for the reason of a failed trial to reach the disk before the reboot, in milliseconds.
@@ -72,6 +78,10 @@ pub enum Event {
     Tick,
     /// The role file was read.
     RoleRead(Option<Role>),
+    /// What a person sets of a unit is being kept; [`Event::SettingsRead`] follows.
+    SettingsChange,
+    /// What people set of units was read from STATE, or why that was not possible.
+    SettingsRead(Result<Vec<Found>, String>),
     /// A unit's process was forked.
     Forked(UnitIndex, u32),
     /// A unit's process runs its program.
@@ -104,8 +114,8 @@ pub enum Event {
     TrialFailed(FailReason),
     /// The child that writes a failed trial to the boot record has ended.
     RecordWritten,
-    /// Someone wants the board to end.
-    Shutdown(How, String),
+    /// Someone wants the board to end, for a reason.
+    Shutdown(How, EndBy, String),
 }
 
 /// What a person wants of a unit.
@@ -168,6 +178,8 @@ pub enum Action {
     Kill(UnitIndex),
     /// Read the role file; answer with [`Event::RoleRead`].
     ReadRole,
+    /// Read what people set of units from STATE; answer with [`Event::SettingsRead`].
+    ReadSettings,
     /// A unit changed its phase: tell people.
     Changed(UnitIndex),
     /// Every wanted unit is ready for the first time.
@@ -179,6 +191,9 @@ pub enum Action {
     },
     /// Write the reason of a failed trial to the boot record; answer with [`Event::RecordWritten`].
     RecordFail(FailReason),
+    /// Write to the boot record who ended this boot, and why; the clock's time is to be added. Nobody waits
+    /// for it.
+    RecordEnd(OrderedEnd),
     /// Everything has stopped: end the board.
     Finish(How),
 }
@@ -235,6 +250,9 @@ pub struct Supervisor {
     boot: Boot,
     begun: bool,
     role: RoleState,
+    reading: Reading,
+    /// Why settings are ignored that are no unit's.
+    stray_settings: Vec<String>,
     verdict: Verdict,
     shutdown: Option<(How, u64)>,
     all_ready: bool,
@@ -274,6 +292,8 @@ impl Supervisor {
             boot,
             begun: false,
             role: RoleState::Unknown,
+            reading: Reading::NotYet,
+            stray_settings: Vec::new(),
             verdict: Verdict::Open,
             shutdown: None,
             all_ready: false,
@@ -338,7 +358,11 @@ impl Supervisor {
             _ => None,
         };
         let shutdown = self.shutdown.map(|(_, until_ms)| until_ms);
-        [self.timers.next_ms(), verdict, shutdown].into_iter().flatten().min()
+        let settings = match self.reading {
+            Reading::Until(until_ms) => Some(until_ms),
+            Reading::NotYet | Reading::Over => None,
+        };
+        [self.timers.next_ms(), verdict, shutdown, settings].into_iter().flatten().min()
     }
 
     /// Takes an event in and adds what follows to `out`; `now_ms` are milliseconds since the kernel started
@@ -348,6 +372,7 @@ impl Supervisor {
             return;
         }
         self.take(now_ms, event, out);
+        self.check_settings(now_ms);
         self.check_clocks(now_ms, out);
         self.drain(now_ms, out);
         self.check_verdict(now_ms, out);
@@ -375,6 +400,8 @@ impl Supervisor {
             Event::Start => self.begin(out),
             Event::Tick => {}
             Event::RoleRead(role) => self.set_role(role),
+            Event::SettingsChange => self.settings_change(now_ms),
+            Event::SettingsRead(found) => self.configure(found),
             Event::Forked(index, pid) => self.forked(index, pid, out),
             Event::Executed(index) => match self.unit(index).map(|unit| unit.ready) {
                 Some(ReadyBy::Start) => self.ready(now_ms, index, out),
@@ -412,10 +439,10 @@ impl Supervisor {
             Event::TrialFailed(reason) => self.refuse_trial(now_ms, reason, out),
             Event::RecordWritten => {
                 if matches!(self.verdict, Verdict::Refused { .. }) {
-                    self.begin_shutdown(now_ms, How::Reboot);
+                    self.end_trial(now_ms, out);
                 }
             }
-            Event::Shutdown(how, why) => self.ordered_shutdown(now_ms, how, &why, out),
+            Event::Shutdown(how, by, why) => self.ordered_shutdown(now_ms, (how, by, why), out),
         }
     }
 
@@ -479,18 +506,40 @@ impl Supervisor {
 
     /// Somebody asked for the end. A trial that has no verdict yet is refused by it: the record says why
     /// the loader counted a try for nothing.
-    fn ordered_shutdown(&mut self, now_ms: u64, how: How, why: &str, out: &mut Vec<Action>) {
+    fn ordered_shutdown(
+        &mut self,
+        now_ms: u64,
+        (how, by, why): (How, EndBy, String),
+        out: &mut Vec<Action>,
+    ) {
         if self.trial_open() && self.shutdown.is_none() {
-            let reason = FailReason::ended_early(why, self.gate_deadline_s());
+            let reason = FailReason::ended_early(&why, self.gate_deadline_s());
             out.push(Action::RecordFail(reason));
         }
-        self.begin_shutdown(now_ms, how);
+        self.begin_shutdown(now_ms, (how, by, why), out);
     }
 
-    fn begin_shutdown(&mut self, now_ms: u64, how: How) {
+    /// A release that failed its trial makes way.
+    fn end_trial(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        let why = "the release failed its trial".to_owned();
+        self.begin_shutdown(now_ms, (How::Reboot, EndBy::Trial, why), out);
+    }
+
+    fn begin_shutdown(
+        &mut self,
+        now_ms: u64,
+        (how, by, mut why): (How, EndBy, String),
+        out: &mut Vec<Action>,
+    ) {
         if self.shutdown.is_some() {
             return;
         }
+        why.truncate(why.floor_char_boundary(END_WHY_BYTES_MAX));
+        let kind = match how {
+            How::Reboot => EndKind::Reboot,
+            How::PowerOff => EndKind::PowerOff,
+        };
+        out.push(Action::RecordEnd(OrderedEnd { how: kind, by, why, done: false, at_unix_s: 0 }));
         self.shutdown = Some((how, now_ms.saturating_add(SHUTDOWN_MAX_MS)));
         self.settle_wanted();
         for index in 0..self.slots.len() {

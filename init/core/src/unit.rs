@@ -84,6 +84,8 @@ pub struct Unit {
     pub watchdog_ms: Option<u64>,
     /// A person may restart it but not stop it: the board could not be asked for anything without it.
     pub refuse_stop: bool,
+    /// At the end of the board it is stopped after every unit that it does not depend on itself.
+    pub stop_last: bool,
     /// It may give PID 1 orders over the control socket: start and stop units, reboot. A unit without a
     /// sandbox may anyway.
     pub orders: bool,
@@ -246,6 +248,8 @@ struct RawUnit {
     watchdog_ms: Option<u64>,
     #[serde(default)]
     refuse_stop: bool,
+    #[serde(default)]
+    stop_last: bool,
     #[serde(default)]
     orders: bool,
     mount: Option<MountPlace>,
@@ -411,6 +415,7 @@ impl Checker {
             every_ms: raw.every_ms,
             watchdog_ms: raw.watchdog_ms,
             refuse_stop: raw.refuse_stop,
+            stop_last: raw.stop_last,
             orders: raw.orders,
             mount: raw.mount.map(Box::new),
             device: raw.device,

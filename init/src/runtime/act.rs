@@ -4,9 +4,9 @@ use super::{INIT, Runtime, Source, now_ms};
 use crate::cgroup;
 use crate::finish::signal_one;
 use crate::log_ring::Lines;
-use crate::record::Job;
+use crate::record::{Job, now_unix_s};
 use crate::spawn::{Child, Program};
-use goblin_core_types::{FailReason, LAST_LINES_MAX, LogLevel, Role, UnitPhase, paths};
+use goblin_core_types::{FailReason, LAST_LINES_MAX, LogLevel, OrderedEnd, Role, UnitPhase, paths};
 use goblin_init_core::supervise::{Action, Event, Exit, UnitIndex};
 use goblin_init_core::unit::Unit;
 use goblin_sys::files;
@@ -41,6 +41,7 @@ impl Runtime {
                     signal_one(pid, Signal::KILL);
                 }
             }
+            Action::ReadSettings => return self.read_settings(),
             Action::ReadRole => return Some(Event::RoleRead(read_role())),
             Action::Changed(index) => self.tell(index),
             Action::AllReady => self.say(LogLevel::Info, "ready"),
@@ -49,6 +50,9 @@ impl Runtime {
                 self.queue_job(Job::Healthy);
             }
             Action::RecordFail(reason) => return self.record_fail(reason),
+            Action::RecordEnd(end) => {
+                self.queue_job(Job::End(OrderedEnd { at_unix_s: now_unix_s(), ..end }));
+            }
             Action::Finish(how) => self.finish = Some(how),
         }
         None
@@ -156,7 +160,7 @@ impl Runtime {
         None
     }
 
-    pub(super) fn queue_job(&mut self, job: Job) {
+    pub fn queue_job(&mut self, job: Job) {
         if !self.has_record {
             return;
         }
@@ -203,6 +207,7 @@ impl Runtime {
         if exit != Exit::Status(0) {
             self.say(LogLevel::Error, &format!("boot record: child {exit}"));
         }
+        // Nothing is started any more when the board ends before its first job was done.
         self.start_units();
         self.start_job();
         if decides {

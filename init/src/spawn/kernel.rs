@@ -137,6 +137,107 @@ pub(super) fn seccomp_filter(program: &[libc::sock_filter]) -> rustix::io::Resul
     .map(drop)
 }
 
+/// `struct bpf_insn`: `code[1] registers[1] offset[2] immediate[4]`, the lower half of `registers` is written to.
+#[repr(C)]
+struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// `union bpf_attr` of `BPF_PROG_LOAD`, as far as it is needed.
+#[repr(C)]
+struct LoadProgram {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buffer: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
+}
+
+/// `union bpf_attr` of `BPF_PROG_ATTACH`.
+#[repr(C)]
+struct AttachProgram {
+    target: u32,
+    program: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// `BPF_PROG_LOAD` and `BPF_PROG_ATTACH` of `enum bpf_cmd`.
+const LOAD: libc::c_int = 5;
+const ATTACH: libc::c_int = 8;
+/// `BPF_PROG_TYPE_CGROUP_SYSCTL`.
+const KIND_SYSCTL: u32 = 23;
+/// `BPF_CGROUP_SYSCTL` of `enum bpf_attach_type`.
+const AT_SYSCTL: u32 = 18;
+
+/// A program for cgroups that lets their processes read the kernel's settings and write none.
+///
+/// Source: `Documentation/bpf/prog_cgroup_sysctl.rst`: `struct bpf_sysctl` begins with `write[4]`, the answer is 1
+/// to allow, 0 for `EPERM`. It holds for every mount of `/proc`, which a read-only mount does not.
+pub fn sysctl_guard() -> rustix::io::Result<OwnedFd> {
+    let line =
+        |code, registers, offset, immediate| Instruction { code, registers, offset, immediate };
+    let program = [
+        line(0x61, 0x10, 0, 0), // r0 = write
+        line(0x15, 0, 2, 0),    // r0 == 0: over the next two
+        line(0xb7, 0, 0, 0),    // r0 = 0
+        line(0x95, 0, 0, 0),    // exit
+        line(0xb7, 0, 0, 1),    // r0 = 1
+        line(0x95, 0, 0, 0),    // exit
+    ];
+    let license = c"Apache-2.0";
+    let load = LoadProgram {
+        kind: KIND_SYSCTL,
+        instruction_count: u32::try_from(program.len()).unwrap_or(0),
+        instructions: program.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buffer: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: *b"sysctl_guard\0\0\0\0",
+        interface: 0,
+        attach_type: AT_SYSCTL,
+    };
+    // SAFETY: `load` is the beginning of a `union bpf_attr` of the length given; it names as many instructions
+    // as `program` has, and a string that ends with NUL; all of them live until the call is over, which
+    // only reads them.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_bpf, LOAD, &raw const load, size_of::<LoadProgram>())
+    })?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel made this descriptor for this call, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts a cgroup under a program of [`sysctl_guard`]; one that is there already is replaced.
+pub fn guard_sysctls(group: &OwnedFd, program: &OwnedFd) -> rustix::io::Result<()> {
+    let number = |fd: &OwnedFd| u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::BADF);
+    let attach = AttachProgram {
+        target: number(group)?,
+        program: number(program)?,
+        attach_type: AT_SYSCTL,
+        flags: 0,
+    };
+    // SAFETY: `attach` is the beginning of a `union bpf_attr` of the length given and is only read; both
+    // descriptors are open.
+    check(unsafe {
+        libc::syscall(libc::SYS_bpf, ATTACH, &raw const attach, size_of::<AttachProgram>())
+    })
+    .map(drop)
+}
+
 /// `dup2`: the new descriptor survives exec.
 pub(super) fn duplicate(from: &OwnedFd, to: RawFd) -> rustix::io::Result<()> {
     // SAFETY: dup2 takes any two integers; `from` is open, and what `to` was before belongs to this child

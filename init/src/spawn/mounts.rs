@@ -53,7 +53,9 @@ struct Dev {
 impl Prepared {
     /// `own` is the unit's own folder below `/run`.
     pub(super) fn new(sandbox: &Sandbox, own: &Path) -> io::Result<Self> {
-        let mut namespaces = UnshareFlags::empty();
+        // What lies in cgroups above its own is not a unit's: it could leave its limits, and PID 1 knows it
+        // by its group. The tree is mounted with `nsdelegate`, which makes the namespace the border.
+        let mut namespaces = UnshareFlags::NEWCGROUP;
         for (wanted, flag) in [
             (sandbox.mounts == Mounts::Private, UnshareFlags::NEWNS),
             (sandbox.network == Network::None, UnshareFlags::NEWNET),
@@ -73,6 +75,17 @@ impl Prepared {
             write_paths: write_paths.map(c_string).collect::<Result<_, _>>()?,
             dev: sandbox.private_dev.then(|| Dev::new(sandbox)).transpose()?,
         })
+    }
+
+    /// With namespaces that no kernel has.
+    #[cfg(test)]
+    pub(super) fn impossible(&self) -> Self {
+        Self {
+            namespaces: UnshareFlags::from_bits_retain(1),
+            write_paths: Vec::new(),
+            dev: None,
+            ..*self
+        }
     }
 
     /// In the child: leaves the board's namespaces.

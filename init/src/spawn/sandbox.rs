@@ -166,6 +166,8 @@ pub(super) fn names(pattern: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
+mod stages;
+#[cfg(test)]
 mod tests {
     use super::*;
 

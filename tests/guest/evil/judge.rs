@@ -1,6 +1,6 @@
 //! The judge: what is done to PID 1 from outside its units, and how it is looked at.
 
-use crate::{PHASE, park, say, signal_init};
+use crate::{PHASE, park, say, signal_init, signal_init_raw};
 use goblin_core_types::{InitReply, InitRequest, LogFilter, UnitPhase, UnitStatus, paths};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -348,11 +348,17 @@ fn lines_of(mut socket: UnixStream, unit: &str) -> io::Result<Vec<String>> {
     Ok(lines)
 }
 
+/// The kernel's first real-time signal, and its last (signal(7)); the C library keeps some of them to itself.
+const REAL_TIME_FIRST: i32 = 32;
+const SIGNAL_LAST: i32 = 64;
+
 /// Every signal there is, but those that ask for an end.
 fn storm() {
     let ends = [Signal::POWER, Signal::TERM, Signal::INT];
     for _ in 0..200 {
-        for number in 1..=31 {
+        // Up to the last of the real-time signals, which queue up one by one where others merge.
+        (REAL_TIME_FIRST..=SIGNAL_LAST).for_each(signal_init_raw);
+        for number in 1..REAL_TIME_FIRST {
             if let Some(signal) = Signal::from_named_raw(number)
                 && !ends.contains(&signal)
             {

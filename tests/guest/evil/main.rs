@@ -156,6 +156,12 @@ pub(crate) fn signal_init(signal: Signal) {
     }
 }
 
+/// Sends PID 1 a signal that has no name.
+pub(crate) fn signal_init_raw(number: i32) {
+    // As above.
+    let _ = goblin_sys::signal::send(1, number);
+}
+
 /// A line for the host: an error, so that it reaches the console.
 pub(crate) fn say(text: &str) {
     if let Ok(mut log) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {

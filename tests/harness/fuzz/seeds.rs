@@ -102,6 +102,12 @@ pub(super) fn made() -> Vec<Made> {
     add("disk-map", "map.json", to_bytes(&disk_map()));
     add("hello", "storage", hello());
     add("journal", "two-boots", journal_segment());
+    for (index, request) in init_requests().iter().enumerate() {
+        // How it is sent comes first.
+        let line = format!("{}{request}\n", ['\0', '\x09', '\x42', '\x11'][index % 4]);
+        add("init-control", &format!("{index:02}"), line.into_bytes());
+    }
+    add("unit-settings", "all.toml", SETTINGS.as_bytes().to_vec());
     for (index, line) in control_lines().iter().enumerate() {
         add("control-line", &format!("{index:02}.json"), to_bytes(line));
     }
@@ -282,6 +288,7 @@ fn boot_record() -> Vec<u8> {
         fail: None,
         last_lines: vec!["the end".into()],
         at_unix_s: 1_800_000_000,
+        end: None,
     };
     let content = BootRecord { boot_count: 7, attempts: vec![attempt], ..BootRecord::default() };
     record::encode(&content, 3).expect("a small record").1
@@ -403,6 +410,26 @@ fn hello() -> Vec<u8> {
         "key": "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
     });
     format!("{}\n{body}", "00".repeat(64)).into_bytes()
+}
+
+const SETTINGS: &str = "enabled = true\nnice = 5\nmemory_high_mib = 4\nmemory_max_mib = 8\ncpu_weight = 20\n\
+    cpu_max_percent = 50\npids_max = 9\nio_weight = 30\nlog_rate = { per_s = 5, burst = 50 }\n\n\
+    [io_max]\nread_kib_per_s = 100\nwrite_ops_per_s = 20\n";
+
+fn init_requests() -> Vec<serde_json::Value> {
+    vec![
+        json!({"op": "units"}),
+        json!({"op": "graph"}),
+        json!({"op": "show", "unit": "share"}),
+        json!({"op": "logs", "follow": true, "unit": null, "lines_max": 3}),
+        json!({"op": "start", "unit": "share"}),
+        json!({"op": "stop", "unit": "odd"}),
+        json!({"op": "restart", "unit": "nobody"}),
+        json!({"op": "set", "unit": "share", "key": "nice", "value": "4"}),
+        json!({"op": "set", "unit": "share", "key": "io_max", "value": null}),
+        json!({"op": "reboot", "reason": "asked"}),
+        json!({"op": "power-off", "reason": "asked"}),
+    ]
 }
 
 fn control_lines() -> Vec<serde_json::Value> {

@@ -17,19 +17,24 @@ use goblin_core_ninep::{Connection, Handled, Limits, Reply, ReplyBuf, Request};
 use goblin_core_trust::pairing::{HELLO_BYTES, Hello, VERDICT_BYTES, Verdict};
 use goblin_core_trust::{Access, Code, PublicKey};
 use goblin_core_types::{
-    BoardStatus, BootRecord, BoxId, Greeting, HostReply, HostRequest, InitReply, InitRequest,
-    LinkStatus, LogsReply, LogsRequest, Notify, ShareCommand, UpdateCommand, UpdateReply, Version,
+    BoardStatus, BootRecord, BoxId, EndBy, Greeting, HostReply, HostRequest, InitReply,
+    InitRequest, LinkStatus, LogLevel, LogsReply, LogsRequest, Notify, ShareCommand,
+    UpdateCommand, UpdateReply, Version,
 };
 use goblin_image::disk::DiskMap;
 use goblin_image::gpt::{self, NewPartition};
 use goblin_image::{Guid, UkiRecipe, record, uki};
+use goblin_init::control::{Answers, Connection as InitConnection, Rights, Wish};
+use goblin_init::log_ring::LogRing;
 use goblin_init_core::journal::{self, Entry, Records};
 use goblin_init_core::modalias::{AllowList, ModuleIndex};
+use goblin_init_core::settings;
+use goblin_init_core::supervise::{Boot, Supervisor};
 use goblin_init_core::uevent::Uevent;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::Cursor;
-use std::io::Write;
+use std::io::{Cursor, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 const fn target(name: &'static str, run: fn(&[u8]), bytes_max: usize) -> Target {
@@ -49,6 +54,8 @@ pub const TARGETS: &[Target] = &[
     target("uki", uki_sections, 65_536),
     target("hello", hello, 1_500),
     target("control-line", control_line, 8_192),
+    target("init-control", init_control, 8_192),
+    target("unit-settings", unit_settings, 4_200),
     target("journal", journal_segment, 16_384),
     target("uevent", uevent, 8_400),
     target("modules", modules, 16_384),
@@ -401,6 +408,63 @@ fn uki_sections(bytes: &[u8]) {
 }
 
 /// A device's announcement, as a datagram and as a file of sysfs.
+/// PID 1's side of a connection: what a stranger sends, in pieces, and how much of the answer it takes.
+fn init_control(bytes: &[u8]) {
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+    ours.set_nonblocking(true).expect("a socket");
+    theirs.set_nonblocking(true).expect("a socket");
+    let [how, rest @ ..] = bytes else { return };
+    let unit = goblin_init_core::unit::parse("share", SHARE_UNIT).expect("a good unit");
+    let boot = Boot { trial: how & 1 != 0, last_resort: false, start_ms: 0 };
+    let supervisor = Supervisor::new(vec![unit], vec![("odd".into(), "odd: why".into())], boot);
+    let mut ring = LogRing::new(4096);
+    ring.push(1, "share", LogLevel::Info, "a line");
+    let rights = if how & 2 == 0 { Rights::Order } else { Rights::Ask };
+    let mut connection = InitConnection::new(ours.into(), rights, EndBy::Program, 0);
+    let mut said = Vec::new();
+    let mut now_ms = 0;
+    for piece in rest.chunks(usize::from(how >> 2).max(1) * 16) {
+        // What PID 1 has closed already takes nothing.
+        let _ = theirs.write_all(piece);
+        now_ms += u64::from(*how);
+        let answers = Answers { ring: &ring, supervisor: &supervisor, start_ms: 0, now_ms };
+        let wish = connection.readable(&answers);
+        assert!(rights == Rights::Order || wish == Wish::None, "who may only ask gave an order");
+        connection.pump(&answers);
+        let _ = theirs.read_to_end(&mut said);
+    }
+    // Whoever says nothing more is not waited for.
+    let late_ms = now_ms + 60_000;
+    let answers = Answers { ring: &ring, supervisor: &supervisor, start_ms: 0, now_ms: late_ms };
+    connection.pump(&answers);
+    assert!(connection.is_over() || connection.follows(), "a connection stays for ever");
+    drop(connection);
+    let _ = theirs.read_to_end(&mut said);
+    for line in said.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+        serde_json::from_slice::<InitReply>(line).expect("an answer is one that can be read");
+    }
+}
+
+const SHARE_UNIT: &str =
+    "description = 'd'\nkind = 'service'\nexec = ['/x']\n[limits]\nmemory_max_mib = 9\n";
+
+/// What a person, or a failing disk, has left for a unit.
+fn unit_settings(bytes: &[u8]) {
+    let unit = goblin_init_core::unit::parse("share", SHARE_UNIT).expect("a good unit");
+    let files = [("share.toml".to_owned(), Ok(bytes.to_vec()))];
+    for found in settings::load(std::slice::from_ref(&unit), files) {
+        match found.settings {
+            Ok(set) => {
+                // Written and read it is the same, and the kernel would take it.
+                let again = settings::parse("share.toml", &set.text(), &unit, false);
+                assert_eq!(again.as_ref(), Ok(&set));
+                set.limits(&unit.limits).check("share.toml").expect("limits that are possible");
+            }
+            Err(why) => assert!(why.starts_with("share.toml:") && why.contains("; "), "{why}"),
+        }
+    }
+}
+
 fn uevent(bytes: &[u8]) {
     let parsed = [Uevent::parse(bytes), Uevent::of_device("/devices/x", "block", bytes)];
     for event in parsed.into_iter().flatten() {

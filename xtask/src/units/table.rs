@@ -131,6 +131,10 @@ fn calls(unit: &Unit, sandbox: &Sandbox) -> Vec<String> {
     add("cpu_weight", limits.cpu_weight.map(i64::from));
     add("cpu_max_percent", limits.cpu_max_percent.map(i64::from));
     add("io_weight", limits.io_weight.map(i64::from));
+    add("read_kib_per_s", limits.io_max.read_kib_per_s.map(i64::from));
+    add("write_kib_per_s", limits.io_max.write_kib_per_s.map(i64::from));
+    add("read_ops_per_s", limits.io_max.read_ops_per_s.map(i64::from));
+    add("write_ops_per_s", limits.io_max.write_ops_per_s.map(i64::from));
     add("oom_score_adj", limits.oom_score_adj.map(i64::from));
     add("nice", limits.nice.map(i64::from));
     add("nofile", limits.nofile.map(i64::from));

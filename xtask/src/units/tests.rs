@@ -24,6 +24,10 @@ fn what_no_board_could_start_is_named_by_file_line_and_remedy() {
         (format!("{plain}user = 'www'\n"), "b.toml:5: `sandbox.user` is `www`"),
         (format!("{plain}seccomp = ['@all']\n"), "b.toml:5: `sandbox.seccomp` has `@all`; write @"),
         (format!("{plain}[limits]\npids_max = 0\n"), "b.toml:6: `limits.pids_max` is 0"),
+        (
+            format!("{plain}[limits]\nio_max = {{ write_kib_per_s = 1 }}\n"),
+            "b.toml:6: `limits.io_max.write_kib_per_s` is 1, which is not from 64",
+        ),
         (format!("{plain}colour = 1\n"), "b.toml: line 5: unknown field `colour`"),
         (format!("critical = true\n{plain}"), "b.toml:1: `critical`: nobody would notice"),
         (plain.replace("goblin'", "gnome'"), "b.toml:3: `exec`: the base has no program"),
@@ -34,6 +38,17 @@ fn what_no_board_could_start_is_named_by_file_line_and_remedy() {
         assert!(text.contains(expected), "{text}\n{expected}");
     }
     assert!(refusal(&[("a", &plain)]).contains("exactly one"));
+    // Every name is there, and there is no circle; but not on every board.
+    let pool = format!("roles = ['storage']\n{plain}");
+    let text =
+        refusal(&[("a", GOOD), ("pool", &pool), ("b", &format!("requires = ['pool']\n{plain}"))]);
+    for expected in [
+        "b.toml:1: never becomes ready on the compute board; on the compute board, on trial; on a board",
+        "needs pool, which is off; give it",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(!text.contains("storage board"), "{text}");
 }
 
 #[test]

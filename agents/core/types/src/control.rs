@@ -35,6 +35,17 @@ pub enum InitRequest {
         /// Its name.
         unit: String,
     },
+    /// A person sets a key of a unit's settings, or takes it away. [`InitReply::Done`] says that this is allowed
+    /// and being kept; [`UnitDetail::settings`] shows it once it is.
+    Set {
+        /// The unit's name.
+        unit: String,
+        /// The key, as in `goblin_init_core::settings`.
+        key: String,
+        /// A value as TOML writes it; absent to take the key away.
+        #[serde(default)]
+        value: Option<String>,
+    },
     /// Ordered shutdown and reboot; the reason is logged and shown.
     Reboot {
         /// Why.
@@ -250,6 +261,9 @@ pub struct UnitDetail {
     /// How its process ended last.
     #[serde(default)]
     pub last_end: String,
+    /// What a person set of it, a TOML table; empty when nothing is set.
+    #[serde(default)]
+    pub settings: String,
 }
 
 /// Answered by PID 1.

@@ -30,9 +30,9 @@ pub use device::{Bus, DEVICE_LINE_BYTES_MAX, DEVICES_MAX, Device, DeviceEvent, D
 pub use digest::{BoxId, Digest, ParseDigestError};
 pub use escape::escape_bytes;
 pub use record::{
-    ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootRecord, FailReason, LAST_LINES_MAX, PairPlan,
-    PairStep, Pending, QUARANTINE_KEPT_MAX, Quarantined, REPORTS_KEPT_MAX, UpdateOutcome,
-    UpdateReport,
+    ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootEnd, BootRecord, END_WHY_BYTES_MAX, EndBy,
+    EndKind, FailReason, LAST_LINES_MAX, OrderedEnd, PairPlan, PairStep, Pending,
+    QUARANTINE_KEPT_MAX, Quarantined, REPORTS_KEPT_MAX, UpdateOutcome, UpdateReport,
 };
 pub use role::{ParseRoleError, Role};
 pub use status::{

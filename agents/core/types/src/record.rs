@@ -7,6 +7,8 @@ pub const ATTEMPTS_KEPT_MAX: usize = 12;
 pub const QUARANTINE_KEPT_MAX: usize = 32;
 /// Upgrade reports remembered in the record; older ones are dropped.
 pub const REPORTS_KEPT_MAX: usize = 8;
+/// Longest reason of an ordered end, in bytes.
+pub const END_WHY_BYTES_MAX: usize = 240;
 /// Last log lines kept of a failed boot.
 pub const LAST_LINES_MAX: usize = 24;
 
@@ -54,6 +56,90 @@ pub struct Attempt {
     /// Seconds since 1970 by the board's clock when the attempt began; the clock may have been wrong.
     #[serde(default)]
     pub at_unix_s: u64,
+    /// How it ended, or that it has not; absent where an older release wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<BootEnd>,
+}
+
+/// How a boot ended.
+///
+/// ```text
+///   Open -- an order --> Ordered, not done -- all units are down --> Ordered, done
+///     | the next boot finds that the hardware watchdog had reset the board, order or not
+///     +--> Watchdog
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "kebab-case")]
+pub enum BootEnd {
+    /// Nothing ended it yet. Of a boot that is over: it ended without a word, as by a power cut.
+    Open,
+    /// Somebody ended it.
+    Ordered(OrderedEnd),
+    /// The hardware watchdog reset the board.
+    Watchdog {
+        /// The end that was under way, if one was.
+        #[serde(default)]
+        during: Option<OrderedEnd>,
+    },
+    /// What a newer release wrote.
+    #[serde(other)]
+    Unknown,
+}
+
+/// An end of a boot that somebody or something asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderedEnd {
+    /// What was asked for.
+    pub how: EndKind,
+    /// Who asked.
+    pub by: EndBy,
+    /// Why, in the asker's words; at most [`END_WHY_BYTES_MAX`].
+    pub why: String,
+    /// True once every unit was down; false of a boot that is over when it did not get so far.
+    #[serde(default)]
+    pub done: bool,
+    /// Seconds since 1970 by the board's clock when it was asked for.
+    #[serde(default)]
+    pub at_unix_s: u64,
+}
+
+/// What becomes of a board at the end of a boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndKind {
+    /// It starts again.
+    Reboot,
+    /// It stays off.
+    PowerOff,
+    /// What a newer release wrote.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Who ends a boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum EndBy {
+    /// A unit, over PID 1's socket: `control` for a command and for the other board, `console` for a person
+    /// at the screen, `update` for the updater.
+    Unit {
+        /// Its name.
+        name: String,
+    },
+    /// A program that is no unit's.
+    Program,
+    /// A signal to PID 1: Ctrl-Alt-Del, a failing supply, `SIGTERM`.
+    Signal {
+        /// What it stands for.
+        name: String,
+    },
+    /// The power button.
+    Button,
+    /// PID 1 itself, for a release failed its trial.
+    Trial,
+    /// What a newer release wrote.
+    #[serde(other)]
+    Unknown,
 }
 
 /// How far a boot came, in order.

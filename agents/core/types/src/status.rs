@@ -211,6 +211,9 @@ pub struct UnitStatus {
     /// Milliseconds after PID 1 started when it first became ready.
     #[serde(default)]
     pub ready_ms: Option<u64>,
+    /// What a person should know of it besides: that its settings are ignored, and why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// Interfaces and what they got.

@@ -396,7 +396,16 @@ mod tests {
     fn attempt(version: u32, stage: AttemptStage, fail: Option<FailReason>) -> Attempt {
         let trial = fail.is_some() || stage != AttemptStage::Healthy;
         let last_lines = fail.iter().map(|_| "last words".to_owned()).collect();
-        Attempt { version: v(version), boot: 1, trial, stage, fail, last_lines, at_unix_s: 0 }
+        Attempt {
+            version: v(version),
+            boot: 1,
+            trial,
+            stage,
+            fail,
+            last_lines,
+            at_unix_s: 0,
+            end: None,
+        }
     }
 
     fn judge(record: &BootRecord, names: &[&str], running: u32, trial: bool) -> Settled {

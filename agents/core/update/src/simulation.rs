@@ -257,6 +257,7 @@ impl World {
                 fail: None,
                 last_lines: Vec::new(),
                 at_unix_s: 0,
+                end: None,
             });
             let content = self.esp.remove(&pick.file).unwrap();
             self.esp.insert(name, content);

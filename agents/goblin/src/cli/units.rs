@@ -40,6 +40,32 @@ pub enum UnitsCommand {
         /// Its name
         unit: String,
     },
+    /// Set a key of a unit's settings, which outlast releases
+    #[command(after_help = "\
+Keys: enabled, nice, memory_high_mib, memory_max_mib, cpu_weight, cpu_max_percent, pids_max, io_weight, io_max,
+log_rate. A unit that the board cannot do without is never switched off nor given less than it was shipped with.
+Limits count from the unit's next start on.
+
+Examples:
+  goblin units set dbus enabled false
+  goblin units set update nice 10
+  goblin units set update io_max '{ write_kib_per_s = 20480 }'")]
+    Set {
+        /// The unit's name
+        unit: String,
+        /// The key
+        key: String,
+        /// The value, as TOML writes it
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Take a key of a unit's settings away
+    Unset {
+        /// The unit's name
+        unit: String,
+        /// The key
+        key: String,
+    },
     /// Draw what needs what
     #[command(after_help = "\
 Examples:

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for a unit to do what was ordered; then it is said where it stands.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for settings to be on the disk.
+const SETTINGS_PATIENCE: Duration = Duration::from_secs(8);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -30,6 +32,8 @@ pub fn run(units: Units, output: &mut Output) -> Result<(), CliError> {
         UnitsCommand::Restart { unit } => {
             order(board, &unit, &InitRequest::Restart { unit: unit.clone() }, output)
         }
+        UnitsCommand::Set { unit, key, value } => set(board, (unit, key, Some(value)), output),
+        UnitsCommand::Unset { unit, key } => set(board, (unit, key, None), output),
         UnitsCommand::Tree { svg } => tree(board, svg.as_deref(), output),
         UnitsCommand::Blame => blame(board, output),
     }
@@ -104,6 +108,38 @@ fn all(board: Board) -> Result<Vec<UnitDetail>, CliError> {
         _ => Ok(ControlFlow::Break(())),
     })?;
     Ok(units)
+}
+
+/// Changes a unit's settings and waits until the board has them.
+fn set(
+    board: Board,
+    (unit, key, value): (String, String, Option<String>),
+    output: &mut Output,
+) -> Result<(), CliError> {
+    let before = look(board, &unit)?;
+    let has = |now: &UnitDetail| {
+        let starts = |line: &str| line.trim_start_matches('[').starts_with(&key);
+        now.settings.lines().any(starts) == value.is_some() && now.settings != before.settings
+    };
+    let request = InitRequest::Set { unit: unit.clone(), key: key.clone(), value: value.clone() };
+    control::ask_init(board, &request, |reply| matches!(reply, InitReply::Done).then_some(()))?;
+    let begin = Instant::now();
+    let mut now = look(board, &unit)?;
+    while begin.elapsed() < SETTINGS_PATIENCE && !has(&now) {
+        std::thread::sleep(PAUSE);
+        now = look(board, &unit)?;
+    }
+    if output.json {
+        return output.json_value(&now);
+    }
+    match (has(&now), now.settings.trim()) {
+        (false, _) => output.line(&format!("{unit}: nothing changed; `goblin logs` tells why")),
+        (true, "") => output.line(&format!("{unit}: as it was shipped, from its next start on")),
+        (true, text) => {
+            output.line(&format!("{unit}, from its next start on:"))?;
+            text.lines().try_for_each(|line| output.line(&format!("  {line}")))
+        }
+    }
 }
 
 /// Gives an order and waits for what comes of it.

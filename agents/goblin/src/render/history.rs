@@ -3,7 +3,8 @@
 use super::words;
 use crate::output::{Paint, Tone};
 use goblin_core_types::{
-    Attempt, AttemptStage, BoardStatus, FailReason, UpdateOutcome, UpdateReport,
+    Attempt, AttemptStage, BoardStatus, BootEnd, EndBy, EndKind, FailReason, OrderedEnd,
+    UpdateOutcome, UpdateReport,
 };
 
 /// A board's history, oldest first.
@@ -24,8 +25,14 @@ pub fn lines(board: &BoardStatus, paint: Paint) -> Vec<String> {
     if board.boot.attempts.is_empty() {
         lines.push("    none recorded: this board was not started by its boot loader".into());
     }
-    for attempt in &board.boot.attempts {
+    let newest = board.boot.attempts.len().saturating_sub(1);
+    for (index, attempt) in board.boot.attempts.iter().enumerate() {
         lines.push(format!("    {}", attempt_line(attempt, zone, paint)));
+        let end =
+            attempt.end.as_ref().filter(|_| index < newest || attempt.end != Some(BootEnd::Open));
+        if let Some((sentence, tone)) = end.and_then(end_sentence) {
+            lines.push(format!("      {}", paint.paint(tone, &words::plain(&sentence))));
+        }
         lines.extend(last_lines(&attempt.last_lines, paint));
     }
     lines
@@ -73,6 +80,49 @@ fn attempt_line(attempt: &Attempt, zone: &str, paint: Paint) -> String {
     )
 }
 
+/// How a boot that is over ended; `None` where a newer release wrote what this one does not know.
+pub fn end_sentence(end: &BootEnd) -> Option<(String, Tone)> {
+    Some(match end {
+        BootEnd::Open => ("ended without an order: power cut, reset or hang".into(), Tone::Warn),
+        BootEnd::Ordered(end) if end.done => (order_sentence(end), Tone::Dim),
+        BootEnd::Ordered(end) => {
+            let text = format!("{}; it did not end in order", order_sentence(end));
+            (text, Tone::Warn)
+        }
+        BootEnd::Watchdog { during: None } => {
+            ("the hardware watchdog reset the board: it hung".into(), Tone::Bad)
+        }
+        BootEnd::Watchdog { during: Some(end) } => {
+            let text = format!("{}; the hardware watchdog ended it", order_sentence(end));
+            (text, Tone::Bad)
+        }
+        BootEnd::Unknown => return None,
+    })
+}
+
+fn order_sentence(end: &OrderedEnd) -> String {
+    let how = match end.how {
+        EndKind::Reboot => "restarted",
+        EndKind::PowerOff => "switched off",
+        EndKind::Unknown => "ended",
+    };
+    let by = match &end.by {
+        EndBy::Unit { name } => match name.as_str() {
+            "control" => " by a command".to_owned(),
+            "console" => " at the console".into(),
+            "update" => " by the updater".into(),
+            "dbus" => " over D-Bus".into(),
+            other => format!(" by {other}"),
+        },
+        EndBy::Program => " by a program".into(),
+        EndBy::Signal { .. } => " by a signal".into(),
+        EndBy::Button => " by hand".into(),
+        EndBy::Trial => " by the system".into(),
+        EndBy::Unknown => String::new(),
+    };
+    format!("{how}{by}: {}", end.why)
+}
+
 fn fail_sentence(reason: &FailReason) -> String {
     if let Some(why) = reason.why_ended_early() {
         return format!("ended before its checks were done: {why}");
@@ -116,6 +166,7 @@ mod tests {
                     }),
                     last_lines: vec!["share: cannot open".into()],
                     at_unix_s: 1_763_640_000,
+                    end: None,
                 }],
                 ..BootStatus::default()
             },
@@ -126,6 +177,57 @@ mod tests {
             text,
             "no role  \n  upgrades\n    none yet\n  boots\n    2025-11-20 12:00 UTC  boot 7  release 3, \
              on trial  not healthy within 120 s: shares: share main: timed out\n      | share: cannot open"
+        );
+    }
+
+    fn booted(ends: &[Option<BootEnd>]) -> BoardStatus {
+        let attempt = |(boot, end): (u64, &Option<BootEnd>)| Attempt {
+            version: Version::new(1, 0, 0),
+            boot,
+            trial: false,
+            stage: AttemptStage::Healthy,
+            fail: None,
+            last_lines: vec![],
+            at_unix_s: 0,
+            end: end.clone(),
+        };
+        let attempts = (1..).zip(ends).map(attempt).collect();
+        BoardStatus {
+            boot: BootStatus { attempts, ..BootStatus::default() },
+            ..BoardStatus::default()
+        }
+    }
+
+    #[test]
+    fn each_boot_says_who_ended_it_and_why() {
+        let ordered = |name: &str, done| OrderedEnd {
+            how: EndKind::Reboot,
+            by: EndBy::Unit { name: name.into() },
+            why: "because".into(),
+            done,
+            at_unix_s: 0,
+        };
+        let board = booted(&[
+            None,
+            Some(BootEnd::Ordered(ordered("control", true))),
+            Some(BootEnd::Ordered(ordered("update", false))),
+            Some(BootEnd::Open),
+            Some(BootEnd::Watchdog { during: None }),
+            Some(BootEnd::Watchdog { during: Some(ordered("console", false)) }),
+            Some(BootEnd::Unknown),
+            Some(BootEnd::Open),
+        ]);
+        let lines = lines(&board, Paint::default());
+        let ends: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("      ")).collect();
+        assert_eq!(
+            ends,
+            [
+                "restarted by a command: because",
+                "restarted by the updater: because; it did not end in order",
+                "ended without an order: power cut, reset or hang",
+                "the hardware watchdog reset the board: it hung",
+                "restarted at the console: because; the hardware watchdog ended it",
+            ]
         );
     }
 }

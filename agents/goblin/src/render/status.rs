@@ -1,6 +1,6 @@
 //! `goblin status`: both boards at a glance.
 
-use super::words;
+use super::{history, words};
 use crate::output::{Paint, Tone};
 use goblin_core_types::{
     BoardStatus, BoxStatus, LinkState, PoolState, PoolStatus, UpdateLife, UpdatePhase,
@@ -69,6 +69,10 @@ impl Board<'_> {
         ));
         if !board.boot.notes.is_empty() {
             self.part("brings", vec![words::plain(&board.boot.notes)]);
+        }
+        let before = board.boot.attempts.iter().rev().nth(1).and_then(|last| last.end.as_ref());
+        if let Some((sentence, tone)) = before.and_then(history::end_sentence) {
+            self.part("before", vec![self.paint.paint(tone, &words::plain(&sentence))]);
         }
     }
 

@@ -50,8 +50,12 @@ fn list_line(unit: &UnitStatus, width: usize, paint: Paint) -> String {
         count => format!(" started again {count}x"),
     };
     let detail = if unit.detail.is_empty() { &unit.description } else { &unit.detail };
+    let note = match unit.note.as_str() {
+        "" => String::new(),
+        note => paint.paint(Tone::Warn, &format!("; {}", words::plain(note))),
+    };
     format!(
-        "{:<width$}  {} {pid:>6}  {}{restarts}",
+        "{:<width$}  {} {pid:>6}  {}{restarts}{note}",
         words::plain(&unit.name),
         paint.paint(tone, &format!("{word:<8}")),
         words::plain(detail),
@@ -89,6 +93,8 @@ pub fn show(unit: &UnitDetail, paint: Paint) -> Vec<String> {
     part("ready", status.ready_ms.map_or_else(String::new, seconds));
     part("watchdog", unit.watchdog_ms.map_or_else(String::new, seconds));
     part("last end", unit.last_end.clone());
+    part("set", unit.settings.trim().replace('\n', "; "));
+    part("beware", status.note.clone());
     if status.restarts > 0 {
         part("restarts", status.restarts.to_string());
     }

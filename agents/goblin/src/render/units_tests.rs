@@ -15,6 +15,7 @@ pub fn unit(name: &str, requires: &[&str], times: Option<(u64, Option<u64>)>) ->
             restarts: 0,
             detail: String::new(),
             ready_ms: times.and_then(|(_, ready_ms)| ready_ms),
+            note: String::new(),
         },
         kind: Some(UnitKind::Service),
         wanted: true,
@@ -27,6 +28,7 @@ pub fn unit(name: &str, requires: &[&str], times: Option<(u64, Option<u64>)>) ->
         started_ms: times.map(|(started_ms, _)| started_ms),
         watchdog_ms: None,
         last_end: String::new(),
+        settings: String::new(),
     }
 }
 

@@ -543,6 +543,7 @@ fn begin(record: &mut BootRecord, version: Version, trial: bool, broken: bool) {
         fail: broken.then_some(FailReason::Panic { message }),
         last_lines: Vec::new(),
         at_unix_s: NOW,
+        end: None,
     });
 }
 

@@ -173,6 +173,7 @@ impl Supervisor {
             self.timers.set(index, Clock::Watchdog, now_ms.saturating_add(ms));
         }
         self.set_phase(index, UnitPhase::Ready);
+        self.read_settings(now_ms, index, out);
         self.plan_next_run(now_ms, index, start_ms, every_ms);
         out.push(Action::Changed(index));
     }

@@ -21,6 +21,7 @@ impl Supervisor {
         self.slots.get(index).is_some_and(|slot| {
             !slot.broken
                 && slot.will != Will::Down
+                && slot.enabled() != Some(false)
                 && (!slot.unit.trial_only || self.boot.trial)
                 && self.role_fits(slot)
         })
@@ -37,10 +38,9 @@ impl Supervisor {
         open.clear();
         if self.begun && self.shutdown.is_none() {
             for index in 0..self.slots.len() {
-                let by_itself = self
-                    .slots
-                    .get(index)
-                    .is_some_and(|slot| slot.unit.autostart || slot.will == Will::Up);
+                let by_itself = self.slots.get(index).is_some_and(|slot| {
+                    slot.unit.autostart || slot.enabled() == Some(true) || slot.will == Will::Up
+                });
                 if by_itself && self.may_run(index) {
                     mark(&mut wanted, &mut open, index);
                 }
@@ -94,6 +94,11 @@ impl Supervisor {
         }
         if slot.broken {
             return Some(format!("{name} can never be started: {}", slot.detail));
+        }
+        if slot.enabled() == Some(false) {
+            return Some(format!(
+                "{name} is switched off by its settings; `goblin units unset {name} enabled` lets it run"
+            ));
         }
         if slot.unit.trial_only && !self.boot.trial {
             return Some(format!("{name} only runs while a release is on trial"));

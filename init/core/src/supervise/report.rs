@@ -10,6 +10,7 @@ use goblin_core_types::{UnitDetail, UnitKind, UnitPhase, UnitStatus};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blocker {
     Role,
+    Settings,
     Need(Need, UnitIndex),
     Pause(u64),
 }
@@ -21,12 +22,16 @@ impl Supervisor {
         if !slot.unit.roles.is_empty() && self.role == RoleState::Unknown {
             return Some(Blocker::Role);
         }
+        if self.waits_for_settings() {
+            return Some(Blocker::Settings);
+        }
         for (need, to) in self.graph.needs(index) {
             let Some(other) = self.slots.get(*to) else { continue };
             let open = match need {
                 Need::Requires => !other.serves(),
                 Need::Milestone => other.ready_ms.is_none(),
                 Need::Wants | Need::After => !other.settled && other.phase != UnitPhase::Off,
+                Need::Outlives => false,
             };
             if open {
                 return Some(Blocker::Need(*need, *to));
@@ -40,6 +45,7 @@ impl Supervisor {
         match self.blocker(0, index) {
             None => String::new(),
             Some(Blocker::Role) => "waits for the role".into(),
+            Some(Blocker::Settings) => "waits for the units' settings".into(),
             Some(Blocker::Pause(_)) => "waits for its time".into(),
             Some(Blocker::Need(need, to)) => {
                 let Some(other) = self.slots.get(to) else { return String::new() };
@@ -65,6 +71,8 @@ impl Supervisor {
             "shutting down"
         } else if slot.will == Will::Down {
             "stopped by a person"
+        } else if slot.enabled() == Some(false) {
+            "switched off by its settings"
         } else if slot.unit.trial_only && !self.boot.trial {
             "only for a trial"
         } else if !self.role_fits(slot) {
@@ -97,6 +105,7 @@ impl Supervisor {
             restarts: slot.restarts,
             detail,
             ready_ms: slot.ready_ms.map(|ms| self.since_start(ms)),
+            note: slot.note.clone(),
         })
     }
 
@@ -128,6 +137,7 @@ impl Supervisor {
             restarts: 0,
             detail: why.clone(),
             ready_ms: None,
+            note: String::new(),
         })
     }
 
@@ -154,6 +164,7 @@ impl Supervisor {
                 started_ms: None,
                 watchdog_ms: None,
                 last_end: String::new(),
+                settings: String::new(),
             });
         };
         let unit = &slot.unit;
@@ -177,6 +188,7 @@ impl Supervisor {
             started_ms: slot.first_start_ms.map(|ms| self.since_start(ms)),
             watchdog_ms: unit.watchdog_ms,
             last_end: slot.last_end.map_or_else(String::new, |exit| exit.to_string()),
+            settings: slot.tuned.as_ref().map_or_else(String::new, |tuned| tuned.settings.text()),
         })
     }
 

@@ -1,6 +1,9 @@
 //! One unit's state.
 
 use super::Exit;
+use crate::limits::Limits;
+use crate::log_rate::LogRate;
+use crate::settings::Settings;
 use crate::unit::{Kind, Unit};
 use goblin_core_types::UnitPhase;
 
@@ -78,6 +81,18 @@ pub(super) struct Slot {
     pub(super) last_end: Option<Exit>,
     /// It can never be started.
     pub(super) broken: bool,
+    /// What a person set of it.
+    pub(super) tuned: Option<Box<Tuned>>,
+    /// Why what a person set of it is ignored.
+    pub(super) note: String,
+}
+
+/// What a person set of a unit, and what was shipped in its place.
+#[derive(Debug)]
+pub(super) struct Tuned {
+    pub(super) limits: Limits,
+    pub(super) log_rate: LogRate,
+    pub(super) settings: Settings,
 }
 
 impl Slot {
@@ -111,6 +126,8 @@ impl Slot {
             detail: error.unwrap_or_default(),
             said: String::new(),
             last_end: None,
+            tuned: None,
+            note: String::new(),
             unit,
         }
     }

@@ -26,6 +26,17 @@ fn start(board: &mut Supervisor) -> Vec<UnitIndex> {
     started(&all)
 }
 
+/// An order to end, by the unit `control`.
+fn end(how: How, why: &str) -> Event {
+    Event::Shutdown(how, EndBy::Unit { name: "control".into() }, why.into())
+}
+
+/// What the record is told of it.
+fn told(how: EndKind, why: &str) -> Action {
+    let by = EndBy::Unit { name: "control".into() };
+    Action::RecordEnd(OrderedEnd { how, by, why: why.into(), done: false, at_unix_s: 0 })
+}
+
 fn phase(board: &Supervisor, index: UnitIndex) -> UnitPhase {
     board.status(index).unwrap().phase
 }
@@ -177,7 +188,10 @@ fn a_missed_gate_is_recorded_and_then_reboots() {
     let reason = FailReason::Unhealthy { checks, deadline_s: 5 };
     assert_eq!(board.step(5000, Event::Tick), [Action::RecordFail(reason)]);
     assert!(!board.trial_open());
-    assert_eq!(board.step(5001, Event::RecordWritten), [Action::Terminate(0), Action::Changed(0)]);
+    let actions = board.step(5001, Event::RecordWritten);
+    let [Action::RecordEnd(end), rest @ ..] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!((end.how, &end.by), (EndKind::Reboot, &EndBy::Trial));
+    assert_eq!(rest, [Action::Terminate(0), Action::Changed(0)]);
     let actions = board.step(5002, Event::Ended(0, Exit::Signal(15)));
     assert_eq!(actions.last(), Some(&Action::Finish(How::Reboot)));
 }
@@ -192,7 +206,8 @@ fn a_dead_disk_does_not_hold_up_the_fall_back() {
     assert_eq!(board.step(deadline_ms, Event::Tick), [Action::RecordFail(reason)]);
     let late_ms = deadline_ms + RECORD_TIMEOUT_MS;
     assert_eq!(board.next_deadline_ms(), Some(late_ms));
-    assert_eq!(board.step(late_ms, Event::Tick), [Action::Finish(How::Reboot)]);
+    let actions = board.step(late_ms, Event::Tick);
+    assert!(matches!(actions.as_slice(), [Action::RecordEnd(_), Action::Finish(How::Reboot)]));
 }
 
 #[test]
@@ -227,7 +242,7 @@ fn a_board_with_no_tries_left_stays_up_and_can_still_be_accepted() {
 fn an_ordered_end_of_a_trial_is_not_a_silent_one() {
     let mut board = board(vec![unit("health", "gate = true")], true);
     start(&mut board);
-    let actions = board.step(1, Event::Shutdown(How::Reboot, "a person".into()));
+    let actions = board.step(1, end(How::Reboot, "a person"));
     let [Action::RecordFail(FailReason::Unhealthy { checks, .. }), ..] = actions.as_slice() else {
         panic!("{actions:?}")
     };
@@ -242,13 +257,60 @@ fn shutdown_stops_users_first_and_kills_what_stays() {
     board.step(0, Event::Ready(0));
     board.step(0, Event::Forked(1, 2));
     board.step(0, Event::Ready(1));
-    let actions = board.step(10, Event::Shutdown(How::PowerOff, "test".into()));
-    assert_eq!(actions, [Action::Terminate(1), Action::Changed(1)]);
+    let actions = board.step(10, end(How::PowerOff, "test"));
+    let told = told(EndKind::PowerOff, "test");
+    assert_eq!(actions, [told, Action::Terminate(1), Action::Changed(1)]);
     assert!(board.step(11, Event::Ended(1, Exit::Status(0))).contains(&Action::Terminate(0)));
     assert_eq!(board.step(11 + 5000, Event::Tick), [Action::Kill(0)]);
     let actions = board.step(11 + 5000 + KILL_GRACE_MS, Event::Tick);
     assert_eq!(actions, [Action::Changed(0), Action::Finish(How::PowerOff)]);
     assert_eq!(board.next_deadline_ms(), None);
+}
+
+#[test]
+fn who_keeps_the_log_hears_everybody_out() {
+    let units = vec![
+        unit("disk", ""),
+        unit("journal", "stop_last = true\nrequires = ['disk']"),
+        unit("share", "requires = ['disk']"),
+        unit("lone", ""),
+    ];
+    let mut board = board(units, false);
+    start(&mut board);
+    for index in [0, 1, 2, 3] {
+        board.step(0, Event::Forked(index, 10 + u32::try_from(index).unwrap()));
+        board.step(0, Event::Ready(index));
+    }
+    let stopped = |actions: &[Action]| -> Vec<UnitIndex> {
+        let of = |action: &Action| match action {
+            Action::Terminate(index) => Some(*index),
+            _ => None,
+        };
+        actions.iter().filter_map(of).collect()
+    };
+    // On a running board it stops when a person says so.
+    assert_eq!(stopped(&board.step(1, Event::Order(1, Order::Restart))), [1]);
+    board.step(1, Event::Ended(1, Exit::Status(0)));
+    board.step(1, Event::Forked(1, 20));
+    board.step(1, Event::Ready(1));
+    let actions = board.step(2, end(How::Reboot, "first"));
+    assert_eq!(stopped(&actions), [2, 3]);
+    assert!(actions.contains(&told(EndKind::Reboot, "first")));
+    assert_eq!(board.step(2, end(How::PowerOff, "second")), [], "the first word counts");
+    assert_eq!(stopped(&board.step(3, Event::Ended(2, Exit::Status(0)))), []);
+    assert_eq!(stopped(&board.step(4, Event::Ended(3, Exit::Status(0)))), [1]);
+    assert_eq!(stopped(&board.step(5, Event::Ended(1, Exit::Status(0)))), [0]);
+    let last = board.step(6, Event::Ended(0, Exit::Status(0)));
+    assert_eq!(last.last(), Some(&Action::Finish(How::Reboot)));
+}
+
+#[test]
+fn a_long_reason_is_cut_between_characters() {
+    let mut board = board(vec![], false);
+    start(&mut board);
+    let actions = board.step(1, end(How::Reboot, &"\u{fc}".repeat(END_WHY_BYTES_MAX)));
+    let Some(Action::RecordEnd(end)) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!(end.why.len(), END_WHY_BYTES_MAX);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use super::slot::Slot;
 use super::{Action, RECORD_TIMEOUT_MS, Supervisor, UnitIndex, Verdict};
-use crate::shutdown::How;
 use crate::unit::GATE_DEADLINE_DEFAULT_S;
 use goblin_core_types::{FailReason, UnitPhase};
 
@@ -42,7 +41,7 @@ impl Supervisor {
                 }
             }
             Verdict::Refused { reboot_at_ms } if now_ms >= reboot_at_ms => {
-                self.begin_shutdown(now_ms, How::Reboot);
+                self.end_trial(now_ms, out);
             }
             Verdict::Passed | Verdict::Refused { .. } => {}
         }

@@ -141,7 +141,7 @@ fn kinds_without_a_process_start_stop_and_order_others() {
     board.step(12, Event::Ended(1, Exit::Status(0)));
     assert_eq!(phase(&board, 1), UnitPhase::Waiting);
     assert_eq!(phase(&board, 2), UnitPhase::Ready, "the socket stays open");
-    let actions = board.step(13, Event::Shutdown(How::Reboot, "x".into()));
+    let actions = board.step(13, end(How::Reboot, "x"));
     assert!(actions.contains(&Action::CloseSocket(2)));
     assert_eq!(actions.last(), Some(&Action::Finish(How::Reboot)));
 }
@@ -235,7 +235,7 @@ fn a_thousand_units_cost_little() {
         to_start.extend(started(&run(&mut board, 1, index)));
     }
     assert_eq!(count, 1000);
-    board.step(2, Event::Shutdown(How::Reboot, "x".into()));
+    board.step(2, end(How::Reboot, "x"));
     let mut stopping: Vec<UnitIndex> =
         (0..1000).filter(|at| phase(&board, *at) == UnitPhase::Stopping).collect();
     let mut finished = false;

@@ -65,6 +65,9 @@ impl World {
             Action::Probe(index) if self.calm || self.one_in(3) => {
                 return Some(Event::Probed(index, self.calm || self.one_in(2)));
             }
+            Action::Terminate(index) if self.outlived(index) => {
+                panic!("{} goes before those that it outlives", self.board.slots[index].unit.name)
+            }
             // Some end at once, some later, some never.
             Action::Terminate(index) if self.calm || self.one_in(3) => self.gone(index),
             Action::Kill(index) if self.calm || !self.one_in(4) => self.gone(index),
@@ -74,6 +77,17 @@ impl World {
             _ => {}
         }
         None
+    }
+
+    /// At the end of the board: something is still there that should have gone before.
+    fn outlived(&self, index: UnitIndex) -> bool {
+        let slot = &self.board.slots[index];
+        let by_itself = slot.after_stop == slot::AfterStop::Off;
+        let users = self.board.graph.users(index).iter();
+        let mut gone_before = users.filter(|(need, _)| *need == graph::Need::Outlives);
+        self.board.shutdown.is_some()
+            && by_itself
+            && gone_before.any(|(_, user)| slot::is_active(self.board.slots[*user].phase))
     }
 
     /// What a unit needs is there whenever something of it is started.
@@ -233,7 +247,7 @@ prop_compose! {
     fn graph()(rows in prop::collection::vec(
         (
             prop::collection::vec(0usize..9, 0..3), prop::collection::vec(0usize..9, 0..2),
-            prop::collection::vec(0usize..9, 0..2), prop::collection::vec(0usize..9, 0..2), 0u8..20,
+            prop::collection::vec(0usize..9, 0..2), prop::collection::vec(0usize..9, 0..2), 0u8..21,
         ),
         1..9
     )) -> Vec<Unit> {
@@ -264,6 +278,7 @@ prop_compose! {
                 16 => ("ready = 'unix:/x'\nrestarts_max = 3", ""),
                 17 => ("kind = 'task'\nevery_ms = 4000\ndelay_ms = 700", ""),
                 18 => ("autostart = false\nno_restart_status = [1]", ""),
+                19 => ("stop_last = true", ""),
                 _ => ("start_timeout_ms = 2000", ""),
             };
             let lists = format!(
@@ -296,7 +311,7 @@ proptest! {
             world.calm = false;
         }
         if !world.finished {
-            world.event(Event::Shutdown(How::Reboot, "test".into()));
+            world.event(end(How::Reboot, "test"));
             // A failed trial may have begun the end already; it is bounded from its own begin.
             let begin_ms = world.now_ms;
             world.shutdown_ms = Some(begin_ms);
