@@ -6,7 +6,7 @@
 
 use crate::units;
 use goblin_core_types::paths;
-use goblin_init_core::settings::{self, FILE_BYTES_MAX, FILES_MAX, Found};
+use goblin_init_core::settings::{self, FILE_BYTES_MAX, FILES_MAX, File, Found};
 use goblin_sys::files;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use std::io::{self, Read, Write};
@@ -78,7 +78,7 @@ fn open_folder(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// The files of the folder, by name, each with its content or why it cannot be read.
-fn contents(path: &Path) -> io::Result<Vec<(String, Result<Vec<u8>, String>)>> {
+fn contents(path: &Path) -> io::Result<Vec<File>> {
     let folder = match open_folder(path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,

@@ -80,12 +80,11 @@ pub struct Found {
     pub settings: Result<Settings, String>,
 }
 
-/// Reads files against the units they are for, each as its name and its content or why that cannot be read.
-/// Units that are not named have no settings.
-pub fn load(
-    units: &[Unit],
-    files: impl IntoIterator<Item = (String, Result<Vec<u8>, String>)>,
-) -> Vec<Found> {
+/// A file: its name, and its content or why that cannot be read.
+pub type File = (String, Result<Vec<u8>, String>);
+
+/// Reads files against the units they are for. Units that are not named have no settings.
+pub fn load(units: &[Unit], files: impl IntoIterator<Item = File>) -> Vec<Found> {
     let essential = essential(units);
     let by_name: BTreeMap<&str, &Unit> =
         units.iter().map(|unit| (unit.name.as_str(), unit)).collect();
