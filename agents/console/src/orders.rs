@@ -167,22 +167,7 @@ impl Order {
         let yes = match self {
             Self::Check => return None,
             Self::Upgrade => {
-                let known = offered(model);
-                let failed = known.and_then(|version| failed_on(model, version));
-                if let (Some(version), Some(board)) = (known, &failed) {
-                    sentences.push(format!(
-                        "Release {version} failed on the {board} before: only a newer one is taken."
-                    ));
-                }
-                let to = known.filter(|_| failed.is_none());
-                let to =
-                    to.map_or_else(|| "the newest release".to_owned(), |v| format!("release {v}"));
-                sentences
-                    .push(format!("Both boards download {to} and check it against its signature."));
-                sentences.push("The storage board restarts first, then this one.".to_owned());
-                sentences.push(
-                    "If one of them is not healthy on it, both return to what runs now.".to_owned(),
-                );
+                sentences.extend(upgrade_sentences(model));
                 "Upgrade"
             }
             Self::Rollback => {
@@ -282,6 +267,24 @@ pub fn failed_on(model: &Model, version: Version) -> Option<String> {
     let mut known = model.local().into_iter().chain(model.peer());
     let bad = |b: &&BoardStatus| b.update.quarantine.iter().any(|q| q.version == version);
     known.find(bad).map(|board| words::board(board.role).to_lowercase())
+}
+
+/// What an upgrade does to both boards, for the question before it.
+fn upgrade_sentences(model: &Model) -> Vec<String> {
+    let known = offered(model);
+    let failed = known.and_then(|version| failed_on(model, version));
+    let warning = known.zip(failed.as_ref()).map(|(version, board)| {
+        format!("Release {version} failed on the {board} before: only a newer one is taken.")
+    });
+    let to = known.filter(|_| failed.is_none());
+    let to = to.map_or_else(|| "the newest release".to_owned(), |v| format!("release {v}"));
+    let mut sentences: Vec<String> = warning.into_iter().collect();
+    sentences.extend([
+        format!("Both boards download {to} and check it against its signature."),
+        "The storage board restarts first, then this one.".to_owned(),
+        "If one of them is not healthy on it, both return to what runs now.".to_owned(),
+    ]);
+    sentences
 }
 
 fn previous(model: &Model) -> Option<Version> {

@@ -305,10 +305,13 @@ fn share_state(reply: ShareReply) -> TaskState {
         ShareReply::Code { code, life_s, address } => {
             TaskState::Code(Code { code, life_s, address })
         }
-        ShareReply::Done { message } => TaskState::Done { message },
+        // What the console orders is undone by a new code, not by a command.
+        ShareReply::Done { message, undo: _ } => TaskState::Done { message },
         ShareReply::Failed { message, .. } => TaskState::Failed { message },
         // The console orders no listing.
-        ShareReply::Clients { .. } => TaskState::Done { message: String::new() },
+        ShareReply::Clients { .. } | ShareReply::Rights { .. } => {
+            TaskState::Done { message: String::new() }
+        }
     }
 }
 

@@ -18,8 +18,8 @@ use goblin_core_trust::pairing::{HELLO_BYTES, Hello, VERDICT_BYTES, Verdict};
 use goblin_core_trust::{Access, Code, PublicKey};
 use goblin_core_types::{
     BoardStatus, BootRecord, BoxId, EndBy, Greeting, HostReply, HostRequest, InitReply,
-    InitRequest, LinkStatus, LogLevel, LogsReply, LogsRequest, Notify, ShareCommand,
-    UpdateCommand, UpdateReply, Version,
+    InitRequest, LinkStatus, LogLevel, LogsReply, LogsRequest, Notify, ShareCommand, UpdateCommand,
+    UpdateReply, Version,
 };
 use goblin_image::disk::DiskMap;
 use goblin_image::gpt::{self, NewPartition};

@@ -73,9 +73,10 @@ impl Progress {
 }
 
 fn line(state: &State, time: Duration, columns: usize) -> String {
-    let whole = u128::from(state.here) * 100;
+    let whole = u128::from(state.here).saturating_mul(100);
     let percent = whole.checked_div(u128::from(state.bytes)).map(|percent| percent.min(100));
-    let rate = u128::from(state.moved) * 1000 / time.as_millis().max(1);
+    let moved = u128::from(state.moved).saturating_mul(1000);
+    let rate = moved.checked_div(time.as_millis()).unwrap_or(moved);
     let front = match percent {
         Some(percent) => format!("{percent:>3} %"),
         None => "     ".into(),
@@ -84,12 +85,12 @@ fn line(state: &State, time: Duration, columns: usize) -> String {
     let (here, rate) = (size(state.here), size(rate));
     let front = format!("{front} {here:>10} {rate:>10}/s {:>6} done  ", state.files);
     // The last column is left free: some terminals go on to the next line when it is written.
-    let room = columns.saturating_sub(front.chars().count() + 1);
+    let room = columns.saturating_sub(front.chars().count()).saturating_sub(1);
     let length = state.path.chars().count();
     let path: String = match length.checked_sub(room) {
         // The end of a path tells more than its beginning.
         Some(over) if over > 0 => {
-            let tail = state.path.chars().skip(over + 1);
+            let tail = state.path.chars().skip(over.saturating_add(1));
             std::iter::once('~').chain(tail).take(room).collect()
         }
         _ => state.path.clone(),
@@ -99,15 +100,19 @@ fn line(state: &State, time: Duration, columns: usize) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut unit = 0;
-    let mut tenths = u128::from(bytes) * 10;
-    while tenths >= 10_240 && unit + 1 < units.len() {
-        tenths /= 1024;
-        unit += 1;
+    if bytes < 1024 {
+        return format!("{bytes} B");
     }
-    let name = units.get(unit).copied().unwrap_or_default();
-    if unit == 0 { format!("{bytes} B") } else { format!("{}.{} {name}", tenths / 10, tenths % 10) }
+    let mut tenths = u128::from(bytes).saturating_mul(10);
+    let mut name = "B";
+    for unit in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
+        tenths /= 1024;
+        name = unit;
+        if tenths < 10_240 {
+            break;
+        }
+    }
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
