@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where the tree is mounted.
 pub const CGROUP: &str = "/sys/fs/cgroup";
@@ -34,22 +35,34 @@ const BLOCK: &str = "/sys/block";
 const DISKS_MAX: usize = 64;
 /// Longest number of a device in bytes.
 const NUMBER_BYTES_MAX: usize = 32;
-/// Controllers handed down to the units.
-const CONTROLLERS: [&str; 4] = ["+memory", "+pids", "+cpu", "+io"];
+/// Controllers that limits of units are for, each named as its files begin.
+const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 
-/// Makes the parent group and hands the controllers down. One that the kernel does not have is left out.
+/// Makes the parent group.
 ///
 /// # Errors
 /// When the tree is not mounted.
 pub fn prepare() -> io::Result<()> {
-    fs::create_dir_all(UNITS)?;
-    for controller in CONTROLLERS {
+    fs::create_dir_all(UNITS)
+}
+
+/// Hands the controllers of these files down to the units, each when the first unit has a limit that it is for: it
+/// costs every group memory and every start of a unit time.
+fn hand_down<'a>(files: impl Iterator<Item = &'a str>) {
+    static DONE: [AtomicBool; CONTROLLERS.len()] =
+        [const { AtomicBool::new(false) }; CONTROLLERS.len()];
+    for file in files {
+        let known = CONTROLLERS.iter().zip(&DONE);
+        let own = |(name, _): &(&&str, _)| file.split('.').next() == Some(**name);
+        let Some((name, done)) = known.into_iter().find(own) else { continue };
+        if done.swap(true, Ordering::Relaxed) {
+            continue;
+        }
         for group in [CGROUP, UNITS] {
-            // Each by itself: one word that the kernel refuses would take the others down with it.
-            let _ = fs::write(Path::new(group).join("cgroup.subtree_control"), controller);
+            // One that the kernel does not have is missed by the file of the limit.
+            let _ = fs::write(Path::new(group).join("cgroup.subtree_control"), format!("+{name}"));
         }
     }
-    Ok(())
 }
 
 fn group(name: &str) -> PathBuf {
@@ -66,7 +79,10 @@ pub fn make(unit: &Unit) -> io::Result<OwnedFd> {
         Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
         _ => {}
     }
-    for (file, value) in settings(&unit.limits, pids_default()) {
+    let settings = settings(&unit.limits, pids_default());
+    let in_time = unit.limits.io_max.words().map(|_| "io.max");
+    hand_down(settings.iter().map(|(file, _)| *file).chain(in_time));
+    for (file, value) in settings {
         match fs::write(group.join(file), value) {
             // There is no such file where no scheduler of disks knows weights: a wish, no limit.
             Err(_) if file == "io.weight" => {}

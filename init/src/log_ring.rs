@@ -10,6 +10,7 @@ use self::store::{Head, Store};
 use goblin_core_types::{LogLevel, LogLine};
 use goblin_init_core::log_rate::{Bucket, LogRate};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// Memory for all lines, in bytes.
 pub const RING_BYTES_MAX: usize = 384 * 1024;
@@ -142,7 +143,7 @@ impl LogRing {
     /// Adds a line; control characters are replaced by blanks, so that no unit can draw on a terminal.
     pub fn push(&mut self, at_ms: u64, unit: &str, level: LogLevel, text: &str) {
         let text = text.get(..text.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default();
-        let text = text.trim_end().replace(char::is_control, " ");
+        let text = printable(text.trim_end());
         let writer = self.number(at_ms, unit);
         let dropped = self.store.push(at_ms, writer, level, &text);
         self.dropped = self.dropped.saturating_add(dropped);
@@ -220,6 +221,15 @@ impl LogRing {
         let lines = self.store.heads(skip..usize::MAX).filter(self.of(unit));
         lines.map(|(place, head)| self.line(place, head))
     }
+}
+
+/// The text with blanks in place of control characters.
+fn printable(text: &str) -> Cow<'_, str> {
+    // Nearly every line is plain ASCII, and is not looked at by character.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace(char::is_control, " "))
 }
 
 /// Cuts the bytes of a pipe into lines.

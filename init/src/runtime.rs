@@ -42,6 +42,9 @@ const EVENTS_MAX: usize = 32;
 const PIPE_TURN_BYTES: usize = 64 * 1024;
 /// Records of the kernel's log taken before others have their turn.
 const KERNEL_TURN_RECORDS: usize = 64;
+/// What the kernel said is read when every unit is ready, or after this time, in milliseconds: it keeps its words,
+/// and no unit shall start later for hundreds of lines about hardware.
+const KERNEL_PATIENCE_MS: u64 = 2_000;
 /// Units start when the record says that PID 1 runs, or after this time, in milliseconds.
 const START_PATIENCE_MS: u64 = 5_000;
 /// Signals taken before others have their turn.
@@ -127,6 +130,8 @@ pub struct Runtime {
     /// Units start when this has passed, or when the first job is done.
     start_at_ms: Option<u64>,
     finish: Option<How>,
+    /// The kernel's log and when it is read at the latest, until then.
+    kernel_log: Option<(KernelLog, u64)>,
     /// Process that reads or writes what people set of units.
     settings_child: Option<(u32, settings::Job)>,
     /// First line of each unit that was not shown with a failure yet.
@@ -179,6 +184,7 @@ impl Runtime {
             job: None,
             start_at_ms: None,
             finish: None,
+            kernel_log: None,
             settings_child: None,
             shown_seq: BTreeMap::new(),
             sockets: BTreeMap::new(),
@@ -204,7 +210,8 @@ impl Runtime {
         }
         if let Some(log) = KernelLog::open() {
             runtime.ring.limit(start_ms, KERNEL, KERNEL_RATE);
-            runtime.add(Source::Kernel(log))?;
+            let at_ms = now_ms().saturating_add(KERNEL_PATIENCE_MS);
+            runtime.kernel_log = Some((log, at_ms));
         }
         match Listener::bind(Path::new(paths::INIT_SOCKET)) {
             Ok(listener) => runtime.listener = Some(runtime.add(Source::Listener(listener))?),
@@ -275,6 +282,7 @@ impl Runtime {
             feed_ms,
             reap_ms,
             self.start_at_ms,
+            self.kernel_log.as_ref().map(|(_, at_ms)| *at_ms),
             settle_ms,
             self.accept_at_ms,
             self.talk_due_ms,
@@ -301,6 +309,9 @@ impl Runtime {
         let now = now_ms();
         if self.start_at_ms.is_some_and(|at_ms| at_ms <= now) {
             self.start_units();
+        }
+        if self.kernel_log.as_ref().is_some_and(|(_, at_ms)| *at_ms <= now) {
+            self.hear_kernel();
         }
         if self.accept_at_ms.take_if(|at_ms| *at_ms <= now).is_some()
             && let Some(token) = self.listener
@@ -509,6 +520,14 @@ impl Runtime {
                 lines.end(&mut take);
                 false
             }
+        }
+    }
+
+    /// From now on what the kernel says comes into the log, first of all what it said since it started.
+    fn hear_kernel(&mut self) {
+        let Some((log, _)) = self.kernel_log.take() else { return };
+        if let Err(err) = self.add(Source::Kernel(log)) {
+            self.log(LogLevel::Error, &format!("the kernel's log: {err}"));
         }
     }
 

@@ -64,96 +64,85 @@ impl Need {
 /// Every dependency by the units' places, in both directions.
 #[derive(Debug, Default)]
 pub struct Graph {
-    needs: Vec<Vec<(Need, usize)>>,
-    users: Vec<Vec<(Need, usize)>>,
+    needs: Rows,
+    users: Rows,
+}
+
+/// The edges of every unit, one unit's after the other's: a board keeps them as long as it runs, and a list of
+/// its own for each unit would cost more than what stands in it.
+#[derive(Debug, Default)]
+struct Rows {
+    /// Where each unit's edges end.
+    ends: Vec<usize>,
+    edges: Vec<Edge>,
+}
+
+/// How a unit depends on another one, or another one on it, and the other one's place.
+type Edge = (Need, usize);
+
+impl Rows {
+    fn new(rows: Vec<Vec<Edge>>) -> Self {
+        let mut edges = Vec::with_capacity(rows.iter().map(Vec::len).sum());
+        let mut ends = Vec::with_capacity(rows.len());
+        for row in rows {
+            edges.extend(row);
+            ends.push(edges.len());
+        }
+        Self { ends, edges }
+    }
+
+    fn row(&self, index: usize) -> &[Edge] {
+        let start = index.checked_sub(1).map_or(Some(&0), |before| self.ends.get(before));
+        let row = start.zip(self.ends.get(index));
+        row.and_then(|(start, end)| self.edges.get(*start..*end)).unwrap_or_default()
+    }
 }
 
 impl Graph {
     /// The dependencies of units, and who outlives whom. Names that are no unit have no edge: [`check`] tells
     /// them.
     pub fn new(units: &[Unit]) -> Self {
-        let mut graph = Self::written(units);
-        graph.let_outlive(units);
-        graph
+        let mut needs = written(units);
+        let_outlive(units, &mut needs);
+        Self::of(needs)
     }
 
-    /// A unit that stops last outlives every unit but those that it, or another one of its kind, depends on
-    /// itself: so there is no circle.
-    fn let_outlive(&mut self, units: &[Unit]) {
-        let last: Vec<usize> = units
-            .iter()
-            .enumerate()
-            .filter(|(_, unit)| unit.stop_last)
-            .map(|(index, _)| index)
-            .collect();
-        let mut below = vec![false; units.len()];
-        let mut open = last.clone();
-        while let Some(index) = open.pop() {
-            if let Some(seen @ false) = below.get_mut(index) {
-                *seen = true;
-                open.extend(self.needs(index).iter().map(|(_, to)| *to));
-            }
-        }
-        for to in last {
-            for (index, row) in self.needs.iter_mut().enumerate() {
-                if below.get(index) == Some(&false) {
-                    row.push((Need::Outlives, to));
-                    if let Some(users) = self.users.get_mut(to) {
-                        users.push((Need::Outlives, index));
-                    }
+    fn of(needs: Vec<Vec<Edge>>) -> Self {
+        let mut users = vec![Vec::new(); needs.len()];
+        for (index, row) in needs.iter().enumerate() {
+            for (need, to) in row {
+                if let Some(users) = users.get_mut(*to) {
+                    users.push((*need, index));
                 }
             }
         }
-    }
-
-    /// What the units' files say.
-    fn written(units: &[Unit]) -> Self {
-        let by_name: BTreeMap<&str, usize> =
-            units.iter().enumerate().map(|(index, unit)| (unit.name.as_str(), index)).collect();
-        let mut users = vec![Vec::new(); units.len()];
-        let mut needs = Vec::with_capacity(units.len());
-        for (index, unit) in units.iter().enumerate() {
-            let mut row: Vec<(Need, usize)> = Vec::new();
-            for (need, name) in dependencies(unit) {
-                if let Some(to) = by_name.get(name)
-                    && !row.contains(&(need, *to))
-                {
-                    row.push((need, *to));
-                    if let Some(users) = users.get_mut(*to) {
-                        users.push((need, index));
-                    }
-                }
-            }
-            row.shrink_to_fit();
-            needs.push(row);
-        }
-        users.iter_mut().for_each(Vec::shrink_to_fit);
-        Self { needs, users }
+        Self { needs: Rows::new(needs), users: Rows::new(users) }
     }
 
     /// What a unit depends on.
     pub fn needs(&self, index: usize) -> &[(Need, usize)] {
-        self.needs.get(index).map_or(&[], Vec::as_slice)
+        self.needs.row(index)
     }
 
     /// The units that depend on a unit.
     pub fn users(&self, index: usize) -> &[(Need, usize)] {
-        self.users.get(index).map_or(&[], Vec::as_slice)
+        self.users.row(index)
     }
 
     /// True for the units that may lie on a circle: what is left when units that wait for nobody, and units
     /// for which nobody waits, are taken away again and again.
     fn suspects(&self) -> Vec<bool> {
-        let mut left = vec![true; self.needs.len()];
+        let count = self.needs.ends.len();
+        let mut left = vec![true; count];
         for (out, back) in [(&self.needs, &self.users), (&self.users, &self.needs)] {
-            let mut open: Vec<usize> = out.iter().map(Vec::len).collect();
+            let mut open: Vec<usize> = (0..count).map(|index| out.row(index).len()).collect();
             let mut free: Vec<usize> =
                 (0..open.len()).filter(|index| open.get(*index) == Some(&0)).collect();
             while let Some(index) = free.pop() {
                 if let Some(left) = left.get_mut(index) {
                     *left = false;
                 }
-                for (_, other) in back.get(index).into_iter().flatten() {
+                for (_, other) in back.row(index) {
                     if let Some(count) = open.get_mut(*other) {
                         *count = count.saturating_sub(1);
                         if *count == 0 {
@@ -169,7 +158,7 @@ impl Graph {
     /// The shortest way from a unit back to itself, along units that are suspects.
     fn circle(&self, start: usize, suspects: &[bool]) -> Option<Vec<usize>> {
         // Breadth first; `came_from` is also the set of units seen.
-        let mut came_from: Vec<Option<usize>> = vec![None; self.needs.len()];
+        let mut came_from: Vec<Option<usize>> = vec![None; self.needs.ends.len()];
         let mut queue = VecDeque::from([start]);
         while let Some(index) = queue.pop_front() {
             for (_, next) in self.needs(index) {
@@ -185,6 +174,50 @@ impl Graph {
             }
         }
         None
+    }
+}
+
+/// What the units' files say, a row for each unit.
+fn written(units: &[Unit]) -> Vec<Vec<Edge>> {
+    let by_name: BTreeMap<&str, usize> =
+        units.iter().enumerate().map(|(index, unit)| (unit.name.as_str(), index)).collect();
+    let row = |unit| {
+        let mut row: Vec<Edge> = Vec::new();
+        for (need, name) in dependencies(unit) {
+            if let Some(to) = by_name.get(name)
+                && !row.contains(&(need, *to))
+            {
+                row.push((need, *to));
+            }
+        }
+        row
+    };
+    units.iter().map(row).collect()
+}
+
+/// A unit that stops last outlives every unit but those that it, or another one of its kind, depends on
+/// itself: so there is no circle.
+fn let_outlive(units: &[Unit], needs: &mut [Vec<Edge>]) {
+    let last: Vec<usize> = units
+        .iter()
+        .enumerate()
+        .filter(|(_, unit)| unit.stop_last)
+        .map(|(index, _)| index)
+        .collect();
+    let mut below = vec![false; units.len()];
+    let mut open = last.clone();
+    while let Some(index) = open.pop() {
+        if let Some(seen @ false) = below.get_mut(index) {
+            *seen = true;
+            open.extend(needs.get(index).into_iter().flatten().map(|(_, to)| *to));
+        }
+    }
+    for to in last {
+        for (row, below) in needs.iter_mut().zip(&below) {
+            if !below {
+                row.push((Need::Outlives, to));
+            }
+        }
     }
 }
 
@@ -220,7 +253,7 @@ pub fn dependencies(unit: &Unit) -> impl Iterator<Item = (Need, &str)> {
 pub fn check(units: &[Unit]) -> BTreeMap<String, GraphError> {
     let names: std::collections::BTreeSet<&str> =
         units.iter().map(|unit| unit.name.as_str()).collect();
-    let graph = Graph::written(units);
+    let graph = Graph::of(written(units));
     let suspects = graph.suspects();
     let mut errors = BTreeMap::new();
     for (index, unit) in units.iter().enumerate() {

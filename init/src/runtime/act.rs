@@ -44,7 +44,10 @@ impl Runtime {
             Action::ReadSettings => return self.read_settings(),
             Action::ReadRole => return Some(Event::RoleRead(read_role())),
             Action::Changed(index) => self.tell(index),
-            Action::AllReady => self.say(LogLevel::Info, "ready"),
+            Action::AllReady => {
+                self.say(LogLevel::Info, "ready");
+                self.hear_kernel();
+            }
             Action::Healthy { trial } => {
                 self.say(LogLevel::Info, if trial { "healthy: trial passed" } else { "healthy" });
                 self.queue_job(Job::Healthy);
