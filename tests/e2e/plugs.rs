@@ -27,6 +27,18 @@ pub fn a_stick_comes_and_goes(storage: &mut Board, channel: &Channel, dir: &Path
     wait_log(channel, "pool", &["USB disk gone"])
 }
 
+/// A cable calls in the module that drives it; a network card that is one by class alone does not.
+pub fn devices_call_in_what_they_may(storage: &mut Board, channel: &Channel) -> Result<()> {
+    storage.plug_serial_cable()?;
+    wait_log(channel, "devices", &["module loaded", "ftdi_sio"])?;
+    storage.plug_network_card()?;
+    wait_log(
+        channel,
+        "devices",
+        &["a device asks for a module that it may not call in", "cdc_ether"],
+    )
+}
+
 /// Waits for one line of a unit on the storage board that has all the words.
 fn wait_log(channel: &Channel, unit: &str, words: &[&str]) -> Result<()> {
     let deadline = Instant::now() + LIMIT;

@@ -82,6 +82,10 @@ pub struct Board {
 const USB_CONTROLLER: &str = "usb";
 /// Name of the one USB stick.
 const STICK: &str = "stick";
+/// The USB serial cable.
+const CABLE: &str = "serial-cable";
+/// The USB network card.
+const CARD: &str = "network-card";
 /// Pause between two tries to take a pulled stick's file away from QEMU.
 const STICK_PAUSE: Duration = Duration::from_millis(100);
 /// Most such tries.
@@ -345,6 +349,33 @@ impl Board {
             std::thread::sleep(STICK_PAUSE);
         }
         self.qmp.execute("blockdev-del", free)?;
+        Ok(())
+    }
+
+    /// Plugs a USB serial cable of FTDI's make in, with nobody at its other end.
+    ///
+    /// # Errors
+    /// When one is plugged in already.
+    pub fn plug_serial_cable(&mut self) -> Result<()> {
+        let null = serde_json::json!({"id": CABLE, "backend": {"type": "null", "data": {}}});
+        self.qmp.execute("chardev-add", null)?;
+        self.plug_usb("usb-serial", CABLE, &[("chardev", CABLE)])
+    }
+
+    /// Plugs a USB network card in that is one by class and of no known make.
+    ///
+    /// # Errors
+    /// When one is plugged in already.
+    pub fn plug_network_card(&mut self) -> Result<()> {
+        self.plug_usb("usb-net", CARD, &[])
+    }
+
+    fn plug_usb(&mut self, driver: &str, id: &str, more: &[(&str, &str)]) -> Result<()> {
+        let bus = format!("{USB_CONTROLLER}.0");
+        let words = [("driver", driver), ("id", id), ("bus", &bus)];
+        let device: std::collections::BTreeMap<_, _> =
+            words.into_iter().chain(more.iter().copied()).collect();
+        self.qmp.execute("device_add", serde_json::to_value(device)?)?;
         Ok(())
     }
 

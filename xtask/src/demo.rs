@@ -9,7 +9,7 @@ use crate::lab::{self, BOOT_LIMIT, Lab, LabSpec, Ports, SHARE};
 use crate::release::{self, BuiltRelease, ReleaseSpec};
 use crate::{client_guest, host, setup};
 use anyhow::{Context, Result, bail, ensure};
-use goblin_core_types::{BoxStatus, Role, ShareReply, UpdateOutcome, Version};
+use goblin_core_types::{BoxStatus, Role, UpdateOutcome, Version};
 use goblin_sys::listing::Entry;
 use goblin_tests::channel::{Channel, Output};
 use goblin_tests::client::{Client, ClientRequest, SOURCE_DIR, Target};
@@ -91,11 +91,11 @@ fn play(source: &source::Source, out: &Path, report: &mut Report) -> Result<()> 
     let lab = report.step("flash two disks with release 1", || {
         flash(source, &dir, &releases, &repository, ports)
     })?;
-    let (compute, storage, channel) =
+    let (mut compute, storage, channel) =
         report.step("boot both boards through UEFI until healthy", || boot(&lab))?;
     let (client, expected) = report
-        .step("start a client PC with Debian's kernel, and enrol it", || {
-            start_client(source, &dir, &channel, ports)
+        .step("start a client PC with Debian's kernel, and enrol it at the console", || {
+            start_client(source, &dir, &mut compute, &channel, ports)
         })?;
     let mut demo = Demo {
         out: out.into(),
@@ -191,21 +191,38 @@ fn last_words(compute: &Board, storage: &Board) -> String {
 fn start_client(
     source: &source::Source,
     dir: &Path,
+    compute: &mut Board,
     channel: &Channel,
     ports: Ports,
 ) -> Result<((Client, Vec<Entry>), String)> {
     let spec = client_guest::spec(&source.path, dir)?;
     let mut client = Client::start(&spec, BOOT_LIMIT)?;
-    let text = channel.run_ok(&["client", "add", "--json"], Duration::from_secs(20))?;
-    let ShareReply::Code { code, .. } =
-        serde_json::from_str(&text).context("`goblin client add --json` is no reply")?
-    else {
-        bail!("`goblin client add` gave no code: {text}");
-    };
+    let code = code_at_console(compute, channel)?;
     client.ask(&ClientRequest::Login { port: ports.shares, code }, CLIENT_LIMIT)?;
     let expected = source.entries()?;
     let detail = format!("Linux {}, {} entries to copy", client.kernel_release, expected.len());
     Ok(((client, expected), detail))
+}
+
+/// A code for a new PC as a person gets it: page 7 of the screen, its first item, yes.
+fn code_at_console(compute: &mut Board, channel: &Channel) -> Result<String> {
+    compute.qmp().press("7")?;
+    lab::wait_screen(channel, |text| text.contains("Connected now"))?;
+    compute.qmp().press("ret")?;
+    lab::wait_screen(channel, |text| text.contains("Show a code"))?;
+    // The question stands on what changes nothing.
+    compute.qmp().press("right")?;
+    compute.qmp().press("ret")?;
+    let shown = lab::wait_screen(channel, |text| typed_code(text).is_some())?;
+    let code = typed_code(&shown).context("the code was shown and then was not")?;
+    compute.qmp().press("1")?;
+    Ok(code)
+}
+
+/// The code in `sudo goblin login ADDRESS CODE`, as the screen says it.
+fn typed_code(screen: &str) -> Option<String> {
+    let (_, rest) = screen.split_once("sudo goblin login ")?;
+    rest.split_whitespace().nth(1).filter(|code| code.contains('-')).map(str::to_owned)
 }
 
 fn describe(status: &BoxStatus) -> String {
