@@ -7,6 +7,7 @@ use goblin_init_core::limits::Limits;
 use goblin_init_core::sandbox::Sandbox;
 use goblin_init_core::unit::Unit;
 use rustix::fs::{Mode, OFlags};
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,6 +36,20 @@ const BLOCK: &str = "/sys/block";
 const DISKS_MAX: usize = 64;
 /// Longest number of a device in bytes.
 const NUMBER_BYTES_MAX: usize = 32;
+/// File of the limits of disks.
+const IO_MAX: &str = "io.max";
+/// What it is told of a disk that has none any more.
+const NO_IO_LIMIT: &str = "rbps=max wbps=max riops=max wiops=max";
+/// What the other files hold in a group without limits.
+const NO_LIMIT: [(&str, &str); 7] = [
+    ("memory.high", "max"),
+    ("memory.max", "max"),
+    ("memory.oom.group", "0"),
+    ("cpu.weight", "100"),
+    ("cpu.max", "max 100000"),
+    ("pids.max", "max"),
+    ("io.weight", "default 100"),
+];
 /// Controllers that limits of units are for, each named as its files begin.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 
@@ -69,32 +84,60 @@ fn group(name: &str) -> PathBuf {
     Path::new(UNITS).join(name)
 }
 
-/// Makes a unit's group with its limits and opens it, for processes to join.
+/// A unit's group, open, and what is to be written there before a process joins it.
+///
+/// The unit's own process writes: the kernel takes memory back from a group whose limit falls, and waits for
+/// requests that a disk has taken when the first limit is set on it. PID 1 waits for neither.
+#[derive(Debug)]
+pub struct Group {
+    /// Its folder.
+    pub folder: OwnedFd,
+    /// In order.
+    pub settings: Vec<Setting>,
+}
+
+/// One file of a group and what is written to it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name.
+    pub file: CString,
+    /// One write.
+    pub value: String,
+    /// A unit that needs this limit must not run without it. What takes an earlier limit away, or only asks for a
+    /// share, is no such thing.
+    pub needed: bool,
+}
+
+/// Makes a unit's group and opens it.
 ///
 /// # Errors
-/// When the group cannot be made or a limit cannot be set: a unit must not run without its limits.
-pub fn make(unit: &Unit) -> io::Result<OwnedFd> {
-    let group = group(&unit.name);
-    match fs::create_dir(&group) {
-        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
-        _ => {}
-    }
-    let settings = settings(&unit.limits, pids_default());
-    let in_time = unit.limits.io_max.words().map(|_| "io.max");
-    hand_down(settings.iter().map(|(file, _)| *file).chain(in_time));
-    for (file, value) in settings {
-        match fs::write(group.join(file), value) {
-            // There is no such file where no scheduler of disks knows weights: a wish, no limit.
-            Err(_) if file == "io.weight" => {}
-            other => other?,
-        }
-    }
+/// When the group cannot be made.
+pub fn make(unit: &Unit) -> io::Result<Group> {
+    let path = group(&unit.name);
+    let old = match fs::create_dir(&path) {
+        Ok(()) => false,
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => true,
+        Err(err) => return Err(err),
+    };
+    let limits = &unit.limits;
+    let limited = settings(limits, pids_default()).into_iter().chain(io_limits(limits));
+    let limited: Vec<_> = limited.collect();
+    hand_down(limited.iter().map(|(file, _)| *file));
+    // What an earlier start was limited to, and this one is not.
+    let lifted = if old { lifted(&path, &limited) } else { Vec::new() };
+    let setting = |(file, value, needed)| -> io::Result<Setting> {
+        Ok(Setting { file: CString::new(file)?, value, needed })
+    };
+    let lifted = lifted.into_iter().map(|(file, value)| (file, value, false));
+    // There is no such file where no scheduler of disks knows weights: a wish, no limit.
+    let limited = limited.into_iter().map(|(file, value)| (file, value, file != "io.weight"));
+    let settings = lifted.chain(limited).map(setting).collect::<io::Result<_>>()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let group = rustix::fs::open(&group, flags, Mode::empty())?;
+    let folder = rustix::fs::open(&path, flags, Mode::empty())?;
     if unit.sandbox.as_deref().is_some_and(|sandbox| !may_write_sysctls(sandbox)) {
-        guard(&group).map_err(|err| io::Error::new(err.kind(), format!("sysctl guard: {err}")))?;
+        guard(&folder).map_err(|err| io::Error::new(err.kind(), format!("sysctl guard: {err}")))?;
     }
-    Ok(group)
+    Ok(Group { folder, settings })
 }
 
 /// Takes the kernel's settings from a group: root owns them, and a unit of root's that may mount gets past every
@@ -117,14 +160,29 @@ fn may_write_sysctls(sandbox: &Sandbox) -> bool {
 }
 
 /// What a unit's `io.max` is told, one line for each disk that is there; none for a unit without such limits.
-///
-/// The unit's own process writes them: the kernel waits for the requests that a disk has taken when the first
-/// limit is set on it, and PID 1 waits for no disk.
-pub fn io_limits(limits: &Limits) -> Vec<String> {
+fn io_limits(limits: &Limits) -> Vec<(&'static str, String)> {
     match limits.io_max.words() {
-        Some(words) => disks(Path::new(BLOCK)).map(|disk| format!("{disk} {words}")).collect(),
+        Some(words) => {
+            disks(Path::new(BLOCK)).map(|disk| (IO_MAX, format!("{disk} {words}"))).collect()
+        }
         None => Vec::new(),
     }
+}
+
+/// What takes limits away that a group has and that are not among `limited`. Files of controllers that were never
+/// handed down are not there.
+fn lifted(group: &Path, limited: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+    let absent = |file: &str| limited.iter().all(|(limited, _)| *limited != file);
+    let none = NO_LIMIT.iter().filter(|(file, _)| absent(file) && group.join(file).exists());
+    let mut lifted: Vec<_> = none.map(|(file, value)| (*file, (*value).to_owned())).collect();
+    if absent(IO_MAX)
+        && let Ok(lines) = goblin_sys::files::read_bounded(&group.join(IO_MAX), GROUP_BYTES_MAX)
+    {
+        let lines = String::from_utf8_lossy(&lines);
+        let disks = lines.lines().filter_map(|line| line.split(' ').next());
+        lifted.extend(disks.map(|disk| (IO_MAX, format!("{disk} {NO_IO_LIMIT}"))));
+    }
+    lifted
 }
 
 /// `MAJOR:MINOR` of every disk that is a device; not of partitions, of disks in memory and loops.
@@ -241,6 +299,31 @@ mod tests {
         assert_eq!(found, ["259:0", "8:0"]);
         assert_eq!(disks(&dir.path().join("absent")).count(), 0);
         assert!(io_limits(&Limits::default()).is_empty());
+    }
+
+    #[test]
+    fn what_was_limited_and_is_no_more_is_lifted() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("memory.max", "1048576\n"),
+            ("memory.high", "max\n"),
+            ("pids.max", "7\n"),
+            ("io.max", "8:0 rbps=65536 wbps=max riops=max wiops=max\n259:0 rbps=1 wbps=1\n"),
+        ] {
+            fs::write(dir.path().join(file), text).unwrap();
+        }
+        let limited = [("memory.high", "5".to_owned()), ("pids.max", "9".to_owned())];
+        let lifted = lifted(dir.path(), &limited);
+        let words: Vec<String> =
+            lifted.iter().map(|(file, value)| format!("{file}: {value}")).collect();
+        assert_eq!(
+            words,
+            [
+                "memory.max: max".to_owned(),
+                format!("io.max: 8:0 {NO_IO_LIMIT}"),
+                format!("io.max: 259:0 {NO_IO_LIMIT}"),
+            ]
+        );
     }
 
     #[test]

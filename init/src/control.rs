@@ -17,6 +17,8 @@ use std::path::Path;
 
 /// Connections at one time; more are closed at once.
 pub const CONNECTIONS_MAX: usize = 16;
+/// Connections at one time of a unit that may only ask: it must not keep those out that may do more.
+pub const ASKERS_MAX: usize = CONNECTIONS_MAX / 4;
 /// Longest request in bytes.
 const REQUEST_BYTES_MAX: usize = 4096;
 /// Longest from a connection to its whole request, in milliseconds.

@@ -67,6 +67,7 @@ fn main() -> ExitCode {
             pid_1()
         }
         (_, ["record", job]) => write_record(job),
+        (_, [preinit::ATTEMPT_WORD]) => told(preinit::open_attempt()),
         (_, ["finish"]) => {
             finish::run();
             ExitCode::SUCCESS

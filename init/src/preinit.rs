@@ -12,12 +12,13 @@ use goblin_sys::mount::{self, MountFlags};
 use goblin_sys::record::RecordPartition;
 use goblin_sys::watchdog::{self, Watchdog};
 use goblin_sys::{efivar, reboot};
-use std::io;
+use rustix::event::{PollFd, PollFlags};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The base image in the initramfs; its presence makes this program preinit.
@@ -28,6 +29,8 @@ const BASE: &str = "/root";
 const INIT: &str = "/usr/lib/goblin/init";
 /// The kernel's own file systems, handed on to the base.
 const HANDED_ON: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
+/// Word with which this program opens the attempt.
+pub const ATTEMPT_WORD: &str = "attempt";
 /// Environment of PID 1: preinit ran, and these mounts are there.
 pub const ENV_MOUNTED: &str = "GOBLIN_MOUNTED";
 /// Environment of PID 1: descriptor of the armed watchdog.
@@ -38,6 +41,11 @@ pub const ENV_ATTEMPT: &str = "GOBLIN_ATTEMPT";
 pub const WATCHDOG_TIMEOUT_S: u32 = 60;
 /// Patience with a system disk that shows up late.
 const DISK_WAIT: Duration = Duration::from_secs(10);
+/// Patience with a disk that is there and does not answer: a board without its record still boots, and is not reset
+/// for ever by the watchdog that nobody feeds meanwhile.
+const ATTEMPT_WAIT: Duration = Duration::from_secs(25);
+/// Longest number of an attempt, in bytes.
+const ATTEMPT_BYTES_MAX: usize = 20;
 /// Pause between two looks for the disk.
 const DISK_POLL: Duration = Duration::from_millis(20);
 
@@ -105,9 +113,10 @@ fn prepare(record: &mut Option<RecordPartition>) -> Result<Option<u64>, HandOver
         return Ok(None);
     }
     // A board whose record cannot be reached boots all the same: the record explains, it does not decide.
-    match wait_for_record().and_then(|partition| Ok((begin(&partition)?, partition))) {
-        Ok((boot, partition)) => {
-            *record = Some(partition);
+    match attempt_of_child() {
+        Ok(boot) => {
+            // The disk has just answered.
+            *record = goblin_sys::record::find().ok().flatten();
             Ok(Some(boot))
         }
         Err(err) => {
@@ -115,6 +124,53 @@ fn prepare(record: &mut Option<RecordPartition>) -> Result<Option<u64>, HandOver
             Ok(None)
         }
     }
+}
+
+/// Lets a child open the attempt, and waits for its number. A disk that never answers holds the child, which PID 1
+/// inherits, and not the boot.
+fn attempt_of_child() -> io::Result<u64> {
+    let mut child = Command::new("/proc/self/exe")
+        .arg(ATTEMPT_WORD)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let Some(out) = child.stdout.take() else { return Err(io::ErrorKind::BrokenPipe.into()) };
+    let number = read_number(&out, ATTEMPT_WAIT)?;
+    // Its answer is its last act, so this does not take long.
+    let _ = child.wait();
+    number.ok_or_else(|| io::Error::other("the record was not written"))
+}
+
+/// The number that a pipe brings until its end; `None` when that is no number.
+fn read_number(pipe: &impl AsFd, patience: Duration) -> io::Result<Option<u64>> {
+    let start = Instant::now();
+    let mut text = Vec::new();
+    while text.len() <= ATTEMPT_BYTES_MAX {
+        let left = patience.saturating_sub(start.elapsed());
+        let left = rustix::time::Timespec::try_from(left).unwrap_or_default();
+        let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&left)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(err) => return Err(err.into()),
+        }
+        let mut room = [0; ATTEMPT_BYTES_MAX];
+        match rustix::io::read(pipe, &mut room)? {
+            0 => break,
+            count => text.extend_from_slice(room.get(..count).unwrap_or_default()),
+        }
+    }
+    Ok(std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()))
+}
+
+/// In the child: opens the attempt in the boot record and says its number.
+///
+/// # Errors
+/// The disk's, or that it is not there.
+pub fn open_attempt() -> io::Result<()> {
+    let boot = begin(&wait_for_record()?)?;
+    writeln!(io::stdout(), "{boot}")
 }
 
 /// The record's partition, as soon as its disk is there.
@@ -183,4 +239,28 @@ pub fn give_up() -> ! {
     std::thread::sleep(Duration::from_secs(5));
     let _ = reboot::reboot();
     std::process::exit(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_is_waited_for_and_not_for_ever() {
+        let (soon, later) = (Duration::from_millis(50), Duration::from_secs(60));
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let silent = read_number(&read, soon).unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
+        rustix::io::write(&write, b"41").unwrap();
+        assert!(read_number(&read, soon).is_err(), "its end has to come too");
+        rustix::io::write(&write, b"42\n").unwrap();
+        drop(write);
+        assert_eq!(read_number(&read, later).unwrap(), Some(42));
+        for (odd, expected) in [("", None), ("many", None), ("184467440737095516150", None)] {
+            let (read, write) = rustix::pipe::pipe().unwrap();
+            rustix::io::write(&write, odd.as_bytes()).unwrap();
+            drop(write);
+            assert_eq!(read_number(&read, later).unwrap(), expected, "{odd}");
+        }
+    }
 }

@@ -9,7 +9,8 @@ mod sockets;
 use self::sockets::Question;
 use crate::cgroup;
 use crate::control::{
-    Accepted, Answers, CONNECTIONS_MAX, Connection, FOLLOWERS_MAX, Listener, Rights, Wish,
+    ASKERS_MAX, Accepted, Answers, CONNECTIONS_MAX, Connection, FOLLOWERS_MAX, Listener, Rights,
+    Wish,
 };
 use crate::ending;
 use crate::finish::signal_all;
@@ -40,6 +41,8 @@ const FEED_MS: u64 = 10_000;
 const EVENTS_MAX: usize = 32;
 /// Bytes read from one pipe before others have their turn.
 const PIPE_TURN_BYTES: usize = 64 * 1024;
+/// Bytes of words taken from one unit before others have their turn: each word has its price.
+const NOTIFY_TURN_BYTES: usize = 4 * 1024;
 /// Records of the kernel's log taken before others have their turn.
 const KERNEL_TURN_RECORDS: usize = 64;
 /// What the kernel said is read when every unit is ready, or after this time, in milliseconds: it keeps its words,
@@ -424,11 +427,12 @@ impl Runtime {
             Source::Notify { index, pipe, lines } => self.read_notify(*index, pipe, lines),
             Source::Status { index, pipe } => self.read_status(*index, pipe),
             Source::Power(button) => {
-                if button.pressed() {
+                let pressed = button.pressed();
+                if pressed == Some(true) {
                     let why = "the power button was pressed".into();
                     self.event(Event::Shutdown(How::PowerOff, EndBy::Button, why));
                 }
-                true
+                pressed.is_some()
             }
             Source::Devices(uevents) => {
                 for (name, present) in uevents.read() {
@@ -514,7 +518,7 @@ impl Runtime {
     fn read_log(&mut self, unit: &str, pipe: &OwnedFd, lines: &mut Lines) -> bool {
         let ring = &mut self.ring;
         let mut take = |line: &str| ring.take(now_ms(), unit, line);
-        match read_pipe(pipe, |bytes| lines.take(bytes, &mut take)) {
+        match read_pipe(pipe, PIPE_TURN_BYTES, |bytes| lines.take(bytes, &mut take)) {
             PipeState::Open => true,
             PipeState::Closed => {
                 lines.end(&mut take);
@@ -548,7 +552,7 @@ impl Runtime {
 
     fn read_notify(&mut self, index: UnitIndex, pipe: &OwnedFd, lines: &mut Lines) -> bool {
         let mut words = Vec::new();
-        let state = read_pipe(pipe, |bytes| {
+        let state = read_pipe(pipe, NOTIFY_TURN_BYTES, |bytes| {
             lines.take(bytes, |line| words.push(serde_json::from_str::<Notify>(line)));
         });
         for word in words {
@@ -561,17 +565,21 @@ impl Runtime {
                     self.event(Event::TrialFailed(reason));
                 }
                 Ok(Notify::TrialFailed { .. }) => {
-                    let name = self.name(index);
-                    self.log(LogLevel::Warn, &format!("{name}: is not the gate of a trial"));
+                    self.complain(index, "is not the gate of a trial");
                 }
-                Err(err) => {
-                    let name = self.name(index);
-                    self.log(LogLevel::Warn, &format!("{name}: word not understood: {err}"));
-                }
+                Err(err) => self.complain(index, &format!("word not understood: {err}")),
             }
         }
         // A unit may open and close its end as it likes; the source goes when the process does.
         state == PipeState::Open
+    }
+
+    /// A line about what a unit did, of those that the unit itself may write: it could make PID 1 write for ever.
+    fn complain(&mut self, index: UnitIndex, text: &str) {
+        let name = self.name(index);
+        if self.ring.fits(now_ms(), &name) {
+            self.log(LogLevel::Warn, &format!("{name}: {text}"));
+        }
     }
 
     fn is_gate(&self, index: UnitIndex) -> bool {
@@ -608,6 +616,13 @@ impl Runtime {
             return;
         }
         let (rights, peer) = self.rights_of(&socket);
+        let seats = self
+            .sources
+            .values()
+            .filter(|source| matches!(source, Source::Connection(other) if *other.peer() == peer));
+        if rights == Rights::Ask && seats.count() >= ASKERS_MAX {
+            return;
+        }
         match self.add(Source::Connection(Connection::new(socket, rights, peer, now_ms()))) {
             Ok(_) => self.connections = self.connections.saturating_add(1),
             Err(err) => self.log(LogLevel::Warn, &format!("control connection: {err}")),
@@ -722,11 +737,11 @@ enum PipeState {
 }
 
 /// Reads a pipe's content, not more than one turn's worth.
-fn read_pipe(pipe: &OwnedFd, mut on_bytes: impl FnMut(&[u8])) -> PipeState {
+fn read_pipe(pipe: &OwnedFd, bytes_max: usize, mut on_bytes: impl FnMut(&[u8])) -> PipeState {
     // Not cleared: most turns bring a few bytes.
     let mut room = [MaybeUninit::uninit(); 4096];
     let mut total = 0usize;
-    while total < PIPE_TURN_BYTES {
+    while total < bytes_max {
         match rustix::io::read(pipe, &mut room) {
             Ok(([], _)) => return PipeState::Closed,
             Ok((bytes, _)) => {

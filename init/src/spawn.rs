@@ -17,7 +17,7 @@ mod stage;
 pub use kernel::{guard_sysctls, inherited, sysctl_guard};
 pub use stage::{Started, explain};
 
-use crate::cgroup;
+use crate::cgroup::{self, Group};
 use goblin_init_core::unit::Unit;
 use goblin_sys::notify::NOTIFY_ENV;
 use kernel::{duplicate, last_errno, reset_signals};
@@ -42,9 +42,7 @@ const PATH: &str = "PATH=/usr/bin:/usr/sbin:/bin:/sbin";
 pub struct Program {
     exec: Vec<CString>,
     env: Vec<CString>,
-    cgroup: Option<OwnedFd>,
-    /// Lines of `io.max` of that group.
-    io_limits: Vec<String>,
+    cgroup: Option<Group>,
     limits: limits::Prepared,
     sandbox: Option<sandbox::Prepared>,
     sockets: Passed,
@@ -86,7 +84,6 @@ impl Program {
         let env = env.chain([format!("GOBLIN_UNIT={}", unit.name)]);
         let passed = Passed::new(sockets).map_err(|err| named("descriptors", &err))?;
         let mut program = Self::new(&unit.exec, env, cgroup, passed)?;
-        program.io_limits = cgroup::io_limits(&unit.limits);
         program.limits =
             limits::Prepared::new(&unit.limits).map_err(|err| named("limits", &err))?;
         let sandbox = unit.sandbox.as_deref();
@@ -109,7 +106,7 @@ impl Program {
     fn new(
         exec: &[String],
         env: impl Iterator<Item = String>,
-        cgroup: Option<OwnedFd>,
+        cgroup: Option<Group>,
         sockets: Passed,
     ) -> io::Result<Self> {
         let c_string = |text: &[u8]| CString::new(text).map_err(io::Error::from);
@@ -123,7 +120,6 @@ impl Program {
                 .map(|word| c_string(word.as_bytes()))
                 .collect::<Result<_, _>>()?,
             cgroup,
-            io_limits: Vec::new(),
             limits: limits::Prepared::default(),
             sandbox: None,
             sockets,
@@ -183,7 +179,7 @@ impl Program {
         at(Stage::Signals, reset_signals())?;
         at(Stage::Session, rustix::process::setsid())?;
         if let Some(group) = &self.cgroup {
-            at(Stage::Cgroup, join(group).and_then(|()| limit_io(group, &self.io_limits)))?;
+            at(Stage::Cgroup, limit(group).and_then(|()| join(&group.folder)))?;
         }
         at(Stage::Descriptors, ends.install(&self.sockets))?;
         at(Stage::Limits, self.limits.set())?;
@@ -242,18 +238,16 @@ fn join(group: &OwnedFd) -> rustix::io::Result<()> {
     rustix::io::write(&file, b"0").map(drop)
 }
 
-/// Gives the group its limits of input and output.
-fn limit_io(group: &OwnedFd, lines: &[String]) -> rustix::io::Result<()> {
-    if lines.is_empty() {
-        return Ok(());
-    }
+/// Gives the group its limits.
+fn limit(group: &Group) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(group, c"io.max", flags, Mode::empty())?;
-    for line in lines {
-        match rustix::io::write(&file, line.as_bytes()) {
+    for setting in &group.settings {
+        let file = rustix::fs::openat(&group.folder, &*setting.file, flags, Mode::empty());
+        match file.and_then(|file| rustix::io::write(&file, setting.value.as_bytes())) {
             // A disk that was pulled out a moment ago.
             Err(rustix::io::Errno::NODEV) => {}
-            other => drop(other?),
+            Err(err) if setting.needed => return Err(err),
+            _ => {}
         }
     }
     Ok(())

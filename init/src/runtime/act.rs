@@ -19,6 +19,8 @@ use std::path::Path;
 const JOBS_MAX: usize = 8;
 /// Lines of a failed unit that go to the console.
 const FAILED_LINES_MAX: usize = 5;
+/// Outputs of earlier starts of a unit that are still listened to.
+const OLD_OUTPUTS_MAX: usize = 3;
 /// Longest role file.
 const ROLE_BYTES_MAX: usize = 64;
 
@@ -101,16 +103,38 @@ impl Runtime {
     }
 
     fn forked(&mut self, index: UnitIndex, name: String, child: io::Result<Child>) -> Event {
-        let pid = child.and_then(|Child { pid, log, notify, status }| {
-            let lines = Lines::default;
-            self.add(Source::Log { unit: name, index: Some(index), pipe: log, lines: lines() })?;
-            self.add(Source::Notify { index, pipe: notify, lines: lines() })?;
-            self.add(Source::Status { index, pipe: status })?;
+        let pid = child.and_then(|child| {
+            let pid = child.pid;
+            // One that nobody listens to must not run beside the next try.
+            self.listen_to(index, name, child).inspect_err(|_| signal_one(pid, Signal::KILL))?;
             Ok(pid)
         });
         match pid {
             Ok(pid) => Event::Forked(index, pid),
             Err(err) => Event::NotStarted(index, format!("not started: {err}")),
+        }
+    }
+
+    fn listen_to(&mut self, index: UnitIndex, unit: String, child: Child) -> io::Result<()> {
+        let Child { pid: _, log, notify, status } = child;
+        self.forget_old_outputs(index);
+        let lines = Lines::default;
+        self.add(Source::Log { unit, index: Some(index), pipe: log, lines: lines() })?;
+        self.add(Source::Notify { index, pipe: notify, lines: lines() })?;
+        self.add(Source::Status { index, pipe: status })?;
+        Ok(())
+    }
+
+    /// Output is listened to until nobody holds its other end; whoever hands that end on, start after start, must
+    /// not use up PID 1's descriptors.
+    fn forget_old_outputs(&mut self, of: UnitIndex) {
+        let own =
+            |source: &Source| matches!(source, Source::Log { index, .. } if *index == Some(of));
+        let tokens = self.sources.iter().filter(|(_, source)| own(source)).map(|(token, _)| *token);
+        let tokens: Vec<u64> = tokens.collect();
+        let old = tokens.len().saturating_sub(OLD_OUTPUTS_MAX);
+        for token in tokens.iter().take(old) {
+            self.sources.remove(token);
         }
     }
 

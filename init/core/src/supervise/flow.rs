@@ -435,6 +435,7 @@ impl Supervisor {
             (Clock::Phase, UnitPhase::Starting) => self.start_took_too_long(now_ms, index, out),
             (Clock::Phase, UnitPhase::Stopping) if !slot.killed => {
                 slot.killed = true;
+                slot.hung_ms.get_or_insert(now_ms);
                 self.timers.set(index, Clock::Phase, now_ms.saturating_add(KILL_GRACE_MS));
                 out.push(Action::Kill(index));
             }

@@ -3,6 +3,7 @@
 
 use super::super::{NOT_EXECUTED, Program, Started, explain, limits};
 use super::*;
+use crate::cgroup::{Group, Setting};
 use goblin_init_core::limits::Limits;
 use goblin_init_core::unit;
 use rustix::fs::{Mode, OFlags};
@@ -60,8 +61,15 @@ fn each_step_that_fails_is_named_with_its_reason() {
     assert_eq!(outcome(&program(Some(prepared(&wide())))), (Started::Executed, 0));
 
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let no_group = rustix::fs::open("/", flags, Mode::empty()).unwrap();
-    fails(&Program { cgroup: Some(no_group), ..program(None) }, "cgroup", libc::ENOENT);
+    let no_group = |settings| {
+        let folder = rustix::fs::open("/", flags, Mode::empty()).unwrap();
+        Program { cgroup: Some(Group { folder, settings }), ..program(None) }
+    };
+    fails(&no_group(Vec::new()), "cgroup", libc::ENOENT);
+    // A limit that a unit needs and that cannot be set, for the kernel takes no writes to a folder.
+    let limit = |needed| Setting { file: c"proc".into(), value: "1".into(), needed };
+    fails(&no_group(vec![limit(true)]), "cgroup", libc::EISDIR);
+    fails(&no_group(vec![limit(false)]), "cgroup", libc::ENOENT);
 
     let too_many = Limits { nofile: Some(u32::MAX), ..Limits::default() };
     let limits = limits::Prepared::new(&too_many).unwrap();
