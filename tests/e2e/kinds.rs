@@ -4,6 +4,11 @@
 use crate::bench::{folder, turn};
 use crate::init::Units;
 use anyhow::Result;
+use std::time::Duration;
+
+const QUICK: &str = "backoff_ms = [200, 200]\n";
+/// Longest wait for a line that is printed before what was waited for already.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn every_kind_of_unit_does_its_work() -> Result<()> {
@@ -11,7 +16,7 @@ fn every_kind_of_unit_does_its_work() -> Result<()> {
     let dir = folder("init-kinds")?;
     let mut units = Units::new()?;
     units.add("judge", &["judge", "kinds"], "restart = \"never\"\n");
-    let quick = "backoff_ms = [200, 200]\n";
+    let quick = QUICK;
     plain(
         &mut units,
         "in-memory",
@@ -44,6 +49,7 @@ fn every_kind_of_unit_does_its_work() -> Result<()> {
     units.add("root", &["serve"], quick);
     units.add("leaf", &["serve"], &format!("requires = [\"root\"]\n{quick}"));
     broken(&mut units);
+    set_by_people(&mut units);
     let guest = units.boot(&dir, 256)?;
     for name in [
         "mount",
@@ -56,9 +62,13 @@ fn every_kind_of_unit_does_its_work() -> Result<()> {
         "milestone",
         "watchdog",
         "needs",
+        "settings",
+        "torn-settings",
     ] {
         guest.phase(name)?;
     }
+    // Of a file that belongs to no unit only the log can tell, and the console.
+    guest.serial.wait_from(0, "nobody.toml", PATIENCE)?;
     guest.ends()
 }
 
@@ -66,6 +76,19 @@ fn every_kind_of_unit_does_its_work() -> Result<()> {
 fn plain(units: &mut Units, name: &str, kind: &str, more: &str) {
     let text = format!("description = \"Unit {name}\"\nkind = \"{kind}\"\n{more}");
     units.root.file(&format!("usr/lib/goblin/units/{name}.toml"), 0o644, text.into());
+}
+
+/// Settings on STATE as a person, a power cut and a typing error leave them.
+fn set_by_people(units: &mut Units) {
+    units.write("state", "kind = \"task\"\n", &["nothing"], "");
+    units.add("tuned", &["serve"], &format!("after = [\"state\"]\n{QUICK}"));
+    for (file, text) in [
+        ("tuned", "nice = 5\nmemory_max_mib = 64\n"),
+        ("leaf", "nice = 5\nmemory_ma"),
+        ("nobody", "nice = 5\n"),
+    ] {
+        units.root.file(&format!("state/config/units/{file}.toml"), 0o600, text.into());
+    }
 }
 
 /// Units that cannot start, each for a reason of its own.

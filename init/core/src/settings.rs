@@ -85,7 +85,7 @@ pub type File = (String, Result<Vec<u8>, String>);
 
 /// Reads files against the units they are for. Units that are not named have no settings.
 pub fn load(units: &[Unit], files: impl IntoIterator<Item = File>) -> Vec<Found> {
-    let essential = essential(units);
+    let essential = essential(&units.iter().collect::<Vec<_>>());
     let by_name: BTreeMap<&str, &Unit> =
         units.iter().map(|unit| (unit.name.as_str(), unit)).collect();
     let found = files.into_iter().take(FILES_MAX).map(|(file, content)| {
@@ -116,9 +116,9 @@ pub fn load(units: &[Unit], files: impl IntoIterator<Item = File>) -> Vec<Found>
 
 /// The units without which a board is not one: what a trial is judged by, what people reach it through, what the
 /// others are brought up by, what hears them out, and all that these need.
-pub fn essential(units: &[Unit]) -> BTreeSet<&str> {
+pub fn essential<'a>(units: &[&'a Unit]) -> BTreeSet<&'a str> {
     let by_name: BTreeMap<&str, &Unit> =
-        units.iter().map(|unit| (unit.name.as_str(), unit)).collect();
+        units.iter().map(|unit| (unit.name.as_str(), *unit)).collect();
     let is_one = |unit: &&Unit| {
         unit.critical
             || unit.gate.is_some()
@@ -127,7 +127,7 @@ pub fn essential(units: &[Unit]) -> BTreeSet<&str> {
             || unit.stop_last
             || FOUNDATIONS.contains(&unit.name.as_str())
     };
-    let mut open: Vec<&Unit> = units.iter().filter(is_one).collect();
+    let mut open: Vec<&Unit> = units.iter().copied().filter(is_one).collect();
     let mut essential: BTreeSet<&str> = BTreeSet::new();
     while let Some(unit) = open.pop() {
         if !essential.insert(unit.name.as_str()) {
@@ -387,7 +387,9 @@ mod tests {
 
     #[test]
     fn what_the_board_needs_is_neither_switched_off_nor_starved() {
-        assert_eq!(essential(&board()).into_iter().collect::<Vec<_>>(), ["pool", "share", "state"]);
+        let board = board();
+        let essential = essential(&board.iter().collect::<Vec<_>>());
+        assert_eq!(essential.into_iter().collect::<Vec<_>>(), ["pool", "share", "state"]);
         assert!(one("extra.toml", "enabled = false\nmemory_max_mib = 1\n").is_ok());
         for (file, text) in [
             ("share.toml", "enabled = false"),

@@ -17,6 +17,9 @@ const DOOR: &str = "/run/door.sock";
 const NINEP: &str = "/run/ninep.sock";
 /// Where the mount unit mounts.
 const MOUNTED: &str = "/run/in-memory";
+/// The group of a unit of which a person set something, and what was set.
+const TUNED_GROUP: &str = "/sys/fs/cgroup/units/tuned";
+const TUNED_FILE: &str = "/state/config/units/tuned.toml";
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
@@ -28,7 +31,7 @@ const BETWEEN_KILLS: u32 = 12;
 
 type Judged = Result<String, Box<dyn std::error::Error>>;
 
-const LOOKS: [crate::judge::Phase; 10] = [
+const LOOKS: [crate::judge::Phase; 12] = [
     ("mount", mount),
     ("device", device),
     ("socket", socket),
@@ -39,6 +42,8 @@ const LOOKS: [crate::judge::Phase; 10] = [
     ("milestone", milestone),
     ("watchdog", watchdog),
     ("needs", needs),
+    ("settings", settings),
+    ("torn-settings", torn_settings),
 ];
 
 /// What a unit of this guest does.
@@ -240,6 +245,41 @@ fn milestone() -> Judged {
 fn watchdog() -> Judged {
     let again = wait_for("deaf", "never killed", |unit| unit.restarts > 0)?;
     Ok(format!("{} restarts", again.restarts))
+}
+
+/// What a person set counts: limits from the next start on, and no longer once it is taken back.
+fn settings() -> Judged {
+    let tuned = wait_for("tuned", "not ready", ready)?;
+    let limit = || std::fs::read_to_string(format!("{TUNED_GROUP}/memory.max"));
+    let nice = rustix::process::getpriority_process(
+        tuned.pid.and_then(|pid| Pid::from_raw(pid.cast_signed())),
+    )?;
+    if nice != 5 || limit()?.trim() != "67108864" {
+        return Err(format!("nice {nice}, memory.max {}", limit()?).into());
+    }
+    let unit = || "tuned".to_owned();
+    order(&InitRequest::Set { unit: unit(), key: "memory_max_mib".into(), value: None })?;
+    let until = Instant::now() + PATIENCE;
+    while std::fs::read_to_string(TUNED_FILE)?.contains("memory") {
+        if Instant::now() > until {
+            return Err("the file still has the key".into());
+        }
+        std::thread::sleep(LOOK);
+    }
+    order(&InitRequest::Restart { unit: unit() })?;
+    wait_for("tuned", "did not start anew", |unit| ready(unit) && unit.pid != tuned.pid)?;
+    let limit = limit()?;
+    if limit.trim() == "max" { Ok(String::new()) } else { Err(format!("still {limit}").into()) }
+}
+
+/// Settings that are torn, or of nobody, keep no unit from running as it was shipped, and are told.
+fn torn_settings() -> Judged {
+    let torn = wait_for("leaf", "not ready", ready)?;
+    if torn.note.contains("leaf.toml") {
+        Ok(torn.note)
+    } else {
+        Err(format!("the unit says `{}`", torn.note).into())
+    }
 }
 
 /// What requires a unit goes down with it and comes back with it.

@@ -139,7 +139,7 @@ impl Supervisor {
 
     /// True for a unit that the board cannot do without.
     pub fn is_essential(&self, index: UnitIndex) -> bool {
-        let units: Vec<_> = self.slots.iter().map(|slot| slot.unit.clone()).collect();
+        let units: Vec<_> = self.slots.iter().map(|slot| &slot.unit).collect();
         let name = self.slots.get(index).map_or("", |slot| slot.unit.name.as_str());
         crate::settings::essential(&units).contains(name)
     }
