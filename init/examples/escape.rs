@@ -105,6 +105,7 @@ fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {
         // SAFETY: wrong magic numbers: with the right the kernel answers EINVAL.
         ("reboot", call(unsafe { libc::syscall(libc::SYS_reboot, 0, 0, 0, 0) })),
         ("device", device()),
+        ("devtmpfs", rustix_result(all_devices())),
         // SAFETY: the path ends with NUL; this program looks at no path afterwards that it has not named.
         ("chroot", call(unsafe { libc::chroot(c"/usr".as_ptr()) }.into())),
         // SAFETY: integers only; asks for the number of this process' own ring of keys (keyctl(2), 0 and -2).
@@ -172,6 +173,18 @@ fn mount() -> rustix::io::Result<()> {
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount(c"tmpfs", c"/tmp", c"tmpfs", flags, None::<&std::ffi::CStr>)?;
     rustix::mount::unmount(c"/tmp", rustix::mount::UnmountFlags::empty())
+}
+
+/// Mounts every device there is, and opens one that no unit is given.
+fn all_devices() -> rustix::io::Result<()> {
+    let flags = rustix::mount::MountFlags::empty();
+    let none = None::<&std::ffi::CStr>;
+    rustix::mount::mount(c"devtmpfs", c"/tmp", c"devtmpfs", flags, none)?;
+    let opened =
+        rustix::fs::open(c"/tmp/kmsg", rustix::fs::OFlags::WRONLY, rustix::fs::Mode::empty());
+    let closed = opened.map(drop);
+    rustix::mount::unmount(c"/tmp", rustix::mount::UnmountFlags::empty())?;
+    closed
 }
 
 /// Makes a node of the kernel's memory.

@@ -92,6 +92,10 @@ impl Program {
                 sandbox.map(|table| sandbox::Prepared::new(&unit.name, table)).transpose()
             })
             .map_err(|err| named("sandbox", &err))?;
+        if let (Some(group), Some(sandbox)) = (&program.cgroup, &program.sandbox) {
+            let guarded = sandbox.guard_devices(&group.folder);
+            guarded.map_err(|err| named("device guard", &err.into()))?;
+        }
         Ok(program)
     }
 

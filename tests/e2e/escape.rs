@@ -22,9 +22,9 @@ const HELPER: &str = "/usr/lib/goblin/evil";
 /// Memory of the guest in MiB: the whole base lies in it.
 const MEMORY_MIB: u32 = 1024;
 /// A unit without a sandbox gets at least these: proof that the attempts can succeed.
-const OF_ROOT: [&str; 16] = [
+const OF_ROOT: [&str; 17] = [
     "order", "own", "state", "store", "role", "other", "sysctl", "keys", "kmsg", "raw", "packet",
-    "ptrace", "kill1", "mount", "cores", "cgroup",
+    "ptrace", "kill1", "mount", "cores", "cgroup", "devtmpfs",
 ];
 /// `EPERM`: what a forbidden system call comes back with, while one that is only called wrongly says so.
 const FORBIDDEN: &str = "1";
@@ -135,6 +135,7 @@ impl Given<'_> {
             "raw" => self.socket("inet") && self.capability("net_raw"),
             "packet" => self.socket("packet") && self.capability("net_raw"),
             "mount" => self.calls("@mount") && self.capability("sys_admin") && !self.0.landlock,
+            "devtmpfs" => board && self.calls("@mount") && self.capability("sys_admin"),
             "module" => self.calls("@module") && self.capability("sys_module"),
             "clock" => self.calls("@clock") && self.capability("sys_time"),
             "hostname" => self.calls("@hostname") && self.capability("sys_admin"),

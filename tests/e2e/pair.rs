@@ -184,6 +184,22 @@ fn commands_answer(channel: &Channel) -> Result<()> {
         let units = channel.run_ok(&["units", "--board", board], COMMAND_LIMIT)?;
         ensure!(units.contains("control"), "units of {board}:\n{units}");
     }
+    for (words, expected) in [
+        ("show share", "Ready"),
+        ("tree", "share"),
+        ("blame", "share"),
+        ("set time nice 3", "nice = 3"),
+        ("restart time", "time"),
+        ("show time", "nice = 3"),
+        ("unset time nice", "as it was shipped"),
+        ("stop time", "time"),
+        ("start time", "time"),
+    ] {
+        let words: Vec<&str> =
+            ["units", "--board", "storage"].into_iter().chain(words.split(' ')).collect();
+        let said = channel.run_ok(&words, COMMAND_LIMIT)?;
+        ensure!(said.to_lowercase().contains(&expected.to_lowercase()), "{words:?}:\n{said}");
+    }
     let wrong = channel.run(&["frobnicate"], COMMAND_LIMIT)?;
     ensure!(wrong.code == 2, "an unknown command exits {}", wrong.code);
     Ok(())

@@ -357,8 +357,11 @@ impl Board {
     /// # Errors
     /// When one is plugged in already.
     pub fn plug_serial_cable(&mut self) -> Result<()> {
-        let null = serde_json::json!({"id": CABLE, "backend": {"type": "null", "data": {}}});
-        self.qmp.execute("chardev-add", null)?;
+        // QEMU plugs the cable in once its other end is open, which a ring in memory always is.
+        let end = serde_json::json!({
+            "id": CABLE, "backend": {"type": "ringbuf", "data": {"size": 4096}}
+        });
+        self.qmp.execute("chardev-add", end)?;
         self.plug_usb("usb-serial", CABLE, &[("chardev", CABLE)])
     }
 

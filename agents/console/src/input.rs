@@ -2,8 +2,9 @@
 //! few seconds: no udev is needed, and a directory of a dozen names costs nothing.
 
 use crate::model::Key;
+use crate::shell::log;
 use evdev::{AbsoluteAxisCode, EventSummary, KeyCode, RelativeAxisCode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ struct Device {
 pub struct Inputs {
     directory: PathBuf,
     devices: BTreeMap<PathBuf, Device>,
+    /// Those that cannot be read, which was told.
+    refused: BTreeSet<PathBuf>,
     shift: bool,
     x: f32,
     y: f32,
@@ -61,6 +64,7 @@ impl Inputs {
         let mut inputs = Self {
             directory: directory.to_owned(),
             devices: BTreeMap::new(),
+            refused: BTreeSet::new(),
             shift: false,
             x: 0.0,
             y: 0.0,
@@ -79,16 +83,32 @@ impl Inputs {
 
     /// Takes in devices that were plugged in since.
     pub fn rescan(&mut self) {
-        let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
+        let entries = match std::fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(err) => return self.complain(self.directory.clone(), &err),
+        };
         for entry in entries.flatten() {
             let path = entry.path();
             let event = entry.file_name().to_str().is_some_and(|name| name.starts_with("event"));
             if !event || self.devices.contains_key(&path) || self.devices.len() >= DEVICES_MAX {
                 continue;
             }
-            if let Ok(device) = open(&path) {
-                self.devices.insert(path, device);
+            match open(&path) {
+                Ok(device) => {
+                    let name = device.device.name().unwrap_or_default();
+                    log("debug", &format!("reads {} ({name})", path.display()));
+                    self.refused.remove(&path);
+                    self.devices.insert(path, device);
+                }
+                Err(err) => self.complain(path, &err),
             }
+        }
+    }
+
+    /// Tells once of a device that cannot be read.
+    fn complain(&mut self, path: PathBuf, err: &io::Error) {
+        if self.refused.len() < DEVICES_MAX && self.refused.insert(path.clone()) {
+            log("warn", &format!("{} cannot be read: {err}", path.display()));
         }
     }
 
@@ -106,7 +126,10 @@ impl Inputs {
             match device.device.fetch_events() {
                 Ok(events) => raw.extend(events.map(|event| (event.destructure(), ranges))),
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => gone.push(path.clone()),
+                Err(err) => {
+                    log("debug", &format!("{} is gone: {err}", path.display()));
+                    gone.push(path.clone());
+                }
             }
         }
         for path in gone {
@@ -207,6 +230,7 @@ fn key(code: KeyCode, shift: bool) -> Option<Key> {
         KeyCode::KEY_4 | KeyCode::KEY_KP4 | KeyCode::KEY_F4 => Key::Number(4),
         KeyCode::KEY_5 | KeyCode::KEY_KP5 | KeyCode::KEY_F5 => Key::Number(5),
         KeyCode::KEY_6 | KeyCode::KEY_KP6 | KeyCode::KEY_F6 => Key::Number(6),
+        KeyCode::KEY_7 | KeyCode::KEY_KP7 | KeyCode::KEY_F7 => Key::Number(7),
         _ => return None,
     })
 }
@@ -215,6 +239,26 @@ fn key(code: KeyCode, shift: bool) -> Option<Key> {
 mod tests {
     use super::*;
     use evdev::{AbsoluteAxisEvent, KeyEvent, RelativeAxisEvent};
+
+    #[test]
+    fn every_page_has_its_number() {
+        let digits = [
+            KeyCode::KEY_1,
+            KeyCode::KEY_2,
+            KeyCode::KEY_3,
+            KeyCode::KEY_4,
+            KeyCode::KEY_5,
+            KeyCode::KEY_6,
+            KeyCode::KEY_7,
+            KeyCode::KEY_8,
+            KeyCode::KEY_9,
+        ];
+        for (number, code) in (1u8..).zip(digits).take(crate::model::PAGES.len()) {
+            let (mut inputs, mut out) = (inputs(), Vec::new());
+            inputs.take(key_event(code, 1), None, None, &mut out);
+            assert_eq!(out, [Input::Key(Key::Number(number))]);
+        }
+    }
 
     fn inputs() -> Inputs {
         let mut inputs = Inputs::new(Path::new("/nonexistent"));

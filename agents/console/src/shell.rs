@@ -48,7 +48,7 @@ pub fn run(release: Release) -> ExitCode {
 }
 
 /// One JSON line for PID 1's log.
-fn log(level: &str, text: &str) {
+pub(crate) fn log(level: &str, text: &str) {
     eprintln!("{}", serde_json::json!({ "level": level, "text": text }));
 }
 

@@ -172,6 +172,10 @@ struct AttachProgram {
     flags: u32,
 }
 
+/// `BPF_PROG_TYPE_CGROUP_DEVICE`.
+const KIND_DEVICE: u32 = 15;
+/// `BPF_CGROUP_DEVICE` of `enum bpf_attach_type`.
+const AT_DEVICE: u32 = 6;
 /// `BPF_PROG_LOAD` and `BPF_PROG_ATTACH` of `enum bpf_cmd`.
 const LOAD: libc::c_int = 5;
 const ATTACH: libc::c_int = 8;
@@ -195,9 +199,61 @@ pub fn sysctl_guard() -> rustix::io::Result<OwnedFd> {
         line(0xb7, 0, 0, 1),    // r0 = 1
         line(0x95, 0, 0, 0),    // exit
     ];
+    load_program((KIND_SYSCTL, AT_SYSCTL), *b"sysctl_guard\0\0\0\0", &program)
+}
+
+/// A device that processes of a cgroup may open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenDevice {
+    /// A disk, or else a device of characters.
+    pub(super) is_block: bool,
+    pub(super) major: u32,
+    pub(super) minor: u32,
+    pub(super) may_write: bool,
+}
+
+/// A program for cgroups that lets their processes open these devices and no other, whatever node they find or make.
+///
+/// Source: `BPF_PROG_TYPE_CGROUP_DEVICE` in `include/uapi/linux/bpf.h`: `struct bpf_cgroup_dev_ctx` is
+/// `access_type[4] major[4] minor[4]`, of which the lower half of the first is the kind (1 a disk, 2 characters) and
+/// the upper half what is asked for (1 to make a node, 2 to read, 4 to write); the answer is 1 to allow.
+pub(super) fn device_guard(devices: &[OpenDevice]) -> rustix::io::Result<OwnedFd> {
+    let line =
+        |code, registers, offset, immediate| Instruction { code, registers, offset, immediate };
+    let mut program = vec![
+        line(0x61, 0x12, 0, 0),      // r2 = access_type
+        line(0xbf, 0x23, 0, 0),      // r3 = r2
+        line(0x77, 0x03, 0, 16),     // r3 >>= 16: what is asked for
+        line(0x57, 0x02, 0, 0xffff), // r2 &= 0xffff: the kind
+        line(0x61, 0x14, 4, 0),      // r4 = major
+        line(0x61, 0x15, 8, 0),      // r5 = minor
+    ];
+    for device in devices {
+        let number = |number: u32| i32::from_ne_bytes(number.to_ne_bytes());
+        let refused = if device.may_write { !7 } else { !3 };
+        program.extend([
+            line(0x55, 0x02, 7, if device.is_block { 1 } else { 2 }), // another kind: next
+            line(0x55, 0x04, 6, number(device.major)),                // another major: next
+            line(0x55, 0x05, 5, number(device.minor)),                // another minor: next
+            line(0xbf, 0x30, 0, 0),                                   // r0 = r3
+            line(0x57, 0x00, 0, refused & 0xffff),                    // what is not allowed of it
+            line(0x55, 0x00, 2, 0),                                   // any: next
+            line(0xb7, 0x00, 0, 1),                                   // r0 = 1
+            line(0x95, 0x00, 0, 0),                                   // exit
+        ]);
+    }
+    program.extend([line(0xb7, 0, 0, 0), line(0x95, 0, 0, 0)]);
+    load_program((KIND_DEVICE, AT_DEVICE), *b"device_guard\0\0\0\0", &program)
+}
+
+fn load_program(
+    (kind, attach_type): (u32, u32),
+    name: [u8; 16],
+    program: &[Instruction],
+) -> rustix::io::Result<OwnedFd> {
     let license = c"Apache-2.0";
     let load = LoadProgram {
-        kind: KIND_SYSCTL,
+        kind,
         instruction_count: u32::try_from(program.len()).unwrap_or(0),
         instructions: program.as_ptr() as u64,
         license: license.as_ptr() as u64,
@@ -206,9 +262,9 @@ pub fn sysctl_guard() -> rustix::io::Result<OwnedFd> {
         log_buffer: 0,
         kernel_version: 0,
         flags: 0,
-        name: *b"sysctl_guard\0\0\0\0",
+        name,
         interface: 0,
-        attach_type: AT_SYSCTL,
+        attach_type,
     };
     // SAFETY: `load` is the beginning of a `union bpf_attr` of the length given; it names as many instructions
     // as `program` has, and a string that ends with NUL; all of them live until the call is over, which
@@ -223,13 +279,18 @@ pub fn sysctl_guard() -> rustix::io::Result<OwnedFd> {
 
 /// Puts a cgroup under a program of [`sysctl_guard`]; one that is there already is replaced.
 pub fn guard_sysctls(group: &OwnedFd, program: &OwnedFd) -> rustix::io::Result<()> {
+    attach(group, program, AT_SYSCTL)
+}
+
+/// Puts a cgroup under a program of [`device_guard`]; one that is there already is replaced.
+pub(super) fn guard_devices(group: &OwnedFd, program: &OwnedFd) -> rustix::io::Result<()> {
+    attach(group, program, AT_DEVICE)
+}
+
+fn attach(group: &OwnedFd, program: &OwnedFd, attach_type: u32) -> rustix::io::Result<()> {
     let number = |fd: &OwnedFd| u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::BADF);
-    let attach = AttachProgram {
-        target: number(group)?,
-        program: number(program)?,
-        attach_type: AT_SYSCTL,
-        flags: 0,
-    };
+    let attach =
+        AttachProgram { target: number(group)?, program: number(program)?, attach_type, flags: 0 };
     // SAFETY: `attach` is the beginning of a `union bpf_attr` of the length given and is only read; both
     // descriptors are open.
     check(unsafe {

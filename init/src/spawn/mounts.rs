@@ -11,6 +11,7 @@ use rustix::thread::UnshareFlags;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
@@ -28,6 +29,17 @@ struct Node {
     kind: FileType,
     device: u64,
     mode: Mode,
+}
+
+impl Node {
+    fn opened(&self) -> kernel::OpenDevice {
+        kernel::OpenDevice {
+            is_block: self.kind == FileType::BlockDevice,
+            major: major(self.device),
+            minor: minor(self.device),
+            may_write: self.mode.contains(Mode::WUSR),
+        }
+    }
 }
 
 /// The mounts, ready to be made.
@@ -130,6 +142,14 @@ impl Prepared {
             kernel::set_writing(c"/tmp", Writing::Allowed)?;
         }
         Ok(())
+    }
+
+    /// Puts the unit's group under a program that lets it open what its own `/dev` has: a unit that may mount could
+    /// mount the kernel's.
+    pub(super) fn guard_devices(&self, group: &OwnedFd) -> rustix::io::Result<()> {
+        let Some(dev) = &self.dev else { return Ok(()) };
+        let devices: Vec<kernel::OpenDevice> = dev.nodes.iter().map(Node::opened).collect();
+        kernel::guard_devices(group, &kernel::device_guard(&devices)?)
     }
 
     /// In the child, while it is still root: makes its `/dev`.

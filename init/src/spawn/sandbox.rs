@@ -9,6 +9,7 @@ use goblin_init_core::seccomp;
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 use std::ffi::CString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -44,6 +45,11 @@ impl Prepared {
     /// Number of the user, to whom the pipes are given.
     pub(super) fn user(&self) -> u32 {
         self.user
+    }
+
+    /// Lets the unit's group open what the unit's own `/dev` has, and no other device.
+    pub(super) fn guard_devices(&self, group: &OwnedFd) -> rustix::io::Result<()> {
+        self.mounts.guard_devices(group)
     }
 
     /// In the child.
