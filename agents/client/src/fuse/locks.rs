@@ -12,6 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Locks that are waited for at one time; each holds a thread.
 const WAITING_MAX: usize = 64;
 
+/// Kinds of locks (`fcntl(2)`).
+const F_RDLCK: i32 = 0;
+const F_WRLCK: i32 = 1;
+const F_UNLCK: i32 = 2;
+/// The last byte a file can have (OFFSET_MAX of Linux): a lock up to there holds all to the end.
+const END_MAX: u64 = i64::MAX.unsigned_abs();
 /// File and owner.
 pub type Who = (u64, u64);
 
@@ -150,5 +156,48 @@ impl Locks {
             // The box lets go of them with the fid.
             let _ = mux.clunk(fid);
         }
+    }
+}
+
+/// A lock as FUSE has it, `end` being its last byte (`fcntl(2)`), in 9P's words.
+///
+/// # Errors
+/// `EINVAL` for a kind that there is not.
+pub fn range(start: u64, end: u64, kind: i32, pid: u32) -> Result<LockRange, Errno> {
+    let kind = match kind {
+        F_RDLCK => lock::READ,
+        F_WRLCK => lock::WRITE,
+        F_UNLCK => lock::UNLOCK,
+        _ => return Err(Errno::EINVAL),
+    };
+    let whole = end >= END_MAX;
+    let length = if whole { 0 } else { end.saturating_sub(start).saturating_add(1) };
+    Ok(LockRange { kind, start, length, proc_id: pid })
+}
+
+/// First byte, last byte and kind of a lock as FUSE has it.
+pub const fn shown_range(held: LockRange) -> (u64, u64, i32) {
+    let kind = match held.kind {
+        lock::READ => F_RDLCK,
+        lock::WRITE => F_WRLCK,
+        _ => F_UNLCK,
+    };
+    let last = held.start.saturating_add(held.length).saturating_sub(1);
+    (held.start, if held.length == 0 { END_MAX } else { last }, kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_those_of_fcntl() {
+        let whole = range(0, END_MAX, F_WRLCK, 7).unwrap();
+        assert_eq!((whole.start, whole.length, whole.kind), (0, 0, lock::WRITE));
+        assert_eq!(shown_range(whole), (0, END_MAX, F_WRLCK));
+        let part = range(10, 19, F_RDLCK, 7).unwrap();
+        assert_eq!((part.start, part.length, part.proc_id), (10, 10, 7));
+        assert_eq!(shown_range(part), (10, 19, F_RDLCK));
+        assert_eq!(range(0, 1, 9, 7), Err(Errno::EINVAL));
     }
 }

@@ -175,6 +175,29 @@ impl Mux {
         wait(tag, &from)
     }
 
+    /// Moves `size` bytes in parts that fit a message: `part` is told how many were moved before and how many are wanted,
+    /// and answers how many it moved; none is the end. Answers how many were moved.
+    ///
+    /// # Errors
+    /// Those of `part`; `EIO` when it says that it moved more than was wanted.
+    pub fn in_parts(
+        &self,
+        size: u64,
+        mut part: impl FnMut(u64, u32) -> Result<u32, Errno>,
+    ) -> Result<u64, Errno> {
+        let mut done = 0u64;
+        while done < size {
+            let left = u32::try_from(size.saturating_sub(done)).unwrap_or(u32::MAX);
+            let count = left.min(self.payload_max());
+            match part(done, count)? {
+                0 => break,
+                moved if moved > count => return Err(Errno::EIO),
+                moved => done = done.saturating_add(moved.into()),
+            }
+        }
+        Ok(done)
+    }
+
     /// A fid that nobody uses.
     pub fn new_fid(&self) -> u32 {
         let mut state = lock(&self.state);

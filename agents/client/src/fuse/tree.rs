@@ -1,7 +1,7 @@
 //! FUSE's calls as 9P's. A node of the kernel is a fid; an open file is another one.
 
 use super::caller::{Caller, EndedBy, answers};
-use super::locks::Locks;
+use super::locks::{Locks, range, shown_range};
 use super::mux::Mux;
 use super::xattrs;
 use fuser::{
@@ -11,9 +11,7 @@ use fuser::{
     ReplyXattr, Request as Call, TimeOrNow, WriteFlags,
 };
 use goblin_core_ninep::wire::{Data, LateU32, Reader};
-use goblin_core_ninep::{
-    Attr, DirEntry, Errno, LockRange, Names, Qid, Reply, Request, SetAttr, Time, lock,
-};
+use goblin_core_ninep::{Attr, DirEntry, Errno, Names, Qid, Reply, Request, SetAttr, Time, lock};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -26,12 +24,6 @@ const TTL: Duration = Duration::from_secs(1);
 /// Flags of `open(2)` that have had their effect in the kernel, or mean nothing at the box: `O_CREAT`, `O_EXCL`,
 /// `O_NOCTTY`.
 const SPENT: u32 = 0o100 | 0o200 | 0o400;
-/// Kinds of locks (`fcntl(2)`).
-const F_RDLCK: i32 = 0;
-const F_WRLCK: i32 = 1;
-const F_UNLCK: i32 = 2;
-/// The last byte a file can have (OFFSET_MAX of Linux): a lock up to there holds all to the end.
-const END_MAX: u64 = i64::MAX.unsigned_abs();
 /// `O_DIRECTORY`.
 const DIRECTORY: u32 = 0o200_000;
 /// `AT_REMOVEDIR`.
@@ -208,7 +200,7 @@ impl Tree {
 
     fn read_all(&self, fid: u32, start: u64, size: u32) -> Result<Vec<u8>, Errno> {
         let mut all = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        in_parts(&self.mux, size.into(), |done, count| {
+        self.mux.in_parts(size.into(), |done, count| {
             let offset = start.saturating_add(done);
             self.mux.ask(&Request::Read { fid, offset, count }, |reply| match reply {
                 Reply::Read { data } => {
@@ -223,7 +215,7 @@ impl Tree {
 
     fn write_all(&self, fid: u32, start: u64, data: &[u8]) -> Result<(), Errno> {
         let size = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        let done = in_parts(&self.mux, size, |done, count| {
+        let done = self.mux.in_parts(size, |done, count| {
             let at = usize::try_from(done).unwrap_or(usize::MAX);
             let rest = data.get(at..).unwrap_or(&[]);
             let part = rest.get(..usize::try_from(count).unwrap_or(0)).unwrap_or(rest);
@@ -258,29 +250,6 @@ impl Tree {
     }
 }
 
-/// Moves `size` bytes in parts that fit a message: `part` is told how many were moved before and how many are wanted, and
-/// answers how many it moved; none is the end. Answers how many were moved.
-///
-/// # Errors
-/// Those of `part`; `EIO` when it says that it moved more than was wanted.
-pub fn in_parts(
-    mux: &Mux,
-    size: u64,
-    mut part: impl FnMut(u64, u32) -> Result<u32, Errno>,
-) -> Result<u64, Errno> {
-    let mut done = 0u64;
-    while done < size {
-        let left = u32::try_from(size.saturating_sub(done)).unwrap_or(u32::MAX);
-        let count = left.min(mux.payload_max());
-        match part(done, count)? {
-            0 => break,
-            moved if moved > count => return Err(Errno::EIO),
-            moved => done = done.saturating_add(moved.into()),
-        }
-    }
-    Ok(done)
-}
-
 /// A value for a program that has room for so many bytes; 0 asks how many there are.
 fn value(found: Result<Vec<u8>, Errno>, room: u32, reply: ReplyXattr) {
     match found.map(|value| (u32::try_from(value.len()).unwrap_or(u32::MAX), value)) {
@@ -289,19 +258,6 @@ fn value(found: Result<Vec<u8>, Errno>, room: u32, reply: ReplyXattr) {
         Ok(_) => reply.error(raw(Errno::ERANGE)),
         Err(err) => reply.error(raw(err)),
     }
-}
-
-/// A lock as FUSE has it, `end` being its last byte (`fcntl(2)`), in 9P's words.
-fn range(start: u64, end: u64, kind: i32, pid: u32) -> Result<LockRange, Errno> {
-    let kind = match kind {
-        F_RDLCK => lock::READ,
-        F_WRLCK => lock::WRITE,
-        F_UNLCK => lock::UNLOCK,
-        _ => return Err(Errno::EINVAL),
-    };
-    let whole = end >= END_MAX;
-    let length = if whole { 0 } else { end.saturating_sub(start).saturating_add(1) };
-    Ok(LockRange { kind, start, length, proc_id: pid })
 }
 
 fn empty(result: Result<(), Errno>, reply: ReplyEmpty) {
@@ -613,12 +569,9 @@ impl Filesystem for Tree {
             self.locks.holder(&self.mux, who, range)
         });
         match held {
-            Ok(LockRange { kind: lock::UNLOCK, .. }) => reply.locked(start, end, F_UNLCK, 0),
-            Ok(LockRange { kind, start, length, proc_id }) => {
-                let last = start.saturating_add(length).saturating_sub(1);
-                let end = if length == 0 { END_MAX } else { last };
-                let kind = if kind == lock::READ { F_RDLCK } else { F_WRLCK };
-                reply.locked(start, end, kind, proc_id);
+            Ok(held) => {
+                let (start, end, kind) = shown_range(held);
+                reply.locked(start, end, kind, held.proc_id);
             }
             Err(err) => reply.error(raw(err)),
         }

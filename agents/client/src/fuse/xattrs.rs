@@ -37,7 +37,7 @@ pub fn get(mux: &Mux, node: u32, name: &[u8]) -> Result<Vec<u8>, Errno> {
 
 fn read(mux: &Mux, fid: u32, size: u64) -> Result<Vec<u8>, Errno> {
     let mut value = Vec::new();
-    super::tree::in_parts(mux, size, |offset, count| {
+    mux.in_parts(size, |offset, count| {
         let request = Request::Read { fid, offset, count };
         mux.ask(&request, |reply| match reply {
             Reply::Read { data } => {
@@ -71,7 +71,7 @@ pub fn set(mux: &Mux, node: u32, name: &[u8], value: &[u8], flags: u32) -> Resul
 
 fn write(mux: &Mux, fid: u32, value: &[u8]) -> Result<(), Errno> {
     let size = u64::try_from(value.len()).unwrap_or(u64::MAX);
-    let done = super::tree::in_parts(mux, size, |offset, count| {
+    let done = mux.in_parts(size, |offset, count| {
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         let rest = value.get(at..).unwrap_or(&[]);
         let part = rest.get(..usize::try_from(count).unwrap_or(0)).unwrap_or(rest);
