@@ -242,7 +242,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   sudo goblin mount attic:home /mnt
-  goblin mount attic:home /srv/home --print-unit > /etc/systemd/system/attic-home.service
+  goblin mount attic:home /srv/home --print-unit     units for systemd, and how to use them
   goblin mount attic:home ~/home --fuse     without root, or without the kernel's 9P client")]
     Mount(Mount),
     /// On a PC: take a mount away
@@ -569,9 +569,12 @@ pub struct Mount {
     /// Stay in the foreground, as a service manager wants it
     #[arg(long)]
     pub foreground: bool,
-    /// Print a systemd unit that does this mount, and do nothing
+    /// Print systemd units for this mount, at the first access or at start, and do nothing
     #[arg(long)]
     pub print_unit: bool,
+    /// Write the units into this folder instead of printing them
+    #[arg(long, value_name = "FOLDER", requires = "print_unit")]
+    pub unit_dir: Option<PathBuf>,
     /// Say "mounted" on standard output, then nothing more (for `goblin mount` itself)
     #[arg(long, hide = true, requires = "foreground")]
     pub announce: bool,

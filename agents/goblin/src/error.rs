@@ -2,6 +2,9 @@
 
 use std::io;
 
+/// Exit status of a command line that is not understood, as clap has it.
+pub const USAGE_STATUS: u8 = 2;
+
 /// Why a command ended without its result. Its text is one sentence for a person.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {

@@ -31,11 +31,20 @@ mod output;
 mod render;
 
 use clap::Parser;
+use command::mount_helper::Asked;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     goblin_sys::sandbox::report_refusals();
-    let cli = cli::Cli::parse();
+    let cli = match command::mount_helper::asked(std::env::args_os()) {
+        None => cli::Cli::parse(),
+        Some(Ok(Asked::Nothing)) => return ExitCode::SUCCESS,
+        Some(Ok(Asked::Mount(words))) => cli::Cli::parse_from(words),
+        Some(Err(err)) => {
+            eprintln!("goblin: {err}");
+            return ExitCode::from(error::USAGE_STATUS);
+        }
+    };
     match cli.command {
         cli::Command::Agent { name } => agent::run(name),
         command => command::run(command, output::Output::new(cli.json)),

@@ -6,8 +6,7 @@ use crate::share::Share;
 use crate::usage::Held;
 use crate::waiters;
 use goblin_core_ninep::{
-    Answer, Attr, AttrEntry, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer,
-    lock,
+    Answer, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer, What, lock,
 };
 use goblin_sys::beneath::{self, Hold, Kind, OpenMode, Range, ReadNow, WriteNow};
 use std::os::fd::{AsFd, OwnedFd};
@@ -165,6 +164,7 @@ impl HostOpen {
 
     fn written(&self, count: usize) -> u32 {
         self.share().changed();
+        self.node.note(What::Content);
         self.share().count_written(count);
         u32::try_from(count).unwrap_or(u32::MAX)
     }
@@ -174,6 +174,8 @@ impl HostOpen {
         Answer::Later(Job::disk(move |_| Ok(beneath::sync(&this.fd, data_only)?)))
     }
 
+    /// Lists entries after a cookie, with attributes where the page wants them. Entries of which there is nothing to be
+    /// seen any more are named all the same.
     pub(crate) fn list(&self, offset: u64, page: &mut DirPage<'_>) -> Result<(), Errno> {
         if self.node.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
@@ -185,36 +187,15 @@ impl HostOpen {
             let ino = if outside { node.ino } else { entry.ino };
             let kind = Qid::kind_of_mode(u32::from(entry.kind) << 12);
             let qid = Qid { kind, version: 0, path: qid_path(node.dev, ino) };
-            page.push(&DirEntry { qid, offset: entry.next, kind: entry.kind, name: entry.name })
-        })?;
-        Ok(())
-    }
-
-    /// As [`list`](Self::list), with attributes. Entries of which there is nothing to be seen any more are named all
-    /// the same, as a plain listing does.
-    pub(crate) fn list_attr(&self, offset: u64, page: &mut DirPage<'_>) -> Result<(), Errno> {
-        if self.node.kind != Kind::Directory {
-            return Err(Errno::ENOTDIR);
-        }
-        let node = &self.node;
-        let above = || node.parent().meta();
-        beneath::list(self.fd.as_fd(), offset, LIST_BYTES, |entry| {
-            let attr = match entry.name {
-                b"." => node.meta(),
-                b".." => above(),
-                name if page.fits(AttrEntry::wire_bytes_of(name)) => {
-                    beneath::stat_at(&self.fd, name).map_err(Errno::from)
-                }
-                // It does not fit, so nobody sees it.
-                _ => Err(Errno::ENOENT),
-            };
-            let attr = attr.map(|meta| attributes::attr(&meta)).unwrap_or_else(|_| {
-                let kind = Qid::kind_of_mode(u32::from(entry.kind) << 12);
-                let qid = Qid { kind, version: 0, path: qid_path(node.dev, entry.ino) };
-                Attr { qid, ..Attr::default() }
-            });
             let (offset, kind, name) = (entry.next, entry.kind, entry.name);
-            page.push_attr(&AttrEntry { offset, kind, name, attr })
+            page.push(&DirEntry { qid, offset, kind, name }, || {
+                let meta = match name {
+                    b"." => node.meta(),
+                    b".." => node.parent().meta(),
+                    name => beneath::stat_at(&self.fd, name).map_err(Errno::from),
+                };
+                meta.ok().map(|meta| attributes::attr(&meta))
+            })
         })?;
         Ok(())
     }

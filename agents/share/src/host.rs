@@ -6,8 +6,8 @@ use crate::node::Node;
 use crate::share::Share;
 use crate::usage::Usage;
 use goblin_core_ninep::{
-    Answer, AttachRequest, Attr, Backend, DirPage, Errno, Ledger, LockRange, NewNode, Opened, Qid,
-    ReadAnswer, SetAttr, StatFs,
+    Answer, AttachRequest, Attr, Backend, DirPage, Errno, Feed, Ledger, LockRange, NewNode, Opened,
+    Qid, ReadAnswer, SetAttr, StatFs, What,
 };
 use goblin_sys::beneath::{self, Kind, OpenMode, Remove};
 use std::collections::BTreeSet;
@@ -118,18 +118,28 @@ fn open_node(node: &Arc<Node>, flags: u32) -> Result<Opened<HostOpen>, Errno> {
     };
     if mode.truncate {
         node.share.changed();
+        node.note(What::Content);
     }
     let qid = attributes::qid(&beneath::stat(&fd)?);
     Ok(Opened { open: HostOpen::new(node.clone(), fd, mode, Some(held)), qid, iounit: 0 })
 }
 
-/// Says at its end that the share has changed.
-struct Changed<'a>(&'a Share);
+/// Says at its end that a file has changed.
+struct Changed<'a>(&'a Node, What);
 
 impl Drop for Changed<'_> {
     fn drop(&mut self) {
-        self.0.changed();
+        self.0.share.changed();
+        self.0.note(self.1);
     }
+}
+
+/// A name was made.
+fn made(dir: &Arc<Node>, name: &[u8]) -> Result<Qid, Errno> {
+    dir.share.changed();
+    let (node, qid) = dir.child(name)?;
+    dir.note_name(What::Made, node.path(), name);
+    Ok(qid)
 }
 
 /// Two nodes of one share; names do not move between shares.
@@ -201,7 +211,7 @@ impl Backend for HostTree {
         open: Option<&Arc<HostOpen>>,
         change: &SetAttr,
     ) -> Result<(), Errno> {
-        let share = node.writable()?;
+        node.writable()?;
         let has = |bit| change.valid & bit != 0;
         if has(SetAttr::UID | SetAttr::GID) {
             // One user owns everything here; saying so again is no change.
@@ -221,7 +231,8 @@ impl Backend for HostTree {
         let modification =
             attributes::set_time(has(SetAttr::MTIME), has(SetAttr::MTIME_SET), change.mtime)?;
         // What fails half way has changed something, too.
-        let _changed = Changed(share);
+        let what = if has(SetAttr::SIZE) { What::Content } else { What::Attributes };
+        let _changed = Changed(node, what);
         if has(SetAttr::SIZE) {
             match open.filter(|open| open.mode.write) {
                 Some(open) => beneath::cut(&open.fd, change.size)?,
@@ -267,6 +278,7 @@ impl Backend for HostTree {
         let fd = Arc::new(fd);
         let place = Some((dir.clone(), name.to_vec()));
         let (node, qid) = Node::new(fd.clone(), share.clone(), place)?;
+        dir.note_name(What::Made, node.path(), name);
         let open = HostOpen::new(node.clone(), fd, mode, None);
         Ok((node, Opened { open, qid, iounit: 0 }))
     }
@@ -293,13 +305,12 @@ impl Backend for HostTree {
         open.list(offset, page)
     }
 
-    fn readdir_attr(
-        &self,
-        open: &Arc<HostOpen>,
-        offset: u64,
-        page: &mut DirPage<'_>,
-    ) -> Result<(), Errno> {
-        open.list_attr(offset, page)
+    fn feed(&self, node: &Arc<Node>) -> Option<Feed> {
+        Some(node.share.feed().clone())
+    }
+
+    fn sync_tree(&self, node: &Arc<Node>) -> Result<(), Errno> {
+        node.share.sync_all()
     }
 
     fn ledger(&self) -> Option<&Ledger> {
@@ -311,10 +322,9 @@ impl Backend for HostTree {
     }
 
     fn symlink(&self, dir: &Arc<Node>, name: &[u8], target: &[u8]) -> Result<Qid, Errno> {
-        let share = dir.writable()?;
+        dir.writable()?;
         beneath::make_link(dir, name, target)?;
-        share.changed();
-        dir.child(name).map(|(_, qid)| qid)
+        made(dir, name)
     }
 
     fn mknod(
@@ -324,32 +334,28 @@ impl Backend for HostTree {
         new: NewNode,
         _device: (u32, u32),
     ) -> Result<Qid, Errno> {
-        let share = dir.writable()?;
+        dir.writable()?;
         beneath::make_node(dir, name, new.mode)?;
-        share.changed();
-        dir.child(name).map(|(_, qid)| qid)
+        made(dir, name)
     }
 
     fn mkdir(&self, dir: &Arc<Node>, name: &[u8], new: NewNode) -> Result<Qid, Errno> {
-        let share = dir.writable()?;
+        dir.writable()?;
         beneath::make_dir(dir, name, new.mode)?;
-        share.changed();
-        dir.child(name).map(|(_, qid)| qid)
+        made(dir, name)
     }
 
     fn link(&self, dir: &Arc<Node>, file: &Arc<Node>, name: &[u8]) -> Result<(), Errno> {
         let share = same_share(dir, file)?;
         beneath::hard_link(file.as_fd(), dir, name)?;
         share.changed();
+        dir.note_name(What::Made, file.path(), name);
         Ok(())
     }
 
     fn rename(&self, file: &Arc<Node>, dir: &Arc<Node>, name: &[u8]) -> Result<(), Errno> {
-        let share = same_share(file, dir)?;
         let (old_dir, old_name) = file.found_at()?;
-        beneath::rename(old_dir, old_name, dir, name)?;
-        share.changed();
-        Ok(())
+        self.rename_at(old_dir, old_name, dir, name)
     }
 
     fn rename_at(
@@ -362,6 +368,7 @@ impl Backend for HostTree {
         let share = same_share(old_dir, new_dir)?;
         beneath::rename(old_dir, old_name, new_dir, new_name)?;
         share.changed();
+        share.feed().moved((old_dir.path(), old_name), (new_dir.path(), new_name));
         Ok(())
     }
 
@@ -374,6 +381,7 @@ impl Backend for HostTree {
         };
         beneath::remove(dir, name, what)?;
         share.changed();
+        dir.note_name(What::Removed, 0, name);
         Ok(())
     }
 
@@ -383,6 +391,7 @@ impl Backend for HostTree {
         let (dir, name) = node.found_at()?;
         beneath::remove(dir, name, what)?;
         share.changed();
+        dir.note_name(What::Removed, 0, name);
         Ok(())
     }
 
@@ -464,6 +473,7 @@ impl Backend for HostTree {
             beneath::set_xattr(node.as_fd(), name, value, flags)?;
         }
         node.share.changed();
+        node.note(What::Attributes);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use crate::attributes;
 use crate::share::Share;
 use crate::usage::Held;
 use crate::waiters::FileId;
-use goblin_core_ninep::{Attr, Errno, Qid};
+use goblin_core_ninep::{Attr, Errno, Qid, What};
 use goblin_sys::beneath::{self, Kind, Meta};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,6 +96,21 @@ impl Node {
     /// Attributes as of now.
     pub(crate) fn meta(&self) -> Result<Meta, Errno> {
         Ok(beneath::stat(&self.fd)?)
+    }
+
+    /// `qid.path` of the file.
+    pub(crate) const fn path(&self) -> u64 {
+        attributes::qid_path(self.dev, self.ino)
+    }
+
+    /// Tells the feed that the file has changed; call it before the reply.
+    pub(crate) fn note(&self, what: What) {
+        self.share.feed().note(what, 0, self.path(), b"");
+    }
+
+    /// Tells the feed that a name in this directory has changed; call it before the reply.
+    pub(crate) fn note_name(&self, what: What, file: u64, name: &[u8]) {
+        self.share.feed().note(what, self.path(), file, name);
     }
 
     /// Which file it is on this machine.

@@ -1,7 +1,7 @@
 //! Shares: what is served, and what is counted.
 
 use crate::usage::{DESCRIPTORS_OF_ALL_MAX, Held, Usage};
-use goblin_core_ninep::Errno;
+use goblin_core_ninep::{Errno, Feed};
 use goblin_core_types::ShareStatus;
 use goblin_sys::beneath;
 use std::io;
@@ -16,13 +16,16 @@ pub struct Share {
     pub(crate) name: String,
     pub(crate) read_only: bool,
     pub(crate) root: Arc<OwnedFd>,
+    /// Open since the share is served: a disk's error is told once to each open file.
+    all: Arc<OwnedFd>,
     counts: Arc<Counts>,
     usage: Arc<Usage>,
 }
 
 /// What all views of a share count together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
+    feed: Feed,
     /// Counts changes by all clients. What was seen at one count is true while the count stays.
     changes: AtomicU64,
     clients: AtomicU32,
@@ -36,11 +39,22 @@ impl Share {
     /// # Errors
     /// When `path` is not a directory.
     pub fn new(name: &str, path: &Path, read_only: bool) -> io::Result<Self> {
+        let root = beneath::root(path)?;
+        let mut epoch = [0; 8];
+        rustix::rand::getrandom(&mut epoch, rustix::rand::GetRandomFlags::empty())?;
+        let counts = Counts {
+            feed: Feed::new(u64::from_le_bytes(epoch)),
+            changes: AtomicU64::new(0),
+            clients: AtomicU32::new(0),
+            read_bytes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+        };
         Ok(Self {
             name: name.to_owned(),
             read_only,
-            root: Arc::new(beneath::root(path)?),
-            counts: Arc::default(),
+            all: Arc::new(beneath::open_dir(&root)?),
+            root: Arc::new(root),
+            counts: Arc::new(counts),
             usage: Arc::new(Usage::limited(DESCRIPTORS_OF_ALL_MAX)),
         })
     }
@@ -52,6 +66,7 @@ impl Share {
             name: self.name.clone(),
             read_only: self.read_only || read_only,
             root: self.root.clone(),
+            all: self.all.clone(),
             counts: self.counts.clone(),
             usage: usage.clone(),
         }
@@ -90,6 +105,16 @@ impl Share {
     /// Call after every change and before its reply: what was seen before is not true any more.
     pub(crate) fn changed(&self) {
         self.counts.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Its changes in order.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.counts.feed
+    }
+
+    /// Waits until everything is on the disk.
+    pub(crate) fn sync_all(&self) -> Result<(), Errno> {
+        Ok(beneath::sync_all(&self.all)?)
     }
 
     pub(crate) fn client_came(&self) {

@@ -20,7 +20,9 @@ mod data;
 mod range;
 mod xattr;
 
-pub use data::{DirEntry, ReadNow, WriteNow, list, read_at, read_now, sync, write_at, write_now};
+pub use data::{
+    DirEntry, ReadNow, WriteNow, list, read_at, read_now, sync, sync_all, write_at, write_now,
+};
 pub use range::{Hold, Range, lock_holder, try_lock};
 pub use rustix::fs::{FileType as Kind, StatFs};
 pub use xattr::{remove_xattr, set_xattr, xattr, xattr_names};

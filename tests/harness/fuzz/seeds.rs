@@ -12,7 +12,7 @@ use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::ReleaseCustom;
 use goblin_core_ninep::wire::{Data, LateU32, Rest};
 use goblin_core_ninep::{
-    NO_FID, NO_TAG, Names, Reply, Request, SetAttr, VERSION_9P2000L, VERSION_GOB1,
+    NO_FID, NO_TAG, Names, Reply, Request, SetAttr, Token, VERSION_9P2000L, VERSION_GOB1,
 };
 use goblin_core_trust::pairing::{Hello, Verdict};
 use goblin_core_trust::{Code, PublicKey};
@@ -179,6 +179,9 @@ fn conversation() -> Vec<(u16, Request<'static>)> {
                 body: Rest(b"\0\0\0\0\x01\0a\0\0\0\0"),
             },
         ),
+        (1, Request::Gtoken { fid: 0 }),
+        (1, Request::Gsync { fid: 0, token: Token { epoch: 7, number: 1 } }),
+        (1, Request::Gchanges { fid: 0, token: Token { epoch: 7, number: 1 }, count: 8192 }),
     ]
 }
 
@@ -196,6 +199,8 @@ fn replies() -> Vec<Reply<'static>> {
             data: Data(b"data"),
         },
         Reply::Once { kind: 7, body: Rest(b"\x11\0\0\0") },
+        Reply::Gtoken { token: Token { epoch: 7, number: 2 }, durable: 1 },
+        Reply::Gchanges { token: Token { epoch: 7, number: 2 }, data: Data(b"data") },
     ]
 }
 

@@ -4,12 +4,15 @@
 //!   kernel FUSE <- threads (`tree`) -> one 9P session (`mux`) -> pair of sockets -> relay -> TLS
 //! ```
 //!
-//! The relay is the one of the kernel's own mounts, and so is what happens when the box is away. FUSE lets a killed
-//! program go only when its call is answered: it ends when the box is back or patience is over, at the latest.
-//! Locks hold among the programs of this machine only.
+//! The relay is the one of the kernel's own mounts, and so is what happens when the box is away. A killed program is let
+//! go within a second (`caller`), and its request is flushed. Locks are held at the box, `flock(2)` and `fcntl(2)` ones in
+//! one space, as by the kernel's own client. Extended attributes of users are kept there, too.
 
+mod caller;
+mod locks;
 mod mux;
 mod tree;
+mod xattrs;
 
 use crate::kernel::{KernelMountError, MSIZE_BYTES, MountOptions, may_write};
 use crate::relay::{Dial, Listener, Relay};
@@ -29,7 +32,7 @@ const THREADS: usize = 8;
 #[derive(Debug)]
 pub struct FuseMount {
     session: BackgroundSession,
-    _relay: Relay,
+    _relay: Option<Relay>,
 }
 
 impl FuseMount {
@@ -50,8 +53,24 @@ impl FuseMount {
         let (theirs, ours) = Socket::pair().map_err(KernelMountError::Resources)?;
         let relay = Relay::start(ours, first, dial, options.patience, options.owner, listener)
             .map_err(KernelMountError::Resources)?;
-        let mux = Mux::open(theirs, MSIZE_BYTES, &options.share, &user)
-            .map_err(KernelMountError::Resources)?;
+        let mounted = Self::over(theirs, (&options.share, &user), writes, source, target)?;
+        Ok(Self { _relay: Some(relay), ..mounted })
+    }
+
+    /// Mounts a share over a connection that is there already, and ends with it; the second of `share` is the user name
+    /// to attach with.
+    ///
+    /// # Errors
+    /// [`KernelMountError`]; nothing is mounted then.
+    pub fn over(
+        connection: Socket,
+        (share, user): (&str, &str),
+        writes: bool,
+        source: &str,
+        target: &Path,
+    ) -> Result<Self, KernelMountError> {
+        let mux =
+            Mux::open(connection, MSIZE_BYTES, share, user).map_err(KernelMountError::Resources)?;
         let mut config = Config::default();
         config.n_threads = Some(THREADS);
         config.mount_options = vec![
@@ -75,7 +94,7 @@ impl FuseMount {
         let tree = tree::Tree::new(Arc::clone(&mux));
         let session =
             Session::new(tree, target, &config).and_then(Session::spawn).map_err(refused)?;
-        Ok(Self { session, _relay: relay })
+        Ok(Self { session, _relay: None })
     }
 
     /// Stays until the mount is taken away.

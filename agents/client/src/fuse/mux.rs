@@ -1,11 +1,12 @@
 //! One 9P session that many threads ask at one time: each waits for its own tag.
 
+use super::caller::{Caller, EndedBy, LOOK};
 use crate::relay::read_frame;
 use goblin_core_ninep::{Errno, NO_FID, NO_TAG, Reply, Request, Stream, VERSION_9P2000L};
 use goblin_sys::socket::Socket;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -91,15 +92,62 @@ impl Mux {
         state.waiting.clear();
     }
 
-    /// Asks, and waits for the answer, from which `read` takes what is wanted.
+    /// Asks for the program whose call this thread answers, and waits for the answer, from which `read` takes what is
+    /// wanted. A program that is killed waits no longer.
     ///
     /// # Errors
-    /// What the server says; `EIO` when the session is over, `EPROTO` for another reply than `read` knows.
+    /// As [`ask_for`](Self::ask_for).
     pub fn ask<T>(
         &self,
         request: &Request<'_>,
         read: impl FnOnce(&Reply<'_>) -> Option<T>,
     ) -> Result<T, Errno> {
+        self.ask_for(Caller::now(EndedBy::Kill), request, read)
+    }
+
+    /// As [`ask`](Self::ask) for this caller.
+    ///
+    /// # Errors
+    /// What the server says; `EINTR` when the caller is gone and the request had no effect, `EIO` when the session is
+    /// over, `EPROTO` for another reply than `read` knows.
+    pub fn ask_for<T>(
+        &self,
+        caller: Caller,
+        request: &Request<'_>,
+        read: impl FnOnce(&Reply<'_>) -> Option<T>,
+    ) -> Result<T, Errno> {
+        let frame = self.sent(request, |tag, from| {
+            loop {
+                match from.recv_timeout(LOOK) {
+                    Ok(frame) => return Ok(frame),
+                    Err(RecvTimeoutError::Disconnected) => return Err(Errno::EIO),
+                    Err(RecvTimeoutError::Timeout) if caller.is_gone() => {
+                        return self.give_up(tag, from);
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
+        })?;
+        match Reply::decode(&frame) {
+            Ok((_, Reply::Error { ecode })) => Err(Errno(ecode)),
+            Ok((_, reply)) => read(&reply).ok_or(Errno::EPROTO),
+            Err(_) => Err(Errno::EPROTO),
+        }
+    }
+
+    /// Flushes a request. Its reply may have come before the flush's: then that counts.
+    fn give_up(&self, oldtag: u16, from: &Receiver<Arc<[u8]>>) -> Result<Arc<[u8]>, Errno> {
+        self.sent(&Request::Flush { oldtag }, |_, flushed| flushed.recv().map_err(|_| Errno::EIO))?;
+        lock(&self.state).waiting.remove(&oldtag);
+        from.try_recv().map_err(|_| Errno::EINTR)
+    }
+
+    /// Sends a request under a tag of its own, and has `wait` wait for the reply.
+    fn sent(
+        &self,
+        request: &Request<'_>,
+        wait: impl FnOnce(u16, &Receiver<Arc<[u8]>>) -> Result<Arc<[u8]>, Errno>,
+    ) -> Result<Arc<[u8]>, Errno> {
         let (to, from) = sync_channel(1);
         let tag = {
             let mut state = lock(&self.state);
@@ -124,12 +172,30 @@ impl Mux {
             let _sending = lock(&self.sending);
             Stream::write_all(&self.socket, &out).map_err(|err| of_io(&err))?;
         }
-        let frame = from.recv().map_err(|_| Errno::EIO)?;
-        match Reply::decode(&frame) {
-            Ok((_, Reply::Error { ecode })) => Err(Errno(ecode)),
-            Ok((_, reply)) => read(&reply).ok_or(Errno::EPROTO),
-            Err(_) => Err(Errno::EPROTO),
+        wait(tag, &from)
+    }
+
+    /// Moves `size` bytes in parts that fit a message: `part` is told how many were moved before and how many are wanted,
+    /// and answers how many it moved; none is the end. Answers how many were moved.
+    ///
+    /// # Errors
+    /// Those of `part`; `EIO` when it says that it moved more than was wanted.
+    pub fn in_parts(
+        &self,
+        size: u64,
+        mut part: impl FnMut(u64, u32) -> Result<u32, Errno>,
+    ) -> Result<u64, Errno> {
+        let mut done = 0u64;
+        while done < size {
+            let left = u32::try_from(size.saturating_sub(done)).unwrap_or(u32::MAX);
+            let count = left.min(self.payload_max());
+            match part(done, count)? {
+                0 => break,
+                moved if moved > count => return Err(Errno::EIO),
+                moved => done = done.saturating_add(moved.into()),
+            }
         }
+        Ok(done)
     }
 
     /// A fid that nobody uses.

@@ -1,13 +1,17 @@
 //! FUSE's calls as 9P's. A node of the kernel is a fid; an open file is another one.
 
+use super::caller::{Caller, EndedBy, answers};
+use super::locks::{Locks, range, shown_range};
 use super::mux::Mux;
+use super::xattrs;
 use fuser::{
-    FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
-    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request as Call, TimeOrNow, WriteFlags,
+    FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLock, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request as Call, TimeOrNow, WriteFlags,
 };
 use goblin_core_ninep::wire::{Data, LateU32, Reader};
-use goblin_core_ninep::{Attr, DirEntry, Errno, Names, Qid, Reply, Request, SetAttr, Time};
+use goblin_core_ninep::{Attr, DirEntry, Errno, Names, Qid, Reply, Request, SetAttr, Time, lock};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -43,6 +47,7 @@ struct Nodes {
 pub struct Tree {
     mux: Arc<Mux>,
     nodes: Mutex<Nodes>,
+    locks: Arc<Locks>,
 }
 
 fn raw(errno: Errno) -> fuser::Errno {
@@ -107,7 +112,7 @@ impl Tree {
             by_path: BTreeMap::new(),
             next: INodeNo::ROOT.0.saturating_add(1),
         };
-        Self { mux, nodes: Mutex::new(nodes) }
+        Self { mux, nodes: Mutex::new(nodes), locks: Arc::default() }
     }
 
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
@@ -193,45 +198,34 @@ impl Tree {
         })
     }
 
-    fn read_all(&self, fid: u32, mut offset: u64, size: u32) -> Result<Vec<u8>, Errno> {
-        let wanted = usize::try_from(size).unwrap_or(0);
-        let mut all = Vec::with_capacity(wanted);
-        while all.len() < wanted {
-            let left = u32::try_from(wanted.saturating_sub(all.len())).unwrap_or(u32::MAX);
-            let count = left.min(self.mux.payload_max());
-            let got = self.mux.ask(&Request::Read { fid, offset, count }, |reply| match reply {
+    fn read_all(&self, fid: u32, start: u64, size: u32) -> Result<Vec<u8>, Errno> {
+        let mut all = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        self.mux.in_parts(size.into(), |done, count| {
+            let offset = start.saturating_add(done);
+            self.mux.ask(&Request::Read { fid, offset, count }, |reply| match reply {
                 Reply::Read { data } => {
                     all.extend_from_slice(data.0);
-                    u64::try_from(data.0.len()).ok()
+                    u32::try_from(data.0.len()).ok()
                 }
                 _ => None,
-            })?;
-            if got == 0 {
-                break;
-            }
-            offset = offset.saturating_add(got);
-        }
-        all.truncate(wanted);
+            })
+        })?;
         Ok(all)
     }
 
-    fn write_all(&self, fid: u32, mut offset: u64, mut data: &[u8]) -> Result<(), Errno> {
-        let room = usize::try_from(self.mux.payload_max()).unwrap_or(4096);
-        while !data.is_empty() {
-            let part = data.get(..room.min(data.len())).unwrap_or(data);
-            let request = Request::Write { fid, offset, data: Data(part) };
-            let count = self.mux.ask(&request, |reply| match reply {
+    fn write_all(&self, fid: u32, start: u64, data: &[u8]) -> Result<(), Errno> {
+        let size = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        let done = self.mux.in_parts(size, |done, count| {
+            let at = usize::try_from(done).unwrap_or(usize::MAX);
+            let rest = data.get(at..).unwrap_or(&[]);
+            let part = rest.get(..usize::try_from(count).unwrap_or(0)).unwrap_or(rest);
+            let offset = start.saturating_add(done);
+            self.mux.ask(&Request::Write { fid, offset, data: Data(part) }, |reply| match reply {
                 Reply::Write { count } => Some(*count),
                 _ => None,
-            })?;
-            let taken = usize::try_from(count).unwrap_or(0);
-            if taken == 0 || taken > part.len() {
-                return Err(Errno::EIO);
-            }
-            offset = offset.saturating_add(u64::from(count));
-            data = data.get(taken..).unwrap_or(&[]);
-        }
-        Ok(())
+            })
+        })?;
+        if done == size { Ok(()) } else { Err(Errno::EIO) }
     }
 
     fn remove(&self, parent: INodeNo, name: &OsStr, flags: u32) -> Result<(), Errno> {
@@ -256,6 +250,16 @@ impl Tree {
     }
 }
 
+/// A value for a program that has room for so many bytes; 0 asks how many there are.
+fn value(found: Result<Vec<u8>, Errno>, room: u32, reply: ReplyXattr) {
+    match found.map(|value| (u32::try_from(value.len()).unwrap_or(u32::MAX), value)) {
+        Ok((bytes, _)) if room == 0 => reply.size(bytes),
+        Ok((bytes, value)) if bytes <= room => reply.data(&value),
+        Ok(_) => reply.error(raw(Errno::ERANGE)),
+        Err(err) => reply.error(raw(err)),
+    }
+}
+
 fn empty(result: Result<(), Errno>, reply: ReplyEmpty) {
     match result {
         Ok(()) => reply.ok(),
@@ -272,15 +276,25 @@ fn fid_of(handle: FileHandle) -> u32 {
 }
 
 impl Filesystem for Tree {
+    fn init(&mut self, _: &Call, config: &mut KernelConfig) -> std::io::Result<()> {
+        // A kernel without them keeps locks to itself.
+        for locks in [InitFlags::FUSE_POSIX_LOCKS, InitFlags::FUSE_FLOCK_LOCKS] {
+            let _ = config.add_capabilities(locks);
+        }
+        Ok(())
+    }
+
     fn destroy(&mut self) {
         self.mux.end();
     }
 
-    fn lookup(&self, _: &Call, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, call: &Call, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        answers(call.pid());
         self.answer(parent, name, Ok(()), reply);
     }
 
-    fn forget(&self, _: &Call, number: INodeNo, count: u64) {
+    fn forget(&self, call: &Call, number: INodeNo, count: u64) {
+        answers(call.pid());
         let gone = {
             let mut nodes = self.nodes();
             let Some(node) = nodes.by_number.get_mut(&number.0) else { return };
@@ -298,7 +312,8 @@ impl Filesystem for Tree {
         let _ = self.mux.clunk(gone);
     }
 
-    fn getattr(&self, _: &Call, number: INodeNo, open: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, call: &Call, number: INodeNo, open: Option<FileHandle>, reply: ReplyAttr) {
+        answers(call.pid());
         let fid = open.map_or_else(|| self.fid(number), |open| Ok(fid_of(open)));
         match fid.and_then(|fid| self.attr(fid)) {
             Ok(attr) => reply.attr(&TTL, &shown(number.0, &attr)),
@@ -308,7 +323,7 @@ impl Filesystem for Tree {
 
     fn setattr(
         &self,
-        _: &Call,
+        call: &Call,
         number: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -324,6 +339,7 @@ impl Filesystem for Tree {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        answers(call.pid());
         let mut attr = SetAttr::default();
         let mut set = |bit: u32, given: bool| {
             if given {
@@ -357,7 +373,8 @@ impl Filesystem for Tree {
         }
     }
 
-    fn readlink(&self, _: &Call, number: INodeNo, reply: ReplyData) {
+    fn readlink(&self, call: &Call, number: INodeNo, reply: ReplyData) {
+        answers(call.pid());
         let target = self.fid(number).and_then(|fid| {
             self.mux.ask(&Request::Readlink { fid }, |reply| match reply {
                 Reply::Readlink { target } => Some(target.to_vec()),
@@ -372,7 +389,7 @@ impl Filesystem for Tree {
 
     fn mknod(
         &self,
-        _: &Call,
+        call: &Call,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
@@ -380,6 +397,7 @@ impl Filesystem for Tree {
         _device: u32,
         reply: ReplyEntry,
     ) {
+        answers(call.pid());
         let made = self.fid(parent).and_then(|dfid| {
             let (name, mode) = (name.as_bytes(), mode & !umask);
             let request = Request::Mknod { dfid, name, mode, major: 0, minor: 0, gid: 0 };
@@ -390,13 +408,14 @@ impl Filesystem for Tree {
 
     fn mkdir(
         &self,
-        _: &Call,
+        call: &Call,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
         umask: u32,
         reply: ReplyEntry,
     ) {
+        answers(call.pid());
         let made = self.fid(parent).and_then(|dfid| {
             let (name, mode) = (name.as_bytes(), mode & !umask);
             done!(self, Request::Mkdir { dfid, name, mode, gid: 0 }, Reply::Mkdir { .. })
@@ -404,15 +423,25 @@ impl Filesystem for Tree {
         self.answer(parent, name, made, reply);
     }
 
-    fn unlink(&self, _: &Call, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, call: &Call, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answers(call.pid());
         empty(self.remove(parent, name, 0), reply);
     }
 
-    fn rmdir(&self, _: &Call, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, call: &Call, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answers(call.pid());
         empty(self.remove(parent, name, REMOVE_DIR), reply);
     }
 
-    fn symlink(&self, _: &Call, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+    fn symlink(
+        &self,
+        call: &Call,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        answers(call.pid());
         let made = self.fid(parent).and_then(|fid| {
             let (link, target) = (name.as_bytes(), target.as_os_str().as_bytes());
             let request = Request::Symlink { fid, name: link, target, gid: 0 };
@@ -423,7 +452,7 @@ impl Filesystem for Tree {
 
     fn rename(
         &self,
-        _: &Call,
+        call: &Call,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -431,6 +460,7 @@ impl Filesystem for Tree {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        answers(call.pid());
         let moved = || {
             if !flags.is_empty() {
                 return Err(Errno::EINVAL);
@@ -448,12 +478,13 @@ impl Filesystem for Tree {
 
     fn link(
         &self,
-        _: &Call,
+        call: &Call,
         number: INodeNo,
         newparent: INodeNo,
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
+        answers(call.pid());
         let linked = || {
             let (dfid, fid) = (self.fid(newparent)?, self.fid(number)?);
             done!(self, Request::Link { dfid, fid, name: newname.as_bytes() }, Reply::Link {})
@@ -461,7 +492,8 @@ impl Filesystem for Tree {
         self.answer(newparent, newname, linked(), reply);
     }
 
-    fn open(&self, _: &Call, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, call: &Call, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        answers(call.pid());
         let flags = u32::try_from(flags.0).unwrap_or(0) & !SPENT;
         match self.open_fid(number, flags) {
             Ok(fid) => reply.opened(handle(fid), FopenFlags::empty()),
@@ -471,7 +503,7 @@ impl Filesystem for Tree {
 
     fn read(
         &self,
-        _: &Call,
+        call: &Call,
         _: INodeNo,
         open: FileHandle,
         offset: u64,
@@ -480,6 +512,7 @@ impl Filesystem for Tree {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        answers(call.pid());
         match self.read_all(fid_of(open), offset, size) {
             Ok(bytes) => reply.data(&bytes),
             Err(err) => reply.error(raw(err)),
@@ -488,7 +521,7 @@ impl Filesystem for Tree {
 
     fn write(
         &self,
-        _: &Call,
+        call: &Call,
         _: INodeNo,
         open: FileHandle,
         offset: u64,
@@ -498,35 +531,149 @@ impl Filesystem for Tree {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        answers(call.pid());
         match self.write_all(fid_of(open), offset, data) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(err) => reply.error(raw(err)),
         }
     }
 
-    fn flush(&self, _: &Call, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+    fn flush(
+        &self,
+        call: &Call,
+        number: INodeNo,
+        _: FileHandle,
+        owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        answers(call.pid());
+        self.locks.let_go(&self.mux, (number.0, owner.0));
         reply.ok();
+    }
+
+    fn getlk(
+        &self,
+        call: &Call,
+        number: INodeNo,
+        _: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        answers(call.pid());
+        let held = range(start, end, kind, pid).and_then(|range| {
+            let who = ((number.0, owner.0), self.fid(number)?);
+            self.locks.holder(&self.mux, who, range)
+        });
+        match held {
+            Ok(held) => {
+                let (start, end, kind) = shown_range(held);
+                reply.locked(start, end, kind, held.proc_id);
+            }
+            Err(err) => reply.error(raw(err)),
+        }
+    }
+
+    fn setlk(
+        &self,
+        call: &Call,
+        number: INodeNo,
+        _: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        answers(call.pid());
+        let (locks, mux) = (self.locks.clone(), self.mux.clone());
+        let caller = Caller::now(EndedBy::Any);
+        let wanted = range(start, end, kind, pid)
+            .and_then(|range| Ok((((number.0, owner.0), self.fid(number)?), range)));
+        let (who, range) = match wanted {
+            Ok(wanted) => wanted,
+            Err(err) => return reply.error(raw(err)),
+        };
+        if !sleep {
+            return empty(locks.set(&mux, who, range, 0, caller), reply);
+        }
+        let place = match locks.wait() {
+            Ok(place) => place,
+            Err(err) => return reply.error(raw(err)),
+        };
+        // A thread of its own: those that answer calls are few. Without one the reply goes with the closure, and the
+        // kernel hears `EIO`.
+        let waits = move || {
+            let _place = place;
+            empty(locks.set(&mux, who, range, lock::FLAG_BLOCK, caller), reply);
+        };
+        let _ = std::thread::Builder::new().name("fuse-lock".into()).spawn(waits);
+    }
+
+    fn setxattr(
+        &self,
+        call: &Call,
+        number: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        answers(call.pid());
+        let flags = u32::try_from(flags).unwrap_or(0);
+        let set = |fid| xattrs::set(&self.mux, fid, name.as_bytes(), value, flags);
+        empty(self.fid(number).and_then(set), reply);
+    }
+
+    fn getxattr(&self, call: &Call, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        answers(call.pid());
+        let get = |fid| xattrs::get(&self.mux, fid, name.as_bytes());
+        value(self.fid(number).and_then(get), size, reply);
+    }
+
+    fn listxattr(&self, call: &Call, number: INodeNo, size: u32, reply: ReplyXattr) {
+        answers(call.pid());
+        value(self.fid(number).and_then(|fid| xattrs::get(&self.mux, fid, b"")), size, reply);
+    }
+
+    fn removexattr(&self, call: &Call, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answers(call.pid());
+        let remove = |fid| xattrs::remove(&self.mux, fid, name.as_bytes());
+        empty(self.fid(number).and_then(remove), reply);
     }
 
     fn release(
         &self,
-        _: &Call,
-        _: INodeNo,
+        call: &Call,
+        number: INodeNo,
         open: FileHandle,
         _: OpenFlags,
-        _: Option<LockOwner>,
+        owner: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        answers(call.pid());
+        // `flock(2)` is the open file's own.
+        if let Some(owner) = owner {
+            self.locks.let_go(&self.mux, (number.0, owner.0));
+        }
         empty(self.mux.clunk(fid_of(open)), reply);
     }
 
-    fn fsync(&self, _: &Call, _: INodeNo, open: FileHandle, data_only: bool, reply: ReplyEmpty) {
+    fn fsync(&self, call: &Call, _: INodeNo, open: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        answers(call.pid());
         let datasync = LateU32(u32::from(data_only));
         empty(done!(self, Request::Fsync { fid: fid_of(open), datasync }, Reply::Fsync {}), reply);
     }
 
-    fn opendir(&self, _: &Call, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, call: &Call, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        answers(call.pid());
         match self.open_fid(number, DIRECTORY) {
             Ok(fid) => reply.opened(handle(fid), FopenFlags::empty()),
             Err(err) => reply.error(raw(err)),
@@ -535,12 +682,13 @@ impl Filesystem for Tree {
 
     fn readdir(
         &self,
-        _: &Call,
+        call: &Call,
         _: INodeNo,
         open: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        answers(call.pid());
         let count = READDIR_BYTES.min(self.mux.payload_max());
         let request = Request::Readdir { fid: fid_of(open), offset, count };
         let listed = self.mux.ask(&request, |answer| {
@@ -563,7 +711,15 @@ impl Filesystem for Tree {
         }
     }
 
-    fn releasedir(&self, _: &Call, _: INodeNo, open: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        call: &Call,
+        _: INodeNo,
+        open: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        answers(call.pid());
         empty(self.mux.clunk(fid_of(open)), reply);
     }
 
@@ -578,7 +734,8 @@ impl Filesystem for Tree {
         self.fsync(call, number, open, data_only, reply);
     }
 
-    fn statfs(&self, _: &Call, number: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, call: &Call, number: INodeNo, reply: ReplyStatfs) {
+        answers(call.pid());
         let found = self.fid(number).and_then(|fid| {
             self.mux.ask(&Request::StatFs { fid }, |reply| match reply {
                 Reply::StatFs { stat } => Some(*stat),
@@ -602,7 +759,7 @@ impl Filesystem for Tree {
 
     fn create(
         &self,
-        _: &Call,
+        call: &Call,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
@@ -610,6 +767,7 @@ impl Filesystem for Tree {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        answers(call.pid());
         // `O_CREAT` and `O_EXCL` mean something here.
         let flags = u32::try_from(flags).unwrap_or(0) & !0o400;
         match self.made(parent, name, mode & !umask, flags) {

@@ -52,6 +52,19 @@ impl Cancel {
         matches!(swap, Ok(_) | Err(COMMITTED))
     }
 
+    /// Makes a token for the next request: this one, where nobody else has it.
+    pub(crate) fn renew(&mut self) {
+        match Arc::get_mut(&mut self.0) {
+            Some(inner) => *inner.state.get_mut() = RUNNING,
+            None => *self = Self::new(),
+        }
+    }
+
+    /// Whether both are tokens of one request.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Cancels the request and wakes it; false when it had committed.
     pub fn cancel(&self) -> bool {
         let swap =

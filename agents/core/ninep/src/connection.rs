@@ -1,6 +1,6 @@
 //! One connection's server side: one frame in, one reply out, or a job whose reply comes later.
 
-use crate::dispatch::{Done, Effect};
+use crate::dispatch::{self, Done, Effect};
 use crate::message::{HEADER_BYTES, Header, KIND_GOB1_MIN, Reply, Request};
 use crate::wire::{Data, WireError};
 use crate::{Attr, Backend, Cancel, Errno, Job, Limits, Session, WaitsFor};
@@ -270,9 +270,21 @@ enum Opens {
     No,
 }
 
+/// Whether the connection ends with its handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    Yes,
+    No,
+}
+
 /// One connection. Owned by the thread that reads its frames.
 pub struct Connection<B: Backend> {
     pub(crate) shared: Arc<Shared<B>>,
+    /// Token of the request that is being answered.
+    call: Cancel,
+    /// Session in which it came.
+    epoch: u64,
+    ends: Ends,
 }
 
 impl<B: Backend> fmt::Debug for Connection<B> {
@@ -292,7 +304,39 @@ impl<B: Backend> Connection<B> {
         let xattr_held = Arc::new(AtomicUsize::new(0));
         let disk_queue = Arc::default();
         let shared = Shared { backend, session, xattr_held, limits, disk_queue };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), call: Cancel::new(), epoch: 0, ends: Ends::Yes }
+    }
+
+    /// The same connection for another thread, which reads on while this one answers; it does not end with this handle.
+    pub(crate) fn other(&self) -> Self {
+        Self { shared: self.shared.clone(), call: Cancel::new(), epoch: 0, ends: Ends::No }
+    }
+
+    /// The token of the request that [`handle`](Self::handle) is to answer next.
+    pub(crate) fn next_call(&mut self) -> Cancel {
+        self.call.renew();
+        self.call.clone()
+    }
+
+    /// The session, for an effect of the request that is being answered.
+    ///
+    /// # Errors
+    /// `EINTR` when it was flushed, or its session is over: it must have no effect any more.
+    pub(crate) fn effect(&self) -> Result<MutexGuard<'_, Session<Fid<B>>>, Errno> {
+        let session = self.shared.session();
+        if session.epoch() == self.epoch && self.call.commit() {
+            Ok(session)
+        } else {
+            Err(Errno::EINTR)
+        }
+    }
+
+    /// Whether the request that is being answered may have an effect outside the session.
+    ///
+    /// # Errors
+    /// `EINTR` when it was flushed.
+    pub(crate) fn commit(&self) -> Result<(), Errno> {
+        if self.call.commit() { Ok(()) } else { Err(Errno::EINTR) }
     }
 
     /// Largest frame to accept now, in bytes.
@@ -345,8 +389,11 @@ impl<B: Backend> Connection<B> {
         })?;
         {
             let session = self.shared.session();
+            self.epoch = session.epoch();
             let is_version = matches!(request, Request::Version { .. });
-            if !is_version && (!session.is_agreed() || session.tag_in_use(header.tag)) {
+            if !is_version
+                && (!session.is_agreed() || session.tag_of_another(header.tag, &self.call))
+            {
                 return Err(Errno::EPROTO);
             }
             if header.kind >= KIND_GOB1_MIN && !session.is_extended() {
@@ -354,6 +401,9 @@ impl<B: Backend> Connection<B> {
             }
         }
         self.shared.backend.asked();
+        if dispatch::changes(&request) {
+            self.commit()?;
+        }
         self.dispatch(header.tag, &request, out)
     }
 
@@ -370,7 +420,7 @@ impl<B: Backend> Connection<B> {
             WaitsFor::Event => None,
         };
         let no_place = job.waits_for == WaitsFor::Disk && room.is_none();
-        let admitted = self.shared.session().admit(tag, fid, job.waits_for);
+        let admitted = self.shared.session().admit(tag, fid, job.waits_for, &self.call);
         let result = match admitted {
             Ok((serial, cancel)) => {
                 if opens == Opens::Yes
@@ -399,7 +449,9 @@ impl<B: Backend> Connection<B> {
 
 impl<B: Backend> Drop for Connection<B> {
     fn drop(&mut self) {
-        self.close();
+        if self.ends == Ends::Yes {
+            self.close();
+        }
     }
 }
 
@@ -472,11 +524,34 @@ pub(crate) fn put_effect<B: Backend>(
         Ok(Effect::Gcreated { attr, iounit, count }) => {
             Reply::Gcreate { attr: **attr, iounit: *iounit, count: *count }
         }
-        // `apply` has turned it into the line above.
+        Ok(Effect::SyncedTo(token)) => Reply::Gsync { token: *token },
+        Ok(Effect::Changes(token, data)) => Reply::Gchanges { token: *token, data: Data(data) },
+        // `apply` has turned it into one of those above.
         Ok(Effect::Opened(_)) => Reply::Error { ecode: Errno::EIO.0 },
         Err(errno) => Reply::Error { ecode: errno.0 },
     };
     reply.encode(tag, out);
+}
+
+/// Puts what is to be sent for a request that was answered late: nothing when it was flushed. As
+/// [`Finished::commit`], under the lock of the stream's writing side.
+pub(crate) fn commit_late<B: Backend>(
+    shared: &Shared<B>,
+    (tag, serial): (u16, Option<u64>),
+    reply: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let flushes = match serial {
+        None => Vec::new(),
+        Some(serial) => match shared.session().finish(tag, serial) {
+            Some((flushes, _)) => flushes,
+            None => return,
+        },
+    };
+    out.extend_from_slice(reply);
+    for flush in flushes {
+        Reply::Flush {}.encode(flush, out);
+    }
 }
 
 /// A request that is answered later.

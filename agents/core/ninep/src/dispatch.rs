@@ -3,16 +3,20 @@
 use crate::connection::{Connection, Fid, Gopened, ReplyBuf, State, XattrRead, XattrWrite};
 use crate::extended::{Creation, Opening};
 use crate::message::{HEADER_BYTES, NO_FID, Reply, Request};
+use crate::server::Listing;
 use crate::session::Flush;
 use crate::wire::Data;
 use crate::{
     Answer, AttachRequest, Attr, Backend, DirPage, Errno, Job, LockRange, NAME_BYTES_MAX, Names,
-    NewNode, Opened, Qid, Qids, ReadAnswer, lock,
+    NewNode, Opened, Qid, Qids, ReadAnswer, Token, lock,
 };
 use std::sync::Arc;
 
 /// Largest extended attribute in bytes (XATTR_SIZE_MAX of Linux).
 const XATTR_BYTES_MAX: u64 = 65_536;
+
+/// `O_TRUNC` of `Tlopen`.
+const TRUNCATE: u32 = 0o1000;
 
 /// What became of a request.
 pub(crate) enum Done<B: Backend> {
@@ -33,6 +37,8 @@ pub(crate) enum Effect<B: Backend> {
     OpenedAs { qid: Qid, iounit: u32 },
     Gopened(Box<Gopened<B>>),
     Gcreated { attr: Box<Attr>, iounit: u32, count: u32 },
+    SyncedTo(Token),
+    Changes(Token, Vec<u8>),
 }
 
 pub(crate) type Outcome<B> = Result<Done<B>, Errno>;
@@ -42,6 +48,28 @@ type Target<B> = (Arc<<B as Backend>::Node>, Option<Arc<<B as Backend>::Open>>);
 
 /// The qids of what a walk found, and the end or why it was not reached.
 type Way<B> = (Qids, Result<Arc<<B as Backend>::Node>, Errno>);
+
+/// Whether a request is past the point of no return as soon as it is asked: a flush then waits for its reply.
+pub(crate) const fn changes(request: &Request<'_>) -> bool {
+    match request {
+        Request::Lopen { flags, .. } | Request::Gopen { flags, .. } => *flags & TRUNCATE != 0,
+        Request::Clunk { .. }
+        | Request::Remove { .. }
+        | Request::Write { .. }
+        | Request::Setattr { .. }
+        | Request::Lcreate { .. }
+        | Request::Symlink { .. }
+        | Request::Mknod { .. }
+        | Request::Mkdir { .. }
+        | Request::Link { .. }
+        | Request::Rename { .. }
+        | Request::Renameat { .. }
+        | Request::Unlinkat { .. }
+        | Request::Gcreate { .. }
+        | Request::Once { .. } => true,
+        _ => false,
+    }
+}
 
 /// A name that can be created, removed or looked up in a directory.
 pub(crate) fn checked(name: &[u8]) -> Result<&[u8], Errno> {
@@ -68,7 +96,7 @@ impl<B: Backend> Connection<B> {
                 return self.write(tag, fid, offset, data.0, out);
             }
             Request::Readdir { fid, offset, count } => {
-                return self.readdir(tag, fid, offset, count, out);
+                return self.list(tag, (fid, offset, count), Listing::Plain, out);
             }
             Request::Lopen { fid, flags } => return self.lopen(tag, fid, flags, out),
             Request::Fsync { fid, datasync } => return self.fsync(tag, fid, datasync.0 != 0, out),
@@ -96,7 +124,7 @@ impl<B: Backend> Connection<B> {
             Request::Clunk { fid } => self.clunk(fid)?,
             Request::Gwalk { fid, newfid, names } => self.gwalk(fid, newfid, &names)?,
             Request::Greaddir { fid, offset, count } => {
-                return self.greaddir(tag, fid, offset, count, out);
+                return self.list(tag, (fid, offset, count), Listing::Attributes, out);
             }
             Request::Gopen { fid, newfid, flags, count, names } => {
                 return self.gopen(tag, &Opening { fid, newfid, flags, count }, &names, out);
@@ -108,6 +136,10 @@ impl<B: Backend> Connection<B> {
             }
             Request::Once { series, number, kind, body } => {
                 return self.once(tag, (series, number), kind, body.0, out);
+            }
+            Request::Gsync { fid, token } => return self.gsync(tag, fid, token, out),
+            Request::Gchanges { fid, token, count } => {
+                return self.gchanges(tag, (fid, token, count), out);
             }
             _ => self.dispatch_rare(request)?,
         };
@@ -136,6 +168,10 @@ impl<B: Backend> Connection<B> {
             Request::Xattrwalk { fid, newfid, name } => self.xattrwalk(fid, newfid, name)?,
             Request::Xattrcreate { fid, name, size, flags } => {
                 self.xattrcreate(fid, name, size, flags)?
+            }
+            Request::Gtoken { fid } => {
+                let (token, durable) = self.feed(&self.node(fid)?)?.token();
+                Reply::Gtoken { token, durable }
             }
             Request::Getlock { fid, kind, start, length, proc_id, .. } => {
                 let range = LockRange { kind, start, length, proc_id };
@@ -188,7 +224,7 @@ impl<B: Backend> Connection<B> {
         })
     }
 
-    fn node(&self, fid: u32) -> Result<Arc<B::Node>, Errno> {
+    pub(crate) fn node(&self, fid: u32) -> Result<Arc<B::Node>, Errno> {
         self.node_and_open(fid).map(|(node, _)| node)
     }
 
@@ -223,7 +259,7 @@ impl<B: Backend> Connection<B> {
         }
         self.shared.session().check_new_fid(fid)?;
         let (node, qid) = self.shared.backend.attach(request)?;
-        self.shared.session().attach(fid, Fid { node, state: State::Idle })?;
+        self.effect()?.attach(fid, Fid { node, state: State::Idle })?;
         Ok(Reply::Attach { qid })
     }
 
@@ -271,7 +307,7 @@ impl<B: Backend> Connection<B> {
         names: &Names<'_>,
         node: Arc<B::Node>,
     ) -> Result<(), Errno> {
-        let mut session = self.shared.session();
+        let mut session = self.effect()?;
         if newfid != fid {
             session.bind(newfid, Fid { node, state: State::Idle })?;
         } else if !names.is_empty() {
@@ -317,12 +353,37 @@ impl<B: Backend> Connection<B> {
         match self.shared.backend.open(&node, flags)? {
             Answer::Now(opened) => {
                 let reply = Reply::Lopen { qid: opened.qid, iounit: opened.iounit };
-                self.shared.session().fid_mut(fid)?.state = State::Open(Arc::new(opened.open));
+                self.put_open(fid, &node, None, opened.open)?;
                 out.put(tag, &reply);
                 Ok(Done::Sent)
             }
             Answer::Later(job) => Ok(Done::OpensLater(fid, job.map(Effect::Opened))),
         }
+    }
+
+    /// A fid that still stands for `was` and has nothing open stands for an open file from now on, that of `now` where
+    /// it is another one.
+    fn put_open(
+        &self,
+        fid: u32,
+        was: &Arc<B::Node>,
+        now: Option<Arc<B::Node>>,
+        open: B::Open,
+    ) -> Result<(), Errno> {
+        let open = Arc::new(open);
+        let put = self.effect().and_then(|mut session| {
+            let place = session.fid_mut(fid)?;
+            if !matches!(place.state, State::Idle) || !Arc::ptr_eq(&place.node, was) {
+                return Err(Errno::EBUSY);
+            }
+            let node = now.unwrap_or_else(|| was.clone());
+            *place = Fid { node, state: State::Open(open.clone()) };
+            Ok(())
+        });
+        if put.is_err() {
+            self.shared.backend.clunk(&open);
+        }
+        put
     }
 
     fn lcreate(
@@ -338,8 +399,7 @@ impl<B: Backend> Connection<B> {
         }
         let (node, opened) = self.shared.backend.create(&dir, name, flags, new)?;
         let reply = Reply::Lcreate { qid: opened.qid, iounit: opened.iounit };
-        let state = State::Open(Arc::new(opened.open));
-        *self.shared.session().fid_mut(fid)? = Fid { node, state };
+        self.put_open(fid, &dir, Some(node), opened.open)?;
         Ok(reply)
     }
 
@@ -406,21 +466,25 @@ impl<B: Backend> Connection<B> {
         }
     }
 
-    fn readdir(
+    /// `Treaddir` and `Tgreaddir`: entries after a cookie, as many as fit.
+    fn list(
         &mut self,
         tag: u16,
-        fid: u32,
-        offset: u64,
-        count: u32,
+        (fid, offset, count): (u32, u64, u32),
+        listing: Listing,
         out: &mut ReplyBuf,
     ) -> Outcome<B> {
         let open = self.open_file(fid)?;
-        let mut page = DirPage::new(out.list_room(), self.data_room(count));
+        let mut page = DirPage::new(out.list_room(), self.data_room(count), listing);
         self.shared.backend.readdir(&open, offset, &mut page)?;
         if page.too_small() {
             return Err(Errno::EINVAL);
         }
-        out.put_list(tag, Reply::Readdir { data: Data(&[]) }.kind());
+        let kind = match listing {
+            Listing::Plain => Reply::Readdir { data: Data(&[]) }.kind(),
+            Listing::Attributes => Reply::Greaddir { data: Data(&[]) }.kind(),
+        };
+        out.put_list(tag, kind);
         Ok(Done::Sent)
     }
 
@@ -442,8 +506,15 @@ impl<B: Backend> Connection<B> {
         block: bool,
         out: &mut ReplyBuf,
     ) -> Outcome<B> {
-        match self.shared.backend.lock(&self.open_file(fid)?, range, block)? {
+        let open = self.open_file(fid)?;
+        match self.shared.backend.lock(&open, range, block)? {
             Answer::Now(status) => {
+                if self.commit().is_err() {
+                    // Flushed meanwhile: nobody knows of this lock.
+                    let none = LockRange { kind: lock::UNLOCK, ..range };
+                    self.shared.backend.lock(&open, none, false)?;
+                    return Err(Errno::EINTR);
+                }
                 out.put(tag, &Reply::Lock { status });
                 Ok(Done::Sent)
             }
@@ -458,7 +529,7 @@ impl<B: Backend> Connection<B> {
         let size = u64::try_from(value.len()).unwrap_or(u64::MAX);
         let room = self.shared.xattr_room(value.len())?;
         let state = State::XattrRead(XattrRead { value, _room: room });
-        self.shared.session().bind(newfid, Fid { node, state })?;
+        self.effect()?.bind(newfid, Fid { node, state })?;
         Ok(Reply::Xattrwalk { size })
     }
 
@@ -479,7 +550,7 @@ impl<B: Backend> Connection<B> {
         let size = size_known.ok_or(Errno::ENOSPC)?;
         let room = self.shared.xattr_room(size)?;
         let write = XattrWrite { name: name.to_vec(), value: Vec::new(), size, flags, _room: room };
-        self.shared.session().fid_mut(fid)?.state = State::XattrWrite(write);
+        self.effect()?.fid_mut(fid)?.state = State::XattrWrite(write);
         Ok(Reply::Xattrcreate {})
     }
 }

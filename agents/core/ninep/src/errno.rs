@@ -32,6 +32,8 @@ errnos! {
     EINTR = 4, "interrupted";
     /// The disk or the peer failed.
     EIO = 5, "input or output error";
+    /// A value is larger than its reader can take.
+    E2BIG = 7, "argument list too long";
     /// Not an open file.
     EBADF = 9, "bad file handle";
     /// Try again.
@@ -68,6 +70,8 @@ errnos! {
     EPIPE = 32, "broken pipe";
     /// Out of range.
     ERANGE = 34, "result out of range";
+    /// Too many locks, or waiting for them.
+    ENOLCK = 37, "no locks available";
     /// A name longer than 255 bytes.
     ENAMETOOLONG = 36, "file name too long";
     /// Not built.

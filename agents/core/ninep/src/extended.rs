@@ -5,9 +5,14 @@ use crate::dispatch::{Done, Effect, Outcome, checked};
 use crate::ledger::Known;
 use crate::message::{HEADER_BYTES, NO_FID, Reply, Request};
 use crate::wire::{Data, Rest};
-use crate::{Answer, Attr, Backend, Cancel, DirPage, Errno, Names, NewNode, Opened, ReadAnswer};
+use crate::{
+    Answer, Attr, Backend, Cancel, Change, Errno, Feed, Job, Names, NewNode, Opened, ReadAnswer,
+    Token,
+};
 use std::sync::Arc;
 
+/// Bytes of a token.
+const TOKEN_BYTES: usize = 16;
 /// Bytes of an `Rgopen` without its data.
 const GOPEN_BYTES: usize = HEADER_BYTES + Attr::BYTES + 4 + 1 + 4;
 
@@ -106,24 +111,6 @@ impl<B: Backend> Connection<B> {
         Ok(Reply::Gwalk { attr, qids })
     }
 
-    pub(crate) fn greaddir(
-        &mut self,
-        tag: u16,
-        fid: u32,
-        offset: u64,
-        count: u32,
-        out: &mut ReplyBuf,
-    ) -> Outcome<B> {
-        let open = self.open_file(fid)?;
-        let mut page = DirPage::new(out.list_room(), self.data_room(count));
-        self.shared.backend.readdir_attr(&open, offset, &mut page)?;
-        if page.too_small() {
-            return Err(Errno::EINVAL);
-        }
-        out.put_list(tag, Reply::Greaddir { data: Data(&[]) }.kind());
-        Ok(Done::Sent)
-    }
-
     pub(crate) fn gopen(
         &mut self,
         tag: u16,
@@ -144,7 +131,11 @@ impl<B: Backend> Connection<B> {
             Answer::Now(opened) => {
                 let (iounit, open) = (opened.iounit, Arc::new(opened.open));
                 let state = State::Open(open.clone());
-                self.shared.session().bind(newfid, Fid { node, state })?;
+                let bound = self.effect().and_then(|mut now| now.bind(newfid, Fid { node, state }));
+                if let Err(errno) = bound {
+                    backend.clunk(&open);
+                    return Err(errno);
+                }
                 let got = out.gopen_room(tag, attr, iounit, wanted(&attr, room), |into| {
                     let (got, ended) = beginning(&*backend, &open, into)?;
                     Ok((got, ended || is_whole(&attr, got)))
@@ -176,8 +167,7 @@ impl<B: Backend> Connection<B> {
             let done = Gopened { newfid, node, open, attr, iounit, eof, data };
             Ok(Effect::Gopened(Box::new(done)))
         };
-        let job =
-            crate::Job { waits_for: job.waits_for, work: Box::new(work), at_limit: None, bytes: 0 };
+        let job = Job { waits_for: job.waits_for, work: Box::new(work), at_limit: None, bytes: 0 };
         Ok(Done::Later(fid, job))
     }
 
@@ -207,7 +197,12 @@ impl<B: Backend> Connection<B> {
         let answer = answer?;
         if !closes {
             let state = State::Open(open.clone());
-            self.shared.session().bind(wish.newfid, Fid { node: node.clone(), state })?;
+            let fid = Fid { node: node.clone(), state };
+            let bound = self.effect().and_then(|mut now| now.bind(wish.newfid, fid));
+            if let Err(errno) = bound {
+                backend.clunk(&open);
+                return Err(errno);
+            }
         }
         match answer {
             Answer::Now(count) => {
@@ -259,6 +254,51 @@ impl<B: Backend> Connection<B> {
         let (kind, body) = reply.split_first().ok_or(Errno::EIO)?;
         out.put(tag, &Reply::Once { kind: *kind, body: Rest(body) });
         Ok(Done::Sent)
+    }
+
+    pub(crate) fn feed(&self, node: &Arc<B::Node>) -> Result<Feed, Errno> {
+        self.shared.backend.feed(node).ok_or(Errno::EOPNOTSUPP)
+    }
+
+    pub(crate) fn gsync(&self, tag: u16, fid: u32, token: Token, out: &mut ReplyBuf) -> Outcome<B> {
+        let node = self.node(fid)?;
+        let feed = self.feed(&node)?;
+        let Some(began) = feed.begin_sync(token)? else {
+            let (now, durable) = feed.token();
+            out.put(tag, &Reply::Gsync { token: Token { number: durable, ..now } });
+            return Ok(Done::Sent);
+        };
+        let backend = self.shared.backend.clone();
+        let work = move |_: &Cancel| match backend.sync_tree(&node) {
+            Ok(()) => feed.end_sync(began).map(Effect::SyncedTo),
+            Err(errno) => {
+                feed.lose(began);
+                Err(errno)
+            }
+        };
+        Ok(Done::Later(fid, Job::disk(work)))
+    }
+
+    pub(crate) fn gchanges(
+        &self,
+        tag: u16,
+        (fid, token, count): (u32, Token, u32),
+        out: &mut ReplyBuf,
+    ) -> Outcome<B> {
+        let feed = self.feed(&self.node(fid)?)?;
+        let head = u32::try_from(HEADER_BYTES + TOKEN_BYTES + 4).unwrap_or(u32::MAX);
+        let room = usize::try_from(count.min(self.msize().saturating_sub(head))).unwrap_or(0);
+        if room < Change::BYTES_MAX {
+            return Err(Errno::EINVAL);
+        }
+        if let Some((token, data)) = feed.after(token, room)? {
+            out.put(tag, &Reply::Gchanges { token, data: Data(&data) });
+            return Ok(Done::Sent);
+        }
+        let work = move |cancel: &Cancel| {
+            feed.wait_after(token, room, cancel).map(|(token, data)| Effect::Changes(token, data))
+        };
+        Ok(Done::Later(fid, Job::event(work)))
     }
 
     /// Does a change to its end, and hands out `type[1] body` of its reply. What waits for a disk waits here: a reply

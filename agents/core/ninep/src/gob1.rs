@@ -20,6 +20,12 @@
 //! 135 Rgcreate  attr[153] iounit[4] count[4]
 //! 136 Tonce     series[8] number[8] type[1] body[..]     a whole request without its size and tag
 //! 137 Ronce     type[1] body[..]                         its reply
+//! 138 Tgtoken   fid[4]
+//! 139 Rgtoken   token[16] durable[8]                     token: epoch[8] number[8]
+//! 140 Tgsync    fid[4] token[16]
+//! 141 Rgsync    token[16]
+//! 142 Tgchanges fid[4] token[16] count[4]
+//! 143 Rgchanges token[16] count[4] data[count]           changes: number[8] what[1] dir[8] file[8] name[s]
 //! ```
 //!
 //! - **Tgwalk** is `Twalk` and `Tgetattr` of the end. A walk that stops half way answers the qids of what it found and
@@ -49,4 +55,26 @@
 //! the old one if and only if its `qid.path` is ([`Client::rebind`](crate::client::Client::rebind)); its `qid.version`
 //! says whether cached bytes still hold. An open file whose name is gone cannot be bound again.
 //!
-//! Not part of it yet: a change feed, leases, a durability token.
+//! **Tokens.** Every change that a client of this server does to a tree has a number, one more than the one before. A
+//! token is such a number in an *epoch*, which differs whenever nobody knows any more what was done before: the server
+//! ran anew (as after a power cut), or its disk failed to keep something.
+//!
+//! - **Tgtoken** answers where the tree is now: every change that was answered before is at or before `token`, and those
+//!   up to `durable` are on the disk.
+//! - **Tgsync** waits until everything up to `token` is on the disk, as after an `fsync` of every file and directory
+//!   concerned, and answers how far it is. So a client writes a thousand files, takes a token, and waits once.
+//!   - `ESTALE`: the token is of another epoch. What was not known to be on the disk may be lost: look, and do it again.
+//!     `EINVAL`: it was never handed out. `EIO` and the like: the disk failed; the epoch is over.
+//!   - The disk is that of the tree's root; what is mounted inside it is not waited for.
+//! - **Tgchanges** answers the changes after `token`, as soon as there are any: at least one, and the token to ask with
+//!   next. It waits like a read of an event file: `Tflush` and the fid's clunk end it.
+//!   - `what` is 1 content, 2 attributes, 3 made, 4 removed, 5 moved from, 6 moved to ([`What`](crate::What)). `file` and
+//!     `dir` are `qid.path`s; `name` is a name in `dir`. Both are 0 and empty where they do not apply or are not known. A
+//!     move is two changes with consecutive numbers.
+//!   - Content that changes again before anything else does is told once, with the last number.
+//!   - A client's own changes are told, too. Changes that programs of the board make beside the server are not.
+//!   - `ESTALE`: the token is of another epoch, or more than [`CHANGES_KEPT_MAX`](crate::CHANGES_KEPT_MAX) changes came
+//!     since: take a new token, look at everything, and go on from there. `EINVAL`: it was never handed out, or `count`
+//!     is less than one change can have (282).
+//!
+//! Not part of it yet: leases.

@@ -6,9 +6,9 @@
 //!
 //! ```text
 //!   bytes <-> wire, body, message      no I/O, borrows, never panics
-//!             session, ledger          fids, tags, msize; changes done once: pure
+//!             session, ledger, feed    fids, tags, msize; changes done once, told, kept: pure
 //!             connection               one frame in, one reply out or a job for later
-//!             serve                    threads: reads frames, writes replies, runs jobs
+//!             serve, turn              threads: reads frames, writes replies, runs jobs
 //! ```
 //!
 //! Invariants:
@@ -16,8 +16,12 @@
 //!   [`Limits`] and msize.
 //! - No message larger than the agreed msize is accepted or sent.
 //! - A fid is bound only by a complete walk, and never over one in use; clunk and remove always free it.
-//! - One request that waits never delays another: what may wait runs on a helper thread. What waits for a disk has a
-//!   few threads and a queue of [`Limits::disk_queue_max`] requests; only beyond it the reading thread does the work.
+//! - One request that waits never delays another: what is known to wait runs on a helper thread. What waits for a disk
+//!   has a few threads and a queue of [`Limits::disk_queue_max`] requests; only beyond it the reading thread does the
+//!   work. What turns out to wait while the reading thread does it costs the others some milliseconds: then another
+//!   thread reads on, up to [`Limits::late_max`] times at once.
+//! - Requests are begun in the order in which they came. What needs a fid that an earlier request makes waits for it, so
+//!   a client may send both at once; other requests may overtake each other.
 //! - After a connection's end none of its requests has an effect any more, unless a disk takes longer than seconds.
 //! - `Tflush` is answered at once unless the old request has passed its point of no return; then right after
 //!   it. After the answer the old tag is never answered, and the old request has no effect any more.
@@ -34,6 +38,7 @@ mod connection;
 mod dispatch;
 mod errno;
 mod extended;
+mod feed;
 pub mod gob1;
 mod ledger;
 mod message;
@@ -43,12 +48,14 @@ mod server;
 mod session;
 pub mod synthetic;
 mod talk;
+mod turn;
 pub mod wire;
 
 pub use body::{Attr, AttrEntry, DirEntry, Names, Qids, SetAttr, StatFs, Time};
 pub use cancel::Cancel;
 pub use connection::{Connection, Deferred, Finished, Handled, ReplyBuf};
 pub use errno::Errno;
+pub use feed::{CHANGES_KEPT_MAX, Change, Feed, Token, What};
 pub use ledger::{Ledger, OPS_KEPT_MAX, SERIES_MAX};
 pub use message::{
     HEADER_BYTES, Header, KIND_GOB1_MIN, NO_FID, NO_TAG, Reply, Request, VERSION_9P2000L,

@@ -4,7 +4,7 @@
 //! `size[4] type[1] tag[2] body`; `size` counts itself.
 
 use crate::wire::{Data, Field, LateU32, Reader, Rest, WireError};
-use crate::{Attr, Names, Qid, Qids, SetAttr, StatFs};
+use crate::{Attr, Names, Qid, Qids, SetAttr, StatFs, Token};
 
 /// Bytes of `size[4] type[1] tag[2]`.
 pub const HEADER_BYTES: usize = 7;
@@ -445,6 +445,27 @@ messages! {
             /// Its body.
             body: Rest<'a>,
         }
+        /// Asks how far a tree is; see [`gob1`](crate::gob1).
+        Gtoken = 138 {
+            /// Any fid in it.
+            fid: u32,
+        }
+        /// Waits until a tree is on its disk up to a token; see [`gob1`](crate::gob1).
+        Gsync = 140 {
+            /// Any fid in it.
+            fid: u32,
+            /// How far.
+            token: Token,
+        }
+        /// Waits for changes of a tree; see [`gob1`](crate::gob1).
+        Gchanges = 142 {
+            /// Any fid in it.
+            fid: u32,
+            /// What is known already.
+            token: Token,
+            /// Most bytes of changes.
+            count: u32,
+        }
     }
 }
 
@@ -618,6 +639,25 @@ messages! {
             kind: u8,
             /// Its body.
             body: Rest<'a>,
+        }
+        /// How far the tree is.
+        Gtoken = 139 {
+            /// Now.
+            token: Token,
+            /// Number of the last change that is on the disk.
+            durable: u64,
+        }
+        /// The tree is on its disk.
+        Gsync = 141 {
+            /// Up to here, or further than was asked for.
+            token: Token,
+        }
+        /// Changes `number[8] what[1] dir[8] file[8] name[s]`, whole ones only.
+        Gchanges = 143 {
+            /// To ask with next.
+            token: Token,
+            /// Encoded changes.
+            data: Data<'a>,
         }
     }
 }

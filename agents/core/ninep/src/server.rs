@@ -5,7 +5,7 @@
 //! out a [`Job`] for what can ([`Answer::Later`]).
 
 use crate::wire::Field;
-use crate::{Attr, AttrEntry, Cancel, DirEntry, Errno, Ledger, Qid, SetAttr, StatFs};
+use crate::{Attr, AttrEntry, Cancel, DirEntry, Errno, Feed, Ledger, Qid, SetAttr, StatFs};
 use std::fmt;
 use std::sync::Arc;
 
@@ -142,42 +142,56 @@ pub struct LockRange {
     pub proc_id: u32,
 }
 
-/// Collects entries of one `Rreaddir`.
+/// Which listing is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listing {
+    /// `Rreaddir`.
+    Plain,
+    /// `Rgreaddir` of [`gob1`](crate::gob1).
+    Attributes,
+}
+
+/// Collects entries of one `Rreaddir` or `Rgreaddir`.
 #[derive(Debug)]
 pub struct DirPage<'a> {
     out: &'a mut Vec<u8>,
     room: usize,
+    listing: Listing,
     full: bool,
     pushed: bool,
 }
 
 impl<'a> DirPage<'a> {
-    pub(crate) const fn new(out: &'a mut Vec<u8>, room: usize) -> Self {
-        Self { out, room, full: false, pushed: false }
+    pub(crate) const fn new(out: &'a mut Vec<u8>, room: usize, listing: Listing) -> Self {
+        Self { out, room, listing, full: false, pushed: false }
     }
 
-    /// Appends an entry; false when it does not fit, and then the listing of this page is over.
-    pub fn push(&mut self, entry: &DirEntry<'_>) -> bool {
-        self.put(entry.wire_bytes(), entry)
+    /// Appends an entry; false when it does not fit, and then the listing of this page is over. `attr` is asked only
+    /// when the entry fits and its attributes are wanted; `None` for a file that went away meanwhile, which is named all
+    /// the same.
+    pub fn push(&mut self, entry: &DirEntry<'_>, attr: impl FnOnce() -> Option<Attr>) -> bool {
+        let DirEntry { qid, offset, kind, name } = *entry;
+        match self.listing {
+            Listing::Plain => self.take(entry.wire_bytes()) && self.put(entry),
+            Listing::Attributes => {
+                self.take(AttrEntry::wire_bytes_of(name)) && {
+                    let attr = attr().unwrap_or_else(|| Attr { qid, ..Attr::default() });
+                    self.put(&AttrEntry { offset, kind, name, attr })
+                }
+            }
+        }
     }
 
-    /// As [`push`](Self::push), for a listing with attributes.
-    pub fn push_attr(&mut self, entry: &AttrEntry<'_>) -> bool {
-        self.put(entry.wire_bytes(), entry)
+    fn take(&mut self, wire_bytes: usize) -> bool {
+        match self.room.checked_sub(wire_bytes).filter(|_| !self.full) {
+            Some(left) => self.room = left,
+            None => self.full = true,
+        }
+        !self.full
     }
 
-    /// Whether an entry of so many bytes would fit: to ask before its attributes are looked up.
-    pub const fn fits(&self, wire_bytes: usize) -> bool {
-        !self.full && wire_bytes <= self.room
-    }
-
-    fn put<'e>(&mut self, wire_bytes: usize, entry: &impl Field<'e>) -> bool {
-        let Some(left) = self.room.checked_sub(wire_bytes).filter(|_| !self.full) else {
-            self.full = true;
-            return false;
-        };
+    fn put<'e>(&mut self, entry: &impl Field<'e>) -> bool {
         entry.put(self.out);
-        self.room = left;
         self.pushed = true;
         true
     }
@@ -235,20 +249,24 @@ pub trait Backend: Send + Sync + Sized + 'static {
         page: &mut DirPage<'_>,
     ) -> Result<(), Errno>;
 
-    /// As [`readdir`](Backend::readdir), with attributes (`Tgreaddir` of [`gob1`](crate::gob1)).
-    fn readdir_attr(
-        &self,
-        open: &Arc<Self::Open>,
-        offset: u64,
-        page: &mut DirPage<'_>,
-    ) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
-    }
-
     /// Where changes that are done at most once are remembered (`Tonce` of [`gob1`](crate::gob1)): one ledger for
     /// all connections of one client. Without one such requests are refused.
     fn ledger(&self) -> Option<&Ledger> {
         None
+    }
+
+    /// Where the changes of the tree of a node are numbered (`Tgtoken` and its siblings of [`gob1`](crate::gob1)): one
+    /// feed for all connections. Without one such requests are refused.
+    fn feed(&self, node: &Arc<Self::Node>) -> Option<Feed> {
+        None
+    }
+
+    /// Has everything of the tree of a node on its disk, as the work of a job.
+    ///
+    /// # Errors
+    /// The disk's: nobody knows then what it has kept.
+    fn sync_tree(&self, node: &Arc<Self::Node>) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     /// Writes; answers how many bytes were taken.

@@ -38,6 +38,9 @@ pub struct Limits {
     pub disk_queue_max: usize,
     /// Bytes that these may hold together.
     pub disk_queue_bytes_max: usize,
+    /// Requests that keep the thread waiting that read them, at one time: each holds a thread, and beyond them the next
+    /// one holds up the connection.
+    pub late_max: usize,
     /// Bytes of the attribute values that fids hold together: each lies in memory for as long as its fid lives, and
     /// a client may have thousands of fids.
     pub xattr_bytes_max: usize,
@@ -54,6 +57,7 @@ impl Limits {
         disk_jobs_max: 8,
         disk_queue_max: 64,
         disk_queue_bytes_max: 4 << 20,
+        late_max: 16,
         xattr_bytes_max: 1 << 20,
         handshake: Duration::from_secs(10),
     };
@@ -109,6 +113,8 @@ pub struct Session<F> {
     fids: HashMap<u32, F>,
     in_flight: HashMap<u16, InFlight>,
     next_serial: u64,
+    /// Counts sessions of this connection.
+    epoch: u64,
 }
 
 impl<F> Session<F> {
@@ -122,6 +128,7 @@ impl<F> Session<F> {
             fids: HashMap::new(),
             in_flight: HashMap::new(),
             next_serial: 0,
+            epoch: 0,
         }
     }
 
@@ -168,8 +175,14 @@ impl<F> Session<F> {
         Ok((Agreed { msize, version }, old))
     }
 
+    /// Counts the sessions of the connection: what began in one has no effect on the next.
+    pub(crate) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Forgets everything: every request is cancelled and will not be answered.
     pub fn reset(&mut self) -> Vec<F> {
+        self.epoch = self.epoch.wrapping_add(1);
         self.msize = 0;
         self.attached = false;
         self.extended = false;
@@ -251,37 +264,59 @@ impl<F> Session<F> {
         self.in_flight.len()
     }
 
-    /// True when a request with this tag is on its way, so that the tag must not be used again.
-    pub fn tag_in_use(&self, tag: u16) -> bool {
-        self.in_flight.contains_key(&tag)
+    /// True when another request with this tag than that of `call` is on its way, so that it must not be used again.
+    /// The one of `call` itself may be known already: when it was late before it was looked at.
+    pub(crate) fn tag_of_another(&self, tag: u16, call: &Cancel) -> bool {
+        self.in_flight.get(&tag).is_some_and(|request| !request.cancel.is(call))
     }
 
-    /// Gives a place to a request that is answered later: its serial number and its token.
+    /// Gives a place to a request that is answered later: its serial number and its token. `call` is the one it had
+    /// while its reader looked at it.
     ///
     /// # Errors
-    /// `EAGAIN` when too many wait for an event, `EINVAL` for a tag in use.
+    /// `EAGAIN` when too many wait for an event, `EINVAL` for a tag in use, `EINTR` when it was flushed meanwhile.
     pub(crate) fn admit(
         &mut self,
         tag: u16,
         fid: u32,
         waits_for: WaitsFor,
+        call: &Cancel,
     ) -> Result<(u64, Cancel), Errno> {
         let waiting = || self.in_flight.values().filter(|r| r.waits_for == waits_for).count();
         if waits_for == WaitsFor::Event && waiting() >= self.limits.events_max {
             return Err(Errno::EAGAIN);
         }
-        let Entry::Vacant(place) = self.in_flight.entry(tag) else { return Err(Errno::EINVAL) };
         let serial = self.next_serial;
-        self.next_serial = self.next_serial.wrapping_add(1);
+        let place = match self.in_flight.entry(tag) {
+            Entry::Vacant(place) => place,
+            // It was late before it turned out that it waits anyway.
+            Entry::Occupied(mut late) if late.get().cancel.is(call) => {
+                let request = late.get_mut();
+                (request.fid, request.waits_for) = (fid, waits_for);
+                return Ok((request.serial, request.cancel.clone()));
+            }
+            Entry::Occupied(_) => return Err(Errno::EINVAL),
+        };
+        if call.is_cancelled() {
+            return Err(Errno::EINTR);
+        }
+        self.next_serial = serial.wrapping_add(1);
         let cancel = Cancel::new();
-        place.insert(InFlight {
-            serial,
-            fid,
-            waits_for,
-            cancel: cancel.clone(),
-            flushes: Vec::new(),
-        });
+        let flushes = Vec::new();
+        place.insert(InFlight { serial, fid, waits_for, cancel: cancel.clone(), flushes });
         Ok((serial, cancel))
+    }
+
+    /// A request that keeps its reader waiting can be flushed from now on. Answers its serial number; `None` when it
+    /// is known already.
+    pub(crate) fn late(&mut self, tag: u16, cancel: &Cancel) -> Option<u64> {
+        let Entry::Vacant(place) = self.in_flight.entry(tag) else { return None };
+        let serial = self.next_serial;
+        self.next_serial = serial.wrapping_add(1);
+        let (fid, waits_for) = (crate::message::NO_FID, WaitsFor::Disk);
+        let (cancel, flushes) = (cancel.clone(), Vec::new());
+        place.insert(InFlight { serial, fid, waits_for, cancel, flushes });
+        Some(serial)
     }
 
     /// Cancels the request `oldtag` for the flush `tag`.
@@ -326,7 +361,7 @@ mod tests {
     }
 
     fn admit(session: &mut Session<&'static str>, tag: u16) -> (u64, Cancel) {
-        session.admit(tag, 1, WaitsFor::Event).unwrap()
+        session.admit(tag, 1, WaitsFor::Event, &Cancel::new()).unwrap()
     }
 
     #[test]
@@ -427,7 +462,25 @@ mod tests {
     fn waiting_requests_have_a_limit() {
         let mut session = agreed();
         admit(&mut session, 7);
-        assert_eq!(session.admit(8, 1, WaitsFor::Event).unwrap_err(), Errno::EAGAIN);
+        assert_eq!(
+            session.admit(8, 1, WaitsFor::Event, &Cancel::new()).unwrap_err(),
+            Errno::EAGAIN
+        );
+    }
+
+    #[test]
+    fn a_late_request_can_be_flushed_and_may_yet_wait() {
+        let mut session = agreed();
+        let (flushed, waits) = (Cancel::new(), Cancel::new());
+        let serial = session.late(7, &flushed).unwrap();
+        assert_eq!(session.flush(8, 7), Flush::Now);
+        assert!(session.finish(7, serial).is_none());
+        assert_eq!(session.admit(7, 1, WaitsFor::Disk, &flushed).unwrap_err(), Errno::EINTR);
+        let serial = session.late(7, &waits).unwrap();
+        assert_eq!(session.admit(7, 1, WaitsFor::Disk, &waits).unwrap().0, serial);
+        assert_eq!(session.late(7, &Cancel::new()), None, "it is known");
+        assert!(!session.tag_of_another(7, &waits) && session.tag_of_another(7, &Cancel::new()));
+        assert!(session.finish(7, serial).is_some());
     }
 
     #[test]

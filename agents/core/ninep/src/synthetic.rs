@@ -178,6 +178,16 @@ impl Tree {
         self.entries.get(index).ok_or(Errno::ESTALE)
     }
 
+    fn attr(&self, index: usize) -> Result<Attr, Errno> {
+        let mode = match &self.entry(index)?.kind {
+            Kind::Dir(_) => 0o040_555,
+            Kind::File(_) => 0o100_444,
+            Kind::Talk(_) => 0o100_666,
+        };
+        let qid = self.qid(index);
+        Ok(Attr { valid: Attr::BASIC, qid, mode, nlink: 1, blksize: 4096, ..Attr::default() })
+    }
+
     fn qid(&self, index: usize) -> Qid {
         let dir = matches!(self.entries.get(index), Some(Entry { kind: Kind::Dir(_), .. }));
         let kind = if dir { Qid::DIR } else { Qid::FILE };
@@ -224,13 +234,7 @@ impl Backend for Tree {
     }
 
     fn getattr(&self, node: &Arc<usize>, _mask: u64) -> Result<Attr, Errno> {
-        let mode = match &self.entry(**node)?.kind {
-            Kind::Dir(_) => 0o040_555,
-            Kind::File(_) => 0o100_444,
-            Kind::Talk(_) => 0o100_666,
-        };
-        let qid = self.qid(**node);
-        Ok(Attr { valid: Attr::BASIC, qid, mode, nlink: 1, blksize: 4096, ..Attr::default() })
+        self.attr(**node)
     }
 
     fn setattr(
@@ -326,7 +330,8 @@ impl Backend for Tree {
         for ((name, index), cookie) in all.zip(1u64..).skip(skip) {
             let qid = self.qid(index);
             let kind = if qid.is_dir() { 4 } else { 8 };
-            if !page.push(&DirEntry { qid, offset: cookie, kind, name }) {
+            let entry = DirEntry { qid, offset: cookie, kind, name };
+            if !page.push(&entry, || self.attr(index).ok()) {
                 break;
             }
         }

@@ -3,7 +3,7 @@
 use goblin_core_ninep::wire::{Data, Field, LateU32, Reader, Rest, WireError};
 use goblin_core_ninep::{
     Attr, AttrEntry, Connection, Handled, Limits, Names, Qid, Qids, Reply, ReplyBuf, Request,
-    SetAttr, StatFs, Time, synthetic,
+    SetAttr, StatFs, Time, Token, synthetic,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -75,6 +75,9 @@ fn requests(f: &Fill) -> Vec<Request<'_>> {
         Request::Gopen { fid, newfid: dfid, flags, count: mode, names },
         Request::Gcreate { dfid, newfid: fid, flags, mode, gid, name, data: Data(&f.data) },
         Request::Once { series: f.long, number: start, kind: f.byte, body: Rest(&f.data) },
+        Request::Gtoken { fid },
+        Request::Gsync { fid, token: Token { epoch: f.long, number: start } },
+        Request::Gchanges { fid, token: Token { epoch: start, number: f.long }, count: flags },
     ]
 }
 
@@ -137,6 +140,9 @@ fn replies(f: &Fill) -> Vec<Reply<'_>> {
         Reply::Gopen { attr, iounit: f.word, eof: f.byte, data },
         Reply::Gcreate { attr, iounit: f.word, count: !f.word },
         Reply::Once { kind: f.byte, body: Rest(&f.data) },
+        Reply::Gtoken { token: Token { epoch: f.long, number: 1 }, durable: !f.long },
+        Reply::Gsync { token: Token { epoch: 1, number: f.long } },
+        Reply::Gchanges { token: Token { epoch: f.long, number: !f.long }, data },
     ]
 }
 

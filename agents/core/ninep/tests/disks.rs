@@ -5,8 +5,8 @@
 mod pipe;
 
 use goblin_core_ninep::{
-    Answer, AttachRequest, Attr, Backend, DirPage, Errno, Job, Limits, NO_FID, Names, Opened, Qid,
-    ReadAnswer, Reply, Request, wire,
+    Answer, AttachRequest, Attr, Backend, DirPage, Errno, Job, Limits, NO_FID, Names as Path,
+    Opened, Qid, ReadAnswer, Reply, Request, wire,
 };
 use pipe::{Pipe, start};
 use std::io::{Read, Write};
@@ -93,13 +93,22 @@ impl Backend for Disk {
 struct Client(Pipe);
 
 impl Client {
-    fn new(gate: &Arc<Gate>, limits: Limits) -> Self {
-        let mut client = Self(start(Disk(gate.clone()), limits).0);
+    fn on(pipe: Pipe) -> Self {
+        let mut client = Self(pipe);
+        client.hello();
+        client
+    }
+
+    fn hello(&mut self) {
         let version = Request::Version { msize: 8192, version: b"9P2000.L" };
-        assert!(matches!(client.ask(u16::MAX, &version), (u16::MAX, 101)));
+        assert!(matches!(self.ask(u16::MAX, &version), (u16::MAX, 101)));
         let attach = Request::Attach { fid: 0, afid: NO_FID, uname: b"", aname: b"", n_uname: 0 };
-        client.ask(0, &attach);
-        client.ask(0, &Request::Walk { fid: 0, newfid: 1, names: Names::NONE });
+        self.ask(0, &attach);
+    }
+
+    fn new(gate: &Arc<Gate>, limits: Limits) -> Self {
+        let mut client = Self::on(start(Disk(gate.clone()), limits).0);
+        client.ask(0, &Request::Walk { fid: 0, newfid: 1, names: Path::NONE });
         assert_eq!(client.ask(0, &Request::Lopen { fid: 1, flags: 2 }).1, 13);
         client
     }
@@ -204,4 +213,137 @@ fn answers_that_are_ready_do_not_wait_for_a_disk() {
     let mut tags = [client.receive().0, client.receive().0];
     tags.sort_unstable();
     assert_eq!(tags, [100, 101]);
+}
+
+/// What a slow directory is asked for stands still in the thread that reads frames.
+struct Names(Arc<Gate>);
+
+impl Backend for Names {
+    type Node = ();
+    type Open = ();
+
+    fn attach(&self, _: &AttachRequest<'_>) -> Result<(Arc<()>, Qid), Errno> {
+        Ok((Arc::new(()), Qid::default()))
+    }
+
+    fn walk(&self, _: &Arc<()>, name: &[u8]) -> Result<(Arc<()>, Qid), Errno> {
+        if name == b"slow" {
+            self.0.pass();
+        }
+        Ok((Arc::new(()), Qid::default()))
+    }
+
+    fn getattr(&self, _: &Arc<()>, _: u64) -> Result<Attr, Errno> {
+        Ok(Attr::default())
+    }
+
+    fn open(&self, _: &Arc<()>, _: u32) -> Result<Answer<Opened<()>>, Errno> {
+        Ok(Answer::Now(Opened { open: (), qid: Qid::default(), iounit: 0 }))
+    }
+
+    fn read(&self, _: &Arc<()>, _: u64, _: &mut [u8]) -> Result<ReadAnswer, Errno> {
+        Ok(ReadAnswer::Now(0))
+    }
+
+    fn readdir(&self, _: &Arc<()>, _: u64, _: &mut DirPage<'_>) -> Result<(), Errno> {
+        Err(Errno::ENOTDIR)
+    }
+
+    fn unlink_at(&self, _: &Arc<()>, _: &[u8], _: u32) -> Result<(), Errno> {
+        self.0.pass();
+        Ok(())
+    }
+}
+
+const UNLINK: Request<'static> = Request::Unlinkat { dirfid: 0, name: b"slow", flags: 0 };
+
+fn slow_walk(newfid: u32) -> Request<'static> {
+    Request::Walk { fid: 0, newfid, names: Path::new(&[b"slow"]).unwrap() }
+}
+
+fn on_slow_names(gate: &Arc<Gate>, limits: Limits) -> Client {
+    Client::on(start(Names(gate.clone()), limits).0)
+}
+
+#[test]
+fn a_name_on_a_disk_that_stands_still_delays_no_other() {
+    let gate = Arc::new(Gate::default());
+    let mut client = on_slow_names(&gate, Limits::default());
+    client.send(100, &slow_walk(7));
+    client.send(101, &UNLINK);
+    for tag in 1..5 {
+        assert_eq!(client.ask(tag, &GETATTR), (tag, 25));
+    }
+    assert_eq!(gate.inside.load(Ordering::SeqCst), 2);
+    gate.open();
+    let mut replies = [client.receive(), client.receive()];
+    replies.sort_unstable();
+    assert_eq!(replies, [(100, 111), (101, 77)]);
+    assert_eq!(client.ask(1, &Request::Clunk { fid: 7 }), (1, 121), "the walk took effect");
+}
+
+#[test]
+fn a_late_walk_that_is_flushed_binds_nothing_and_a_late_change_holds_its_flush() {
+    let gate = Arc::new(Gate::default());
+    let mut client = on_slow_names(&gate, Limits::default());
+    client.send(100, &slow_walk(7));
+    assert_eq!(client.ask(1, &GETATTR), (1, 25));
+    assert_eq!(client.ask(2, &Request::Flush { oldtag: 100 }), (2, 109));
+    // Its fid is free at once, and not taken away later.
+    let copy = Request::Walk { fid: 0, newfid: 7, names: Path::NONE };
+    assert_eq!(client.ask(1, &copy), (1, 111));
+    assert_eq!(client.ask(1, &Request::Clunk { fid: 7 }), (1, 121));
+    client.send(101, &UNLINK);
+    assert_eq!(client.ask(1, &GETATTR), (1, 25));
+    client.send(3, &Request::Flush { oldtag: 101 });
+    assert_eq!(client.ask(1, &GETATTR), (1, 25));
+    gate.open();
+    assert_eq!([client.receive(), client.receive()], [(101, 77), (3, 109)]);
+    while gate.inside.load(Ordering::SeqCst) > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(client.ask(1, &Request::Clunk { fid: 7 }), (1, 7), "nobody knows this fid");
+    assert_eq!(client.ask(100, &GETATTR), (100, 25), "the tag is free");
+}
+
+#[test]
+fn what_needs_the_fid_of_a_late_request_comes_after_it() {
+    let gate = Arc::new(Gate::default());
+    let mut client = on_slow_names(&gate, Limits::default());
+    client.send(100, &slow_walk(7));
+    assert_eq!(client.ask(1, &GETATTR), (1, 25));
+    client.send(101, &Request::Lopen { fid: 7, flags: 0 });
+    gate.open();
+    assert_eq!([client.receive(), client.receive()], [(100, 111), (101, 13)]);
+}
+
+#[test]
+fn a_session_that_begins_anew_hears_nothing_of_late_requests() {
+    let gate = Arc::new(Gate::default());
+    let mut client = on_slow_names(&gate, Limits::default());
+    client.send(100, &slow_walk(7));
+    assert_eq!(client.ask(1, &GETATTR), (1, 25));
+    client.hello();
+    gate.open();
+    while gate.inside.load(Ordering::SeqCst) > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(client.ask(1, &Request::Clunk { fid: 7 }), (1, 7), "nobody knows this fid");
+}
+
+#[test]
+fn late_requests_are_bounded() {
+    let gate = Arc::new(Gate::default());
+    let mut client = on_slow_names(&gate, Limits { late_max: 2, ..Limits::default() });
+    for tag in 100..104 {
+        client.send(tag, &slow_walk(u32::from(tag)));
+    }
+    while gate.inside.load(Ordering::SeqCst) < 3 {
+        std::thread::yield_now();
+    }
+    gate.open();
+    let mut tags: Vec<u16> = (0..4).map(|_| client.receive().0).collect();
+    tags.sort_unstable();
+    assert_eq!(tags, [100, 101, 102, 103]);
+    assert!(gate.most.load(Ordering::SeqCst) <= 3, "two are late, the third holds the connection");
 }

@@ -334,9 +334,14 @@ fn replies_of_a_burst_all_come() {
         Request::Getattr { fid: 0, mask: 0 }.encode(tag, &mut burst);
     }
     raw.0.write_all(&burst).unwrap();
-    for tag in 0..2000 {
-        let (got, kind, body) = raw.receive();
-        assert_eq!((got, kind), (tag, RGETATTR));
+    let mut tags = Vec::new();
+    for _ in 0..2000 {
+        let (tag, kind, body) = raw.receive();
+        assert_eq!(kind, RGETATTR);
         assert!(Reply::decode_body(kind, &body).is_ok());
+        tags.push(tag);
     }
+    // A machine that is busy elsewhere may let one overtake another.
+    tags.sort_unstable();
+    assert!(tags.into_iter().eq(0..2000));
 }

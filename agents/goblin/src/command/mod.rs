@@ -7,6 +7,8 @@ mod files;
 mod history;
 mod logs;
 mod mount;
+pub mod mount_helper;
+mod mount_unit;
 mod power;
 mod progress;
 mod release;

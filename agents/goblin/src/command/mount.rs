@@ -2,6 +2,7 @@
 
 use crate::cli::Mount;
 use crate::command::files::known;
+use crate::command::mount_unit;
 use crate::error::CliError;
 use crate::output::Output;
 use goblin_agent_client::boxes::KnownBox;
@@ -29,7 +30,12 @@ const ERROR_BYTES_MAX: u64 = 16 * 1024;
 /// `goblin mount`
 pub fn mount(wanted: &Mount, output: &mut Output) -> Result<(), CliError> {
     if wanted.print_unit {
-        return output.line(&unit(wanted)?);
+        let Owner { uid, gid } = owner(wanted);
+        let units = mount_unit::units(wanted, (uid, gid))?;
+        return match &wanted.unit_dir {
+            Some(folder) => units.write(folder, output),
+            None => units.print(output),
+        };
     }
     if wanted.direct {
         return direct(wanted, output);
@@ -113,7 +119,8 @@ fn direct(wanted: &Mount, output: &mut Output) -> Result<(), CliError> {
 fn detach(wanted: &Mount, output: &mut Output) -> Result<(), CliError> {
     let program = std::env::current_exe().map_err(CliError::pc)?;
     let mut command = Command::new(program);
-    command.arg("mount").args(["--foreground", "--announce"]);
+    // A copy called `mount.goblin` would take itself for the helper.
+    command.arg0("goblin").arg("mount").args(["--foreground", "--announce"]);
     command.arg(format!("--wait={}", wanted.wait));
     if wanted.read_only {
         command.arg("--read-only");
@@ -267,101 +274,4 @@ pub fn status(output: &mut Output) -> Result<(), CliError> {
         ))?;
     }
     Ok(())
-}
-
-/// A systemd unit (`systemd.service(5)`).
-fn unit(wanted: &Mount) -> Result<String, CliError> {
-    if wanted.direct {
-        return Err(CliError::pc("a service keeps a relay running; --direct has none"));
-    }
-    let program = std::env::current_exe().unwrap_or_else(|_| "/usr/local/bin/goblin".into());
-    let dir = std::path::absolute(&wanted.dir).map_err(CliError::pc)?;
-    let mut words = vec![word(&program.to_string_lossy())];
-    words.extend(["mount", "--foreground"].map(String::from));
-    let flags = [("--read-only", wanted.read_only), ("--fuse", wanted.fuse)];
-    words.extend(flags.iter().filter(|(_, on)| *on).map(|(flag, _)| (*flag).to_owned()));
-    words.push(format!("--wait={}", wanted.wait));
-    let Owner { uid, gid } = owner(wanted);
-    words.push(format!("--owner={uid}:{gid}"));
-    words.extend(wanted.cache.iter().map(|cache| word(&format!("--cache={cache}"))));
-    words.extend(["--".to_owned(), word(&wanted.place), word(&dir.to_string_lossy())]);
-    let (start, stop) = (words.join(" "), word(&dir.to_string_lossy()));
-    let program = word(&program.to_string_lossy());
-    Ok(format!(
-        "[Unit]\n\
-         Description=Share {place} of a goblinux box\n\
-         Wants=network-online.target\n\
-         After=network-online.target\n\n\
-         [Service]\n\
-         ExecStart={start}\n\
-         ExecStopPost=-{program} umount --force {stop}\n\
-         Restart=always\n\
-         RestartSec=5\n\n\
-         [Install]\n\
-         WantedBy=multi-user.target",
-        place = wanted.place.replace('%', "%%")
-    ))
-}
-
-/// One word of a command line in a unit: quoted, with what systemd would expand doubled (`systemd.service(5)`,
-/// "Command lines").
-fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '%' | '$' => out.extend([c, c]),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::{Cli, Command};
-    use clap::Parser;
-
-    fn mount(words: &[&str]) -> Mount {
-        let words = [&["goblin", "mount"], words].concat();
-        match Cli::parse_from(words).command {
-            Command::Mount(mount) => mount,
-            _ => panic!(),
-        }
-    }
-
-    #[test]
-    fn a_unit_keeps_what_was_asked_for_and_survives_odd_names() {
-        let dir = "/mnt/50% \"of\" $HOME";
-        let text = unit(&mount(&["attic:home", dir, "--cache=mmap", "--owner=7:8"])).unwrap();
-        assert!(text.contains(" --owner=7:8 --cache=mmap -- attic:home "), "{text}");
-        assert!(text.contains(r#""/mnt/50%% \"of\" $$HOME""#), "{text}");
-        // Without a folder to start from, systemd takes whole paths only.
-        let text = unit(&mount(&["attic:home", "here"])).unwrap();
-        assert!(text.lines().any(|line| line.starts_with("ExecStart=/") && line.contains(" /")));
-        assert!(unit(&mount(&["a:b", "/mnt", "--direct"])).is_err());
-    }
-
-    #[test]
-    fn systemd_takes_the_unit() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("share.service");
-        let text = unit(&mount(&["attic:home", "/mnt/a b"])).unwrap();
-        std::fs::write(&path, text).unwrap();
-        let mut check = std::process::Command::new("systemd-analyze");
-        let Ok(output) = check.arg("verify").arg(&path).output() else {
-            println!("skipped: this machine has no systemd-analyze");
-            return;
-        };
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let about_it: Vec<&str> = said.lines().filter(|l| l.contains("share.service")).collect();
-        assert!(about_it.is_empty(), "{said}");
-    }
 }

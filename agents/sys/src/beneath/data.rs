@@ -109,6 +109,14 @@ pub fn sync(file: impl AsFd, data_only: bool) -> io::Result<()> {
     Ok(if data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) }?)
 }
 
+/// Waits until the whole file system of an open file is on the disk (`syncfs(2)`).
+///
+/// # Errors
+/// The disk's, also for what was written back before, since `file` was opened.
+pub fn sync_all(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
+}
+
 /// One entry of a listing.
 #[derive(Debug, Clone, Copy)]
 pub struct DirEntry<'a> {

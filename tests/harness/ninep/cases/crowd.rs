@@ -61,15 +61,15 @@ pub(super) fn a_hundred_thousand_fids_cost_little(server: &mut Server) -> Result
         let mut raw = server.client()?;
         for first in (0..10_000u32).step_by(500) {
             let (mut burst, mut count) = (Vec::new(), 0);
-            for index in first..first + 500 {
+            for (index, tag) in (first..first + 500).zip((0..).step_by(2)) {
                 let name = format!("file-{}", index % 1000);
                 if u64::from(index) < opened {
                     let names = [&b"dir"[..], name.as_bytes()];
-                    burst.extend(walk_body(0, 1000 + index, &names).frame(t::WALK, 1));
-                    burst.extend(Body::new().d(1000 + index).d(0).frame(t::LOPEN, 2));
+                    burst.extend(walk_body(0, 1000 + index, &names).frame(t::WALK, tag));
+                    burst.extend(Body::new().d(1000 + index).d(0).frame(t::LOPEN, tag + 1));
                     count += 2;
                 } else {
-                    burst.extend(walk_body(1000, 1000 + index, &[]).frame(t::WALK, 1));
+                    burst.extend(walk_body(1000, 1000 + index, &[]).frame(t::WALK, tag));
                     count += 1;
                 }
             }

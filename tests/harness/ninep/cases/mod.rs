@@ -6,6 +6,7 @@ mod crowd;
 mod directories;
 mod files;
 mod flush;
+mod gob1;
 mod keys;
 mod locks;
 mod names;
@@ -136,6 +137,12 @@ pub(super) const CASES: &[Case] = cases! {
         directories::removing_while_listing_misses_nothing,
         directories::entries_say_what_they_are,
         directories::full_and_absent_directories_are_told_apart,
+        gob1::plain_sessions_have_no_feed,
+        gob1::every_change_is_told_in_order,
+        gob1::a_feed_waits_and_holds_up_nobody,
+        gob1::odd_tokens_are_refused,
+        gob1::what_is_not_kept_any_more_is_said,
+        gob1::a_sync_says_how_far_the_disk_is,
         crowd::a_thousand_connections_cost_little,
         crowd::a_hundred_thousand_fids_cost_little,
         crowd::fids_have_a_limit,

@@ -3,7 +3,7 @@
 use super::{Client, ClientError, Entry, Fid, open};
 use crate::message::{NO_FID, Reply, Request};
 use crate::wire::{Data, Reader, Rest};
-use crate::{Attr, AttrEntry, Errno, Names};
+use crate::{Attr, AttrEntry, Change, Errno, Names, Token};
 use std::io::{Read, Write};
 
 /// Bytes of a `Tgcreate` inside a `Tonce` besides its name and data.
@@ -296,6 +296,59 @@ impl<S: Read + Write> Client<S> {
             newname: to.1,
         };
         self.once(op, &request).map(drop)
+    }
+
+    /// Where the tree of a fid is now, and the last number that is on its disk.
+    ///
+    /// # Errors
+    /// `Refused(EOPNOTSUPP)` where [`gob1`](crate::gob1) is not spoken.
+    pub fn token(&mut self, fid: &Fid) -> Result<(Token, u64), ClientError> {
+        match self.ask_extended(&Request::Gtoken { fid: fid.0 })? {
+            Reply::Gtoken { token, durable } => Ok((token, durable)),
+            other => Err(unexpected("Gtoken", &other)),
+        }
+    }
+
+    /// Waits until the tree of a fid is on its disk up to a token; answers how far it is.
+    ///
+    /// # Errors
+    /// `Refused(ESTALE)` when nobody knows whether it is; as [`token`](Self::token).
+    pub fn sync_to(&mut self, fid: &Fid, token: Token) -> Result<Token, ClientError> {
+        match self.ask_extended(&Request::Gsync { fid: fid.0, token })? {
+            Reply::Gsync { token } => Ok(token),
+            other => Err(unexpected("Gsync", &other)),
+        }
+    }
+
+    /// Waits for changes of the tree of a fid after a token; answers them and the token to ask with next.
+    ///
+    /// # Errors
+    /// `Refused(ESTALE)` when some are not known any more: look at everything, and begin with a new token; as
+    /// [`token`](Self::token).
+    pub fn changes(
+        &mut self,
+        fid: &Fid,
+        token: Token,
+    ) -> Result<(Token, Vec<Change>), ClientError> {
+        let count = self.payload_max();
+        let (next, data) =
+            match self.ask_extended(&Request::Gchanges { fid: fid.0, token, count })? {
+                Reply::Gchanges { token, data } => (token, data.0),
+                other => return Err(unexpected("Gchanges", &other)),
+            };
+        let mut from = Reader::new(data);
+        let mut changes = Vec::new();
+        while !from.rest().is_empty() {
+            changes.push(from.get()?);
+        }
+        Ok((next, changes))
+    }
+
+    fn ask_extended(&mut self, request: &Request<'_>) -> Result<Reply<'_>, ClientError> {
+        if !self.extended {
+            return Err(ClientError::Refused(Errno::EOPNOTSUPP));
+        }
+        self.ask(request)
     }
 
     /// Has one change done at most once.
