@@ -89,10 +89,15 @@ Examples:
   goblin upgrade --dry-run           what would be fetched, written and deleted
   goblin upgrade --explain           and why it is fetched that way
   goblin upgrade --from http://192.168.1.5/releases
+  goblin upgrade --from usb          from a stick in this board, also for the storage board
+  goblin upgrade --from board        the storage board takes nothing but what this board gives it
   goblin upgrade --now               the newest, although it is not this box's turn yet
 
 A release may be handed out in waves, to few boxes first; `goblin check` says when it comes to this one.
 --now, --to and --from do not wait.
+
+A stick holds a folder as `cargo xtask release` makes it, on FAT32 or ext4, alone or one folder deep; it is
+read only, and checked like any other source. What the compute board fetches it gives to the storage board.
 
 On a terminal it asks before it cuts clients off; --yes answers.")]
     Upgrade(Upgrade),

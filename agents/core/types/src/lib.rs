@@ -23,8 +23,8 @@ pub use access::{
 };
 pub use control::{
     BootChoice, BootListed, HostReply, HostRequest, InitReply, InitRequest, KeptLine, LogFilter,
-    LogLevel, LogLine, LogsFilter, LogsReply, LogsRequest, Notify, Since, UnitDetail, UnitKind,
-    UpdateCommand, UpdateReply,
+    LogLevel, LogLine, LogsFilter, LogsReply, LogsRequest, Notify, ReleasesReply, ReleasesRequest,
+    Since, UnitDetail, UnitKind, UpdateCommand, UpdateReply, WantedContent,
 };
 pub use device::{Bus, DEVICE_LINE_BYTES_MAX, DEVICES_MAX, Device, DeviceEvent, DeviceKind};
 pub use digest::{BoxId, Digest, ParseDigestError};

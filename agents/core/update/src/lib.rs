@@ -5,6 +5,7 @@
 //! - [`settle`]: what a boot says about an upgrade that was armed before it.
 //! - [`pair`]: both boards as one step.
 //! - [`policy`]: what is done unasked, and what it waits for.
+//! - [`stick`]: which of the sticks that are plugged in holds a release.
 //! - [`life`]: where the newest upgrade stands, as people are told.
 //!
 //! What it does **not** do: no clock, no file, no network. The update agent turns effects into actions,
@@ -29,6 +30,7 @@ pub mod pair;
 pub mod policy;
 pub mod settle;
 pub mod slots;
+pub mod stick;
 
 #[cfg(test)]
 mod simulation;
