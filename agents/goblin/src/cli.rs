@@ -1,7 +1,7 @@
 //! The command line's words.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use goblin_core_types::{BootChoice, LogLevel, Since, UpdateSource, Version, Window};
+use goblin_core_types::{BootChoice, LogLevel, ResetLevel, Since, UpdateSource, Version, Window};
 use std::path::PathBuf;
 
 mod rights;
@@ -195,6 +195,20 @@ Examples:
         #[arg(long)]
         all: bool,
     },
+    /// Take a board back to how it came, without touching a file on the shares
+    #[command(after_help = "\
+Examples:
+  goblin factory-reset --level settings --dry-run    what would go and what would stay
+  goblin factory-reset --level system                both boards, storage first; asks before
+  goblin factory-reset --level all -b storage --yes  one board, without asking
+
+settings  what people set since the provisioning file was applied
+system    that, the log, downloads and the memory of upgrades; the board keeps its name and keys
+all       everything but data: the board needs its provisioning file again
+
+The pool's disks are not touched at any level. What is ordered is written to the boot record, and the next
+boot carries it out before anything else; a power cut only delays it.")]
+    FactoryReset(FactoryReset),
     /// Print the text that the console shows
     Screen(Target),
     /// Show the shares of a board, or of the boxes this PC is enrolled with
@@ -418,6 +432,23 @@ pub struct Upgrade {
     #[arg(long)]
     pub explain: bool,
     /// Do not ask before clients are cut off
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// A factory reset.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FactoryReset {
+    /// How much
+    #[arg(long)]
+    pub level: ResetLevel,
+    /// Only this board; every board in sight when absent
+    #[arg(long, short, value_name = "BOARD")]
+    pub board: Option<Board>,
+    /// Say what would go and what would stay, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
 }
@@ -677,6 +708,7 @@ mod tests {
             "goblin schedule install --window 23:00-05:00 --clients anyway",
             "goblin quarantine clear 3",
             "goblin update clear-quarantine -b storage",
+            "goblin factory-reset --level all -b compute --dry-run",
         ] {
             assert!(parse(good).is_ok(), "{good}");
         }
@@ -686,6 +718,8 @@ mod tests {
             "goblin schedule install --window 2-5",
             "goblin channel edge --reset",
             "goblin pin",
+            "goblin factory-reset",
+            "goblin factory-reset --level everything",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

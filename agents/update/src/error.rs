@@ -5,7 +5,7 @@ use goblin_core_manifest::release::ManifestError;
 use goblin_core_manifest::sbom::SbomError;
 use goblin_core_manifest::tuf::TufError;
 use goblin_core_types::{Digest, Role, UpdateReply, Version};
-use goblin_core_update::{machine, slots::SlotError, stick::StickError};
+use goblin_core_update::{machine, reset, slots::SlotError, stick::StickError};
 use goblin_image::BuildError;
 use std::io;
 use std::path::PathBuf;
@@ -177,6 +177,17 @@ pub enum UpdateError {
     /// A stick cannot be used, or was pulled out.
     #[error(transparent)]
     Stick(#[from] StickError),
+    /// A factory reset cannot be ordered now.
+    #[error(transparent)]
+    Reset(#[from] reset::Refused),
+    /// A factory reset is written down, and the board does not restart.
+    #[error(
+        "the factory reset is written down, but PID 1 does not reboot the board: {detail}; it is done when the board is started the next time"
+    )]
+    ResetWaits {
+        /// What was answered.
+        detail: String,
+    },
     /// Only the storage board is fed by the other one.
     #[error(
         "only the storage board takes releases from the other board; on the compute board name an address, a folder or `usb`"
@@ -217,7 +228,7 @@ impl UpdateError {
             Self::Slot(SlotError::Pinned { .. } | SlotError::Crowded { .. }) => "space",
             Self::NotQuarantined { .. } => "not-found",
             Self::Slot(_) => "not-found",
-            Self::Refused(machine::Refused::Busy) => "busy",
+            Self::Refused(machine::Refused::Busy) | Self::Reset(_) => "busy",
             Self::Refused(machine::Refused::WrongDigest { .. }) => "esp",
             Self::Network { .. } | Self::Absent { .. } => "network",
             Self::Stick(_) => "stick",
@@ -237,6 +248,7 @@ impl UpdateError {
             | Self::Build(_)
             | Self::Store { .. }
             | Self::NotFed
+            | Self::ResetWaits { .. }
             | Self::Channel { .. }
             | Self::NotLeading
             | Self::NotByCommand => "refused",

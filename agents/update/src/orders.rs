@@ -12,11 +12,12 @@ use crate::stick::{self, Stick};
 use crate::updater::{Replies, Updater, done};
 use goblin_core_delta::choose::Choice;
 use goblin_core_types::{
-    Role, Schedule, SlotStatus, UpdateCommand, UpdateReply, UpdateSettings, UpdateSource,
-    UpgradePlan, Version, is_channel,
+    BootRecord, ResetLevel, Role, Schedule, SlotStatus, UpdateCommand, UpdateReply, UpdateSettings,
+    UpdateSource, UpgradePlan, Version, is_channel,
 };
 use goblin_core_update::life::Failed;
-use goblin_core_update::machine::{Event, State};
+use goblin_core_update::machine::{Event, Refused, State};
+use goblin_core_update::reset;
 use goblin_core_update::slots::{self, EspStep};
 use goblin_image::diff;
 
@@ -195,6 +196,33 @@ impl Updater {
         self.set(|settings| settings.schedule = schedule.clone())?;
         self.status.waiting = None;
         Ok(done("the schedule is kept".into(), None))
+    }
+
+    /// Refuses a factory reset in the middle of an upgrade.
+    pub(crate) fn may_reset(&self) -> Result<(), UpdateError> {
+        match self.state {
+            State::Idle | State::Staged(_) => Ok(()),
+            State::Trial => Err(Refused::OnTrial.into()),
+            State::Armed { release } => Err(Refused::Armed { to: release.version }.into()),
+            _ => Err(Refused::Busy.into()),
+        }
+    }
+
+    /// Writes a factory reset down, then has the board restarted, whose next boot carries it out.
+    pub(crate) fn factory_reset(
+        &mut self,
+        level: ResetLevel,
+        why: &str,
+        replies: Replies<'_>,
+    ) -> Result<(), UpdateError> {
+        self.may_reset()?;
+        let at_unix_s = self.env.hooks.now_unix_s();
+        let order = |record: &mut BootRecord| reset::order(record, level, why, at_unix_s);
+        self.record()?.update(order).map_err(UpdateError::Record)??;
+        let message = format!("the factory reset ({level}) is written down; the board restarts");
+        replies(done(message, None));
+        let reason = format!("factory reset ({level}): {why}");
+        self.env.hooks.reboot(&reason).map_err(|detail| UpdateError::ResetWaits { detail })
     }
 
     /// Forgets failures.

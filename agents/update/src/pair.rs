@@ -4,8 +4,8 @@
 use crate::error::UpdateError;
 use crate::updater::{Replies, Updater, done};
 use goblin_core_types::{
-    BoardStatus, PairPlan, Role, SlotState, UpdateCommand, UpdateOutcome, UpdatePhase, UpdateReply,
-    UpdateSource, Version,
+    BoardStatus, PairPlan, ResetLevel, Role, SlotState, UpdateCommand, UpdateOutcome, UpdatePhase,
+    UpdateReply, UpdateSource, Version,
 };
 use goblin_core_update::machine::State;
 use goblin_core_update::pair::{self, Effect, Event, Outcome};
@@ -102,11 +102,15 @@ impl<'a> Leader<'a> {
         Event::Failed { role, reason }
     }
 
-    /// Carries out [`UpdateCommand::UpgradePair`] or [`UpdateCommand::RollbackPair`].
+    /// Carries out a command for both boards: [`UpdateCommand::UpgradePair`], [`UpdateCommand::RollbackPair`] or
+    /// [`UpdateCommand::FactoryResetPair`].
     pub fn command(&mut self, command: &UpdateCommand, replies: &mut dyn FnMut(UpdateReply)) {
         let result = match *command {
             UpdateCommand::UpgradePair { to, ref from } => self.upgrade(to, from.clone(), replies),
             UpdateCommand::RollbackPair { to } => self.rollback(to, replies),
+            UpdateCommand::FactoryResetPair { level, ref why } => {
+                self.factory_reset(level, why, replies).map(|()| None)
+            }
             _ => Err(UpdateError::NotLeading),
         };
         self.updater.note_end(command, result.as_ref().err());
@@ -218,6 +222,34 @@ impl<'a> Leader<'a> {
         }
         let (plan, effects) = pair::begin_rollback(to);
         self.carry_on(plan, effects, replies)
+    }
+
+    /// The storage board first: this one cannot tell it anything once it restarts.
+    fn factory_reset(
+        &mut self,
+        level: ResetLevel,
+        why: &str,
+        replies: Replies<'_>,
+    ) -> Result<(), UpdateError> {
+        self.both_ready()?;
+        self.updater.may_reset()?;
+        let command = UpdateCommand::FactoryReset { level, why: why.to_owned() };
+        let role = Role::Storage;
+        match self.peer.command(&command, &mut |reply| replies(named(role, reply))) {
+            Ok(UpdateReply::Done { message, .. }) => {
+                let message = format!("{role}: {message}");
+                replies(UpdateReply::Progress { message, done_bytes: 0, total_bytes: 0 });
+            }
+            Ok(UpdateReply::Failed { kind, message }) => {
+                return Err(UpdateError::Board { role, kind, message });
+            }
+            Ok(_) => {
+                let message = "its updater stopped in the middle".into();
+                return Err(UpdateError::Board { role, kind: "peer".into(), message });
+            }
+            Err(err) => return Err(UpdateError::Peer { detail: err.to_string() }),
+        }
+        self.updater.factory_reset(level, why, replies)
     }
 
     /// Refuses before anything is begun: not the leading board, a plan under way, the other board out of

@@ -27,6 +27,8 @@ const COMMAND_BYTES_MAX: u64 = 4096;
 const FEEDS_MAX: usize = 4;
 /// Longest line that asks for release files, in bytes; the longest that the control tree brings.
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// Longest wait for the other board to take a piece: it writes what came to its disk in between.
+const FEED_PATIENCE: Duration = Duration::from_secs(150);
 /// Bytes of release files sent at once.
 const FEED_PIECE_BYTES: usize = 64 << 10;
 /// Longest wait for a command, and for a reader of replies.
@@ -119,7 +121,7 @@ fn feed(feeder: Arc<Feeder>) -> std::io::Result<()> {
     let listener = Listener::unix(Path::new(paths::RELEASES_SOCKET), 0o600)?;
     let answer = move |socket: Arc<Socket>, _| {
         let answered = (|| {
-            socket.set_limits(Some(PATIENCE), Some(PATIENCE))?;
+            socket.set_limits(Some(PATIENCE), Some(FEED_PATIENCE))?;
             let mut line = Vec::new();
             let limit = REQUEST_BYTES_MAX;
             BufReader::new(socket.try_clone()?.take(limit)).read_until(b'\n', &mut line)?;
@@ -206,7 +208,9 @@ fn converse(updater: &Mutex<Updater>, socket: &Socket) -> std::io::Result<()> {
     match lock(updater) {
         Err(busy) => replies(UpdateError::from(busy).reply()),
         Ok(mut updater) => match command {
-            UpdateCommand::UpgradePair { .. } | UpdateCommand::RollbackPair { .. } => {
+            UpdateCommand::UpgradePair { .. }
+            | UpdateCommand::RollbackPair { .. }
+            | UpdateCommand::FactoryResetPair { .. } => {
                 let mut peer = ControlTree;
                 Leader::new(&mut updater, &mut peer, TICK).command(&command, &mut replies);
             }

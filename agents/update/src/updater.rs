@@ -192,11 +192,14 @@ impl Updater {
             UpdateCommand::SetChannel { ref channel } => {
                 self.set_channel(channel.as_deref()).map(Some)
             }
+            UpdateCommand::FactoryReset { level, ref why } => {
+                self.factory_reset(level, why, replies).map(|()| None)
+            }
             UpdateCommand::SetSchedule { ref schedule } => self.set_schedule(schedule).map(Some),
             UpdateCommand::Bless => Err(UpdateError::NotByCommand),
-            UpdateCommand::UpgradePair { .. } | UpdateCommand::RollbackPair { .. } => {
-                Err(UpdateError::NotLeading)
-            }
+            UpdateCommand::UpgradePair { .. }
+            | UpdateCommand::RollbackPair { .. }
+            | UpdateCommand::FactoryResetPair { .. } => Err(UpdateError::NotLeading),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Messages of the local sockets and of the host channel. All are one JSON object per line.
 
 use crate::{
-    Digest, FailReason, ReleaseDiff, Schedule, UnitStatus, UpdateSource, UpgradePlan, Version,
+    Digest, FailReason, ReleaseDiff, ResetLevel, Schedule, UnitStatus, UpdateSource, UpgradePlan,
+    Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -376,6 +377,22 @@ pub enum UpdateCommand {
     SetChannel {
         /// Absent for the one of the provisioning file.
         channel: Option<String>,
+    },
+    /// Write a factory reset down for the next boot, and restart.
+    FactoryReset {
+        /// How much.
+        level: ResetLevel,
+        /// Who asks, in words.
+        #[serde(default)]
+        why: String,
+    },
+    /// On the compute board: [`UpdateCommand::FactoryReset`] of both boards, storage first.
+    FactoryResetPair {
+        /// How much.
+        level: ResetLevel,
+        /// Who asks, in words.
+        #[serde(default)]
+        why: String,
     },
     /// Change what is done unasked.
     SetSchedule {

@@ -405,9 +405,10 @@ impl TestStick {
         Self { dir: Arc::new(dir), pulled: Arc::default() }
     }
 
-    pub fn pull(&self) {
+    /// Pulls it out before this file is read; those before it still come.
+    pub fn pull_before(&self, path: &str) {
         self.pulled.store(true, Ordering::Relaxed);
-        fs::remove_dir_all(self.dir.path().join("blobs")).unwrap();
+        fs::remove_file(self.dir.path().join(path)).unwrap();
     }
 }
 

@@ -400,3 +400,20 @@ fn compute_is_not_fed_by_storage() {
     assert_eq!(kind(&reply), "refused");
     assert_eq!(done(&tell(&mut pair.storage.updater, &stage)), Some(v(2)));
 }
+
+#[test]
+fn both_boards_are_reset_or_neither() {
+    use goblin_core_types::ResetLevel;
+    let mut pair = Pair::new(&[1]);
+    let reset = UpdateCommand::FactoryResetPair { level: ResetLevel::Settings, why: "x".into() };
+    pair.storage.cable = false;
+    assert_eq!(kind(pair.tell(&reset).last().unwrap()), "peer");
+    assert_eq!(pair.compute.boot_record().reset, None);
+    assert_eq!(pair.compute.seen.reboots.load(Ordering::Relaxed), 0);
+    pair.storage.cable = true;
+    done(pair.tell(&reset).last().unwrap());
+    for board in [&pair.compute, &pair.storage.board] {
+        assert_eq!(board.boot_record().reset.unwrap().level, ResetLevel::Settings);
+        assert_eq!(board.seen.reboots.load(Ordering::Relaxed), 1);
+    }
+}
