@@ -28,6 +28,10 @@ const INIT_REPLY_BYTES_MAX: u64 = 64 << 10;
 pub struct Source {
     /// Address of the repository.
     pub url: String,
+    /// Addresses of the same repository elsewhere.
+    pub mirrors: Vec<String>,
+    /// Proxy that all of them are asked over.
+    pub proxy: Option<String>,
     /// Channel followed.
     pub channel: String,
     /// Text of the trust root.

@@ -35,7 +35,10 @@ impl Updater {
         let of = |fetcher| Taken { fetcher, stick: None };
         match from {
             None => Ok(of(self.fetcher.clone())),
-            Some(UpdateSource::Url(url)) => Ok(of(Some(Fetcher::new(url, pause)))),
+            Some(UpdateSource::Url(url)) => {
+                let proxy = self.env.source.as_ref().and_then(|source| source.proxy.as_deref());
+                Ok(of(Some(Fetcher::with_proxy(url, proxy, pause))))
+            }
             Some(UpdateSource::Folder(path)) => {
                 let folder = Folder::new(path.into());
                 Ok(of(Some(Fetcher::of(vec![Box::new(folder)], pause))))

@@ -68,6 +68,8 @@ fn environment() -> Result<Env, UpdateError> {
         role: provision.as_ref().map(|provision| provision.role),
         source: provision.and_then(|provision| provision.update).map(|update| Source {
             url: update.url,
+            mirrors: update.mirrors,
+            proxy: update.proxy,
             channel: update.channel,
             root: update.root,
         }),

@@ -63,7 +63,11 @@ impl Updater {
     pub fn start(env: Env) -> Self {
         let store = Store::new(env.store.clone());
         let esp = Esp::new(env.esp.clone(), env.guard);
-        let fetcher = env.source.as_ref().map(|source| Fetcher::new(&source.url, env.retry_pause));
+        let fetcher = env.source.as_ref().map(|source| {
+            let all = std::iter::once(&source.url).chain(&source.mirrors);
+            let all: Vec<&str> = all.map(String::as_str).collect();
+            Fetcher::with_proxy(&all.join(" "), source.proxy.as_deref(), env.retry_pause)
+        });
         let feeder = Feeder::new(store.clone(), env.base.clone(), esp.clone(), env.running);
         feeder.lend(fetcher.clone());
         let status = UpdateStatus {

@@ -488,8 +488,13 @@ impl Board {
         fs::create_dir_all(dir.path().join("esp/EFI/Linux")).unwrap();
         fs::create_dir_all(dir.path().join("store")).unwrap();
         fs::write(dir.path().join("record"), vec![0u8; 4 << 20]).unwrap();
-        let source =
-            Source { url: server.url.clone(), channel: "stable".into(), root: root_json(keys) };
+        let source = Source {
+            url: server.url.clone(),
+            mirrors: Vec::new(),
+            proxy: None,
+            channel: "stable".into(),
+            root: root_json(keys),
+        };
         let seen = Seen::default();
         seen.now.store(NOW, Ordering::Relaxed);
         let board = Self {

@@ -47,6 +47,23 @@ fn release_on_a_stick_is_staged_without_a_word_to_the_server() {
 }
 
 #[test]
+fn mirror_of_the_provisioning_file_steps_in_for_a_server_that_gives_damage() {
+    let damaged = repository(1, &[1, 2]);
+    let whole = repository(1, &[1, 2]);
+    for (path, bytes) in damaged.files.lock().unwrap().iter_mut() {
+        if path.starts_with("blobs/") {
+            bytes.fill(0);
+        }
+    }
+    let mut board = Board::new(Role::Compute, &damaged, &keys(1));
+    let stage = UpdateCommand::Stage { to: None, from: None };
+    assert_eq!(kind(&tell(&mut board.updater(), &stage)), "blob-mismatch");
+    board.source.mirrors = vec![whole.url.clone()];
+    assert_eq!(done(&tell(&mut board.updater(), &stage)), Some(v(2)));
+    board.check_store();
+}
+
+#[test]
 fn stick_is_believed_no_more_than_a_server() {
     let (_own, board, _stick) = with_stick(&repository(2, &[1, 2]));
     let before = board.fixed();
