@@ -169,6 +169,8 @@ fn read_payload(payload: &[u8]) -> (BootRecord, usize) {
         quarantine: many(&mut fields, "quarantine", &mut skipped),
         reports: many(&mut fields, "reports", &mut skipped),
         pair: one(&mut fields, "pair", &mut skipped).flatten(),
+        reset: one(&mut fields, "reset", &mut skipped).flatten(),
+        last_reset: one(&mut fields, "last_reset", &mut skipped).flatten(),
     };
     (record, skipped)
 }

@@ -1,27 +1,44 @@
-//! A USB stick is plugged in and pulled out while both boards run: its names come and go, and the agents that
-//! listen hear of it.
+//! A USB stick is plugged in and pulled out while both boards run: its names come and go, the agents that listen
+//! hear of it, and the releases on it are offered as long as it is there.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use goblin_tests::channel::Channel;
 use goblin_tests::qemu::Board;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Pause between two looks into a board's log.
 const PAUSE: Duration = Duration::from_secs(2);
-const STICK_BYTES: u64 = 64 << 20;
+const STICK_BYTES: u64 = 1 << 30;
+/// Longest wait for an order to the updater.
+const ORDER_LIMIT: Duration = Duration::from_secs(300);
 const SERIAL: &str = "STICK-4711";
 
-/// Plugs a stick into the storage board, and out again.
+/// Plugs a stick with release 2 on it into the storage board, and out again.
 pub fn a_stick_comes_and_goes(storage: &mut Board, channel: &Channel, dir: &Path) -> Result<()> {
     let image = dir.join("stick.img");
     std::fs::File::create(&image)?.set_len(STICK_BYTES)?;
+    // Without a partition table, as many sticks are; the folder lies on the stick itself.
+    let mut mkfs = Command::new("mke2fs");
+    mkfs.args(["-q", "-t", "ext4", "-d"]).arg(dir.join("www")).arg(&image);
+    ensure!(mkfs.status()?.success(), "mke2fs cannot fill the stick");
+    let look = |from: &str| {
+        let words = ["upgrade", "--board", "storage", "--dry-run", "--from", from, "--json"];
+        channel.run(&words, ORDER_LIMIT)
+    };
+    let absent = look("usb")?;
+    ensure!(absent.code != 0 && absent.err.contains("no USB stick"), "no stick: {absent:?}");
+    let fed = look("board")?;
+    ensure!(fed.code == 0 && fed.out.contains("\"to\":\"2\""), "from the other board: {fed:?}");
     storage.plug_stick(&image, SERIAL)?;
     let bytes = format!("bytes={STICK_BYTES}");
     wait_log(channel, "devices", &["USB disk plugged in", SERIAL, &bytes])?;
     // The pool heard of it by the event, and knows the name that stays.
     wait_log(channel, "pool", &["USB disk seen", "/dev/disk/by-id/usb-", SERIAL])?;
+    let there = look("usb")?;
+    ensure!(there.code == 0 && there.out.contains("\"to\":\"2\""), "from a stick: {there:?}");
     storage.pull_stick()?;
     wait_log(channel, "devices", &["USB disk pulled out", SERIAL])?;
     wait_log(channel, "pool", &["USB disk gone"])

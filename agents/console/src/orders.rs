@@ -3,8 +3,8 @@
 use crate::model::{Model, TASKS_MAX};
 use crate::words;
 use goblin_core_types::{
-    BoardStatus, InitRequest, ShareCommand, SlotState, SlotStatus, UpdateCommand, UpdatePhase,
-    UpdateStatus, Version,
+    BoardStatus, InitRequest, ResetLevel, ShareCommand, SlotState, SlotStatus, UpdateCommand,
+    UpdatePhase, UpdateStatus, Version,
 };
 
 /// Which of the two boards is meant.
@@ -55,6 +55,8 @@ pub enum Order {
     OffHere,
     /// Switch off the other board.
     OffOther,
+    /// Take both boards back to how they came.
+    Reset(ResetLevel),
     /// Make a code with which a PC enrols itself.
     AddClient,
     /// Forget the enrolled PC of this name.
@@ -62,7 +64,7 @@ pub enum Order {
 }
 
 /// Every order about the boards, as listed on the page of orders.
-pub const ORDERS: [Order; 7] = [
+pub const ORDERS: [Order; 10] = [
     Order::Check,
     Order::Upgrade,
     Order::Rollback,
@@ -70,6 +72,9 @@ pub const ORDERS: [Order; 7] = [
     Order::RestartOther,
     Order::OffHere,
     Order::OffOther,
+    Order::Reset(ResetLevel::Settings),
+    Order::Reset(ResetLevel::System),
+    Order::Reset(ResetLevel::All),
 ];
 
 /// What is asked before an order is carried out.
@@ -94,6 +99,9 @@ impl Order {
             Self::RestartOther => "Restart the storage board",
             Self::OffHere => "Switch this board off",
             Self::OffOther => "Switch the storage board off",
+            Self::Reset(ResetLevel::Settings) => "Reset the settings",
+            Self::Reset(ResetLevel::System) => "Reset the system",
+            Self::Reset(ResetLevel::All) => "Reset everything but data",
             Self::AddClient => "Enrol a PC",
             Self::RevokeClient(name) => return format!("Revoke {}", words::clean_to(name, 40)),
         };
@@ -119,6 +127,15 @@ impl Order {
             }
             Self::OffHere => "Shares go on being served by the storage board.".to_owned(),
             Self::OffOther => "Shares are away until it is switched on by hand.".to_owned(),
+            Self::Reset(ResetLevel::Settings) => {
+                "Of both boards: enrolled PCs, rights, schedule. Files stay.".to_owned()
+            }
+            Self::Reset(ResetLevel::System) => {
+                "Also logs and downloads. Names, keys and files stay.".to_owned()
+            }
+            Self::Reset(ResetLevel::All) => {
+                "Both boards have to be provisioned again. Files stay.".to_owned()
+            }
             Self::AddClient => "Shows a code to type on the PC, good once.".to_owned(),
             Self::RevokeClient(name) => super::content::enrolled_detail(model, name),
         }
@@ -127,7 +144,7 @@ impl Order {
     /// Why the order cannot be given now, in one sentence; `None` when it can.
     pub fn refusal(&self, model: &Model) -> Option<String> {
         let provisioned = model.local().is_some_and(|b| b.role.is_some());
-        let both = matches!(self, Self::Upgrade | Self::Rollback);
+        let both = matches!(self, Self::Upgrade | Self::Rollback | Self::Reset(_));
         if model.tasks().iter().any(|t| t.order == *self && t.running()) {
             return Some("Under way.".to_owned());
         }
@@ -196,6 +213,13 @@ impl Order {
                 sentences.push("It comes back only when its power button is pressed.".to_owned());
                 "Switch off"
             }
+            Self::Reset(level) => {
+                let list = |phrases: &[&str]| phrases.join("; ");
+                sentences.push(format!("On both boards goes: {}.", list(level.goes())));
+                sentences.push(format!("Stays: {}.", list(level.stays())));
+                sentences.push("Both boards restart. It cannot be undone.".to_owned());
+                "Reset"
+            }
             Self::AddClient => {
                 sentences.push(
                     "A code appears here. Who types it on a PC within ten minutes gets into the shares from that PC, until it is revoked."
@@ -213,7 +237,8 @@ impl Order {
                 "Revoke"
             }
         };
-        if matches!(self, Self::RestartOther | Self::OffOther | Self::Upgrade | Self::Rollback) {
+        let cuts_off = matches!(self, Self::RestartOther | Self::OffOther);
+        if cuts_off || matches!(self, Self::Upgrade | Self::Rollback | Self::Reset(_)) {
             sentences.push(match clients {
                 0 => "No client uses a share now.".to_owned(),
                 1 => "1 client uses a share now and will lose it for that time.".to_owned(),
@@ -233,6 +258,10 @@ impl Order {
             }
             Self::Rollback => {
                 (Side::Here, Request::Update(UpdateCommand::RollbackPair { to: None }))
+            }
+            Self::Reset(level) => {
+                let command = UpdateCommand::FactoryResetPair { level: *level, why: reason() };
+                (Side::Here, Request::Update(command))
             }
             Self::RestartHere => {
                 (Side::Here, Request::Init(InitRequest::Reboot { reason: reason() }))

@@ -6,7 +6,9 @@ use common::{NOW, console, press, sample, visible};
 use goblin_console::model::{Clients, Code, Event, Key, Model, Page, TaskState};
 use goblin_console::orders::{ORDERS, Order, Request, Side};
 use goblin_console::release::Release;
-use goblin_core_types::{ClientStatus, ConnectionStatus, InitRequest, ShareCommand, UpdateCommand};
+use goblin_core_types::{
+    ClientStatus, ConnectionStatus, InitRequest, ResetLevel, ShareCommand, UpdateCommand,
+};
 
 const TAB: Key = Key::Tab { back: false };
 const BACK: Key = Key::Tab { back: true };
@@ -315,4 +317,25 @@ fn a_pc_is_revoked_by_name_and_only_when_confirmed() {
     let actions = press(&mut model, &[Key::Enter, Key::Right, Key::Enter]);
     let revoke = ShareCommand::RevokeClient { name: "laptop".into() };
     assert_eq!(actions[0].request, Request::Share(revoke));
+}
+
+#[test]
+fn a_reset_says_what_goes_and_stays_and_is_of_both_boards() {
+    for level in ResetLevel::ALL {
+        let mut model = at(Order::Reset(level));
+        press(&mut model, &[Key::Enter]);
+        let question = Order::Reset(level).question(&model).unwrap();
+        let text = question.sentences.join(" ");
+        for phrase in level.goes().iter().chain(level.stays()) {
+            assert!(text.contains(phrase), "{phrase}");
+        }
+        let actions = press(&mut model, &[TAB, Key::Enter]);
+        let [action] = actions.as_slice() else { panic!("{actions:?}") };
+        let why = "asked for at the console".to_owned();
+        let command = UpdateCommand::FactoryResetPair { level, why };
+        assert_eq!((action.side, &action.request), (Side::Here, &Request::Update(command)));
+    }
+    // Half a box is not reset.
+    let model = console(sample("link-lost"));
+    assert!(Order::Reset(ResetLevel::All).refusal(&model).is_some());
 }

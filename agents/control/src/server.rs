@@ -1,5 +1,5 @@
-//! Serves the control tree: on a unix socket on every board, and on the inter-board link on the
-//! storage board.
+//! Serves the control tree: on a unix socket on every board, and on the inter-board link: all of it on the
+//! storage board, release files alone on the compute board.
 
 use crate::AgentError;
 use crate::tree::{self, Places};
@@ -75,13 +75,20 @@ fn talk<S: Stream>(stream: Arc<S>) {
     tracing::debug!(%end, "connection to the control tree ended");
 }
 
-/// On the storage board: listens on the interface of the link, for the other board's key alone. An
-/// interface that was the link before keeps its socket, which refuses everyone until it is the link again.
+/// What the other board is shown of this one.
+fn talk_to_other<S: Stream>(stream: Arc<S>) {
+    let tree = tree::build_for_link(&Places::of_this_board(role()));
+    let end = serve(stream, Arc::new(tree), limits());
+    tracing::debug!(%end, "the other board's connection ended");
+}
+
+/// Listens on the interface of the link, for the other board's key alone. An interface that was the link before
+/// keeps its socket, which refuses everyone until it is the link again.
 fn watch_link() {
     while role().is_none() {
         thread::sleep(LOOK);
     }
-    if role() != Some(Role::Storage) {
+    if !matches!(role(), Some(Role::Storage | Role::Compute)) {
         return;
     }
     let acceptor = loop {
@@ -133,7 +140,7 @@ fn listen_on(interface: String, acceptor: Acceptor) -> std::io::Result<()> {
                 return;
             }
             match acceptor.accept(&socket, SHAKE_LIMIT) {
-                Ok(accepted) => talk(Arc::new(accepted.stream)),
+                Ok(accepted) => talk_to_other(Arc::new(accepted.stream)),
                 Err(err) => tracing::warn!(?peer, %err, "refused a connection over the link"),
             }
         });

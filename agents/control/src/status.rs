@@ -125,6 +125,7 @@ pub fn join(sources: Sources) -> BoardStatus {
             uptime_s: kernel.uptime_s,
             trial,
             entry: entry.or(running).unwrap_or_default(),
+            last_reset: record.last_reset,
             attempts: record.attempts,
             reports: record.reports,
         },

@@ -7,10 +7,12 @@
 //! /boards/<role>/init/ctl     one InitRequest line in, InitReply lines out
 //! /boards/<role>/logs/ctl     one LogsRequest line in, LogsReply lines out
 //! /boards/storage/share/ctl   one ShareCommand line in, one ShareReply line out
+//! /boards/compute/releases/ctl  one ReleasesRequest line in, a ReleasesReply line and bytes out
 //! ```
 //!
 //! `<role>` is this board's, or `local` while it has none. The compute board also has
-//! `/boards/storage`, which is the storage board's own.
+//! `/boards/storage`, which is the storage board's own. Of the compute board the storage board sees release
+//! files alone: it is told what to do, and tells nobody.
 
 use crate::forward::{self, Remote};
 use crate::logs::{self, LogPlaces};
@@ -48,6 +50,8 @@ pub struct Places {
     pub journal: PathBuf,
     /// The file server's socket.
     pub share: PathBuf,
+    /// The socket of release files for the other board.
+    pub releases: PathBuf,
     /// Gathers what the status is joined from.
     pub sources: Arc<dyn Fn() -> Sources + Send + Sync>,
     /// Finds the other board's tree.
@@ -63,6 +67,7 @@ impl Places {
             update: paths::UPDATE_SOCKET.into(),
             journal: paths::JOURNAL.into(),
             share: paths::SHARE_SOCKET.into(),
+            releases: paths::RELEASES_SOCKET.into(),
             sources: Arc::new(Sources::read),
             peer: Arc::new(forward::peer),
         }
@@ -76,6 +81,21 @@ pub fn build(places: &Places) -> Tree {
     if places.role == Some(Role::Compute) {
         boards = boards.dir(Role::Storage.as_str(), other_board(places, Role::Storage));
     }
+    if places.role == Some(Role::Storage) {
+        let releases = Dir::new().dir("releases", remote_ctl(places, Role::Compute, "releases"));
+        boards = boards.dir(Role::Compute.as_str(), releases);
+    }
+    Tree::new(ANAME, Dir::new().dir("boards", boards))
+}
+
+/// Puts together what the other board may see of this one, over the link: of the storage board all of its own
+/// tree, of the compute board release files alone.
+pub fn build_for_link(places: &Places) -> Tree {
+    if places.role != Some(Role::Compute) {
+        return build(places);
+    }
+    let releases = Dir::new().dir("releases", local_ctl(&places.releases));
+    let boards = Dir::new().dir(Role::Compute.as_str(), releases);
     Tree::new(ANAME, Dir::new().dir("boards", boards))
 }
 
@@ -154,12 +174,7 @@ fn other_board(places: &Places, role: Role) -> Dir {
         let peer = places.peer.clone();
         move |cancel: &_| forward::read_file(&peer()?, &format!("boards/{role}/{name}"), cancel)
     };
-    let ctl = |name: &'static str| {
-        let peer = places.peer.clone();
-        Dir::new().conversation("ctl", move |cancel| {
-            forward::converse(&peer()?, &format!("boards/{role}/{name}/ctl"), cancel)
-        })
-    };
+    let ctl = |name: &'static str| remote_ctl(places, role, name);
     Dir::new()
         .file("status", file("status"))
         .file("screen", file("screen"))
@@ -167,6 +182,13 @@ fn other_board(places: &Places, role: Role) -> Dir {
         .dir("init", ctl("init"))
         .dir("logs", ctl("logs"))
         .dir("share", ctl("share"))
+}
+
+fn remote_ctl(places: &Places, role: Role, name: &'static str) -> Dir {
+    let peer = places.peer.clone();
+    Dir::new().conversation("ctl", move |cancel| {
+        forward::converse(&peer()?, &format!("boards/{role}/{name}/ctl"), cancel)
+    })
 }
 
 #[cfg(test)]

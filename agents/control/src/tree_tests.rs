@@ -18,6 +18,7 @@ fn places(dir: &Path, role: Option<Role>) -> Places {
         update: dir.join("update.sock"),
         journal: dir.join("journal"),
         share: dir.join("share.sock"),
+        releases: dir.join("releases.sock"),
         sources: Arc::new(move || Sources { role, ..Sources::default() }),
         peer: Arc::new(|| Err(Errno::EHOSTDOWN)),
     }
@@ -185,4 +186,55 @@ fn a_storage_board_that_takes_the_connection_and_is_silent_times_out() {
     let err = client.read_file(&root, "boards/storage/status", 100).unwrap_err();
     assert!(matches!(err, ClientError::Refused(Errno::ETIMEDOUT)), "{err}");
     assert!(started.elapsed() < forward::REMOTE_TIMEOUT * 2);
+}
+
+#[test]
+fn of_the_compute_board_the_storage_board_gets_release_files_and_nothing_else() {
+    let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let listener = UnixListener::bind(far.path().join("releases.sock")).unwrap();
+    let feeder = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream);
+        let line = crate::lines::read_line(&mut reader).unwrap().unwrap();
+        reader.get_mut().write_all(b"{\"re\":\"absent\"}\n").unwrap();
+        line
+    });
+    let port = {
+        let listener = Listener::tcp_at("[::1]:0".parse().unwrap()).unwrap();
+        let port = listener.local_port().unwrap();
+        let compute = places(far.path(), Some(Role::Compute));
+        let admit: goblin_tls::Admit = Arc::new(|key| *key == PublicKey::of_seed(&STORAGE));
+        let me = Identity::from_seed(&COMPUTE).unwrap();
+        let acceptor = goblin_tls::Acceptor::new(&me, vec![(Service::Control, admit)]).unwrap();
+        thread::spawn(move || {
+            let talk = move |socket: Arc<Socket>, _| {
+                let accepted = acceptor.accept(&socket, Duration::from_secs(5)).unwrap();
+                let tree = Arc::new(build_for_link(&compute));
+                serve(Arc::new(accepted.stream), tree, Limits::default());
+            };
+            listener.serve(8, |_| {}, talk)
+        });
+        port
+    };
+    let mut storage = places(near.path(), Some(Role::Storage));
+    storage.peer = Arc::new(move || Ok(at(port, &STORAGE, &COMPUTE)));
+    let mut client = serve_tree(near.path(), storage);
+    let root = client.attach(ANAME, "root").unwrap();
+    let fid = client.converse(&root, "boards/compute/releases/ctl", b"{}").unwrap();
+    assert_eq!(client.read(&fid, 0, 4096).unwrap(), b"{\"re\":\"absent\"}\n");
+    assert_eq!(feeder.join().unwrap(), b"{}");
+    for hidden in ["status", "init/ctl", "update/ctl", "logs/ctl"] {
+        assert!(client.walk(&root, &format!("boards/compute/{hidden}")).is_err(), "{hidden}");
+    }
+
+    // What the compute board itself answers over the link, whoever asks for more there.
+    let (a, b) = Socket::pair().unwrap();
+    let tree = Arc::new(build_for_link(&places(far.path(), Some(Role::Compute))));
+    thread::spawn(move || serve(Arc::new(b), tree, Limits::default()));
+    let mut client = Client::connect(a, 8192).unwrap();
+    let root = client.attach(ANAME, "root").unwrap();
+    assert!(client.walk(&root, "boards/compute/releases/ctl").is_ok());
+    for hidden in ["boards/compute/init/ctl", "boards/compute/status", "boards/storage"] {
+        assert!(client.walk(&root, hidden).is_err(), "{hidden}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The command line's words.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use goblin_core_types::{BootChoice, LogLevel, Since, UpdateSource, Version, Window};
+use goblin_core_types::{BootChoice, LogLevel, ResetLevel, Since, UpdateSource, Version, Window};
 use std::path::PathBuf;
 
 mod rights;
@@ -89,10 +89,15 @@ Examples:
   goblin upgrade --dry-run           what would be fetched, written and deleted
   goblin upgrade --explain           and why it is fetched that way
   goblin upgrade --from http://192.168.1.5/releases
+  goblin upgrade --from usb          from a stick in this board, also for the storage board
+  goblin upgrade --from board        the storage board takes nothing but what this board gives it
   goblin upgrade --now               the newest, although it is not this box's turn yet
 
 A release may be handed out in waves, to few boxes first; `goblin check` says when it comes to this one.
 --now, --to and --from do not wait.
+
+A stick holds a folder as `cargo xtask release` makes it, on FAT32 or ext4, alone or one folder deep; it is
+read only, and checked like any other source. What the compute board fetches it gives to the storage board.
 
 On a terminal it asks before it cuts clients off; --yes answers.")]
     Upgrade(Upgrade),
@@ -190,6 +195,20 @@ Examples:
         #[arg(long)]
         all: bool,
     },
+    /// Take a board back to how it came, without touching a file on the shares
+    #[command(after_help = "\
+Examples:
+  goblin factory-reset --level settings --dry-run    what would go and what would stay
+  goblin factory-reset --level system                both boards, storage first; asks before
+  goblin factory-reset --level all -b storage --yes  one board, without asking
+
+settings  what people set since the provisioning file was applied
+system    that, the log, downloads and the memory of upgrades; the board keeps its name and keys
+all       everything but data: the board needs its provisioning file again
+
+The pool's disks are not touched at any level. What is ordered is written to the boot record, and the next
+boot carries it out before anything else; a power cut only delays it.")]
+    FactoryReset(FactoryReset),
     /// Print the text that the console shows
     Screen(Target),
     /// Show the shares of a board, or of the boxes this PC is enrolled with
@@ -413,6 +432,23 @@ pub struct Upgrade {
     #[arg(long)]
     pub explain: bool,
     /// Do not ask before clients are cut off
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// A factory reset.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FactoryReset {
+    /// How much
+    #[arg(long)]
+    pub level: ResetLevel,
+    /// Only this board; every board in sight when absent
+    #[arg(long, short, value_name = "BOARD")]
+    pub board: Option<Board>,
+    /// Say what would go and what would stay, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
 }
@@ -675,6 +711,7 @@ mod tests {
             "goblin schedule install --window 23:00-05:00 --clients anyway",
             "goblin quarantine clear 3",
             "goblin update clear-quarantine -b storage",
+            "goblin factory-reset --level all -b compute --dry-run",
         ] {
             assert!(parse(good).is_ok(), "{good}");
         }
@@ -684,6 +721,8 @@ mod tests {
             "goblin schedule install --window 2-5",
             "goblin channel edge --reset",
             "goblin pin",
+            "goblin factory-reset",
+            "goblin factory-reset --level everything",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

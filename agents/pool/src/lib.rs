@@ -32,6 +32,7 @@ mod memory;
 mod mkfs;
 mod plugs;
 mod pool;
+mod reset;
 mod sniff;
 mod state;
 mod state_partition;

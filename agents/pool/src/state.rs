@@ -2,6 +2,7 @@
 
 use crate::PoolError;
 use crate::mkfs::{self, Overwrite};
+use crate::reset;
 use crate::sniff::{classify, read_samples};
 use crate::state_partition::{self, LABEL, Next};
 use goblin_core_types::paths;
@@ -93,7 +94,12 @@ fn mount_state_of(disk: &Disk) -> Result<(), PoolError> {
             return Err(PoolError::ForeignState { device, found: content.to_string() });
         }
     }
+    // Where this task runs once more in a boot, others have STATE already: the next boot does it then.
+    let is_first = mount::mount_at(paths::STATE).is_ok_and(|mounted| mounted.is_none());
     mount_state(&device, "btrfs", "")?;
+    if is_first {
+        reset::carry_out();
+    }
     make_dirs()
 }
 

@@ -136,6 +136,19 @@ pub fn step(dir: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
+/// Several steps at once: a path of plain names below a held directory.
+///
+/// # Errors
+/// `EINVAL` for a path with an empty name, `.` or `..`; else as [`step`].
+pub fn walk(dir: impl AsFd, path: &str) -> io::Result<OwnedFd> {
+    let mut names = path.split('/');
+    let mut held = step(dir, names.next().unwrap_or_default().as_bytes())?;
+    for name in names {
+        held = step(&held, name.as_bytes())?;
+    }
+    Ok(held)
+}
+
 /// Attributes of a held file.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Listening to devices that come and go, as the `devices` agent tells them.
 
 use crate::lines::LineBuffer;
-use goblin_core_types::{DEVICE_LINE_BYTES_MAX, DeviceEvent, paths};
+use goblin_core_types::{DEVICE_LINE_BYTES_MAX, Device, DeviceEvent, paths};
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -60,6 +60,24 @@ impl DeviceEvents {
     }
 }
 
+/// What is there now, by path; the agent is waited for at most `limit`.
+///
+/// # Errors
+/// When the agent does not run, or says nothing within `limit`.
+pub fn snapshot(limit: Duration) -> io::Result<Vec<Device>> {
+    snapshot_at(Path::new(paths::DEVICES_SOCKET), limit)
+}
+
+fn snapshot_at(socket: &Path, limit: Duration) -> io::Result<Vec<Device>> {
+    let mut events = DeviceEvents::subscribe_at(socket)?;
+    events.stream.set_read_timeout(Some(limit))?;
+    match events.next_event()? {
+        DeviceEvent::Snapshot { devices } => Ok(devices),
+        // The first line is always one.
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// Hands every event to `on_event`, for as long as that returns true; calls the agent again whenever it went.
 pub fn follow(mut on_event: impl FnMut(DeviceEvent) -> bool) {
     loop {
@@ -97,5 +115,20 @@ mod tests {
         drop(peer);
         assert_eq!(events.next_event().unwrap(), DeviceEvent::Snapshot { devices: vec![] });
         assert_eq!(events.next_event().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_snapshot_is_asked_for_once_and_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(snapshot_at(&path, Duration::from_millis(20)).is_err());
+        drop(listener.accept().unwrap());
+        let answer = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.write_all(b"{\"event\":\"snapshot\",\"devices\":[]}\n").unwrap();
+        });
+        assert_eq!(snapshot_at(&path, Duration::from_secs(20)).unwrap(), []);
+        answer.join().unwrap();
     }
 }

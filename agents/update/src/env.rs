@@ -1,8 +1,11 @@
 //! What the updater needs of the board around it, so that tests can stand in for it.
 
+use crate::error::UpdateError;
 use crate::esp::Guard;
+use crate::feed::Ask;
 use crate::pair::Peer;
 use crate::peer::ControlTree;
+use crate::stick::{self, Stick};
 use goblin_core_types::{
     BoxId, InitReply, InitRequest, LinkState, LinkStatus, PoolStatus, Role, SlotStatus, TimeStatus,
     UpdateStatus, Version, paths,
@@ -12,6 +15,7 @@ use goblin_sys::{clock, state};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest wait for PID 1's answer.
@@ -24,6 +28,10 @@ const INIT_REPLY_BYTES_MAX: u64 = 64 << 10;
 pub struct Source {
     /// Address of the repository.
     pub url: String,
+    /// Addresses of the same repository elsewhere.
+    pub mirrors: Vec<String>,
+    /// Proxy that all of them are asked over.
+    pub proxy: Option<String>,
     /// Channel followed.
     pub channel: String,
     /// Text of the trust root.
@@ -74,6 +82,13 @@ pub trait Hooks: Send + std::fmt::Debug {
     fn pool_missing(&self, role: Option<Role>) -> bool;
     /// Minute of the day by the board's time zone; `None` while the clock is not sure.
     fn local_minute(&self) -> Option<u16>;
+    /// Opens the one stick that holds a release folder; it is let go when the answer is dropped.
+    ///
+    /// # Errors
+    /// [`UpdateError::Stick`].
+    fn stick(&self) -> Result<Box<dyn Stick>, UpdateError>;
+    /// The other board as a place where the repository lies.
+    fn other_board(&self) -> Arc<dyn Ask>;
     /// Asks PID 1 to reboot.
     ///
     /// # Errors
@@ -119,6 +134,14 @@ impl Hooks for BoardHooks {
         let local = jiff::Timestamp::from_second(now).ok()?.to_zoned(zone);
         let (hour, minute) = (u16::try_from(local.hour()), u16::try_from(local.minute()));
         hour.ok()?.checked_mul(60)?.checked_add(minute.ok()?)
+    }
+
+    fn stick(&self) -> Result<Box<dyn Stick>, UpdateError> {
+        stick::open()
+    }
+
+    fn other_board(&self) -> Arc<dyn Ask> {
+        Arc::new(ControlTree)
     }
 
     fn reboot(&self, reason: &str) -> Result<(), String> {

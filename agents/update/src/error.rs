@@ -4,8 +4,8 @@ use goblin_core_manifest::offer::OfferError;
 use goblin_core_manifest::release::ManifestError;
 use goblin_core_manifest::sbom::SbomError;
 use goblin_core_manifest::tuf::TufError;
-use goblin_core_types::{Digest, Role, UpdateReply, UpdateSource, Version};
-use goblin_core_update::{machine, slots::SlotError};
+use goblin_core_types::{Digest, Role, UpdateReply, Version};
+use goblin_core_update::{machine, reset, slots::SlotError, stick::StickError};
 use goblin_image::BuildError;
 use std::io;
 use std::path::PathBuf;
@@ -174,12 +174,25 @@ pub enum UpdateError {
         /// Good releases of the storage board, as text.
         storage: String,
     },
-    /// A kind of source that this release cannot read.
-    #[error("releases cannot be taken from `{from}` here; name an http:// or https:// address")]
-    UnknownSource {
-        /// As asked.
-        from: UpdateSource,
+    /// A stick cannot be used, or was pulled out.
+    #[error(transparent)]
+    Stick(#[from] StickError),
+    /// A factory reset cannot be ordered now.
+    #[error(transparent)]
+    Reset(#[from] reset::Refused),
+    /// A factory reset is written down, and the board does not restart.
+    #[error(
+        "the factory reset is written down, but PID 1 does not reboot the board: {detail}; it is done when the board is started the next time"
+    )]
+    ResetWaits {
+        /// What was answered.
+        detail: String,
     },
+    /// Only the storage board is fed by the other one.
+    #[error(
+        "only the storage board takes releases from the other board; on the compute board name an address, a folder or `usb`"
+    )]
+    NotFed,
     /// Not the name of a channel.
     #[error("`{name}` is no channel: write a word of a-z, 0-9 and -, like `stable`")]
     Channel {
@@ -215,9 +228,10 @@ impl UpdateError {
             Self::Slot(SlotError::Pinned { .. } | SlotError::Crowded { .. }) => "space",
             Self::NotQuarantined { .. } => "not-found",
             Self::Slot(_) => "not-found",
-            Self::Refused(machine::Refused::Busy) => "busy",
+            Self::Refused(machine::Refused::Busy) | Self::Reset(_) => "busy",
             Self::Refused(machine::Refused::WrongDigest { .. }) => "esp",
             Self::Network { .. } | Self::Absent { .. } => "network",
+            Self::Stick(_) => "stick",
             Self::Blob { .. } | Self::Rebuilt { .. } => "blob-mismatch",
             Self::Space { .. } => "space",
             Self::Store { source, .. } | Self::Esp { source, .. }
@@ -233,7 +247,8 @@ impl UpdateError {
             | Self::Refused(_)
             | Self::Build(_)
             | Self::Store { .. }
-            | Self::UnknownSource { .. }
+            | Self::NotFed
+            | Self::ResetWaits { .. }
             | Self::Channel { .. }
             | Self::NotLeading
             | Self::NotByCommand => "refused",

@@ -2,6 +2,7 @@
 
 use crate::error::UpdateError;
 use crate::origin::{Folder, OpenError, Opened, Origin, Piece, SLOWEST_BYTES_PER_S, Web};
+use goblin_image::recipe::BlobRef;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -179,6 +180,20 @@ impl Fetcher {
         }
     }
 
+    /// Most contents that [`Fetcher::contents`] gives at once; 0 where there are files only.
+    pub(crate) fn contents_max(&self) -> usize {
+        self.origins.iter().map(|origin| origin.contents_max()).min().unwrap_or(0)
+    }
+
+    /// Opens contents by their digests: all of their bytes, one after another in this order.
+    pub(crate) fn contents(&self, wanted: &[BlobRef]) -> Result<Opened, UpdateError> {
+        let what = "contents of the release";
+        let opened = self.tries(what, |origin| {
+            origin.contents(wanted, &self.requests).map_err(|err| self.try_error(origin, what, err))
+        })?;
+        opened.ok_or_else(|| self.absent(what))
+    }
+
     fn tries<T>(
         &self,
         path: &str,
@@ -215,13 +230,17 @@ impl Fetcher {
     }
 
     fn open(&self, origin: &dyn Origin, path: &str, piece: Piece) -> Result<Opened, TryError> {
-        origin.open(path, piece, &self.requests).map_err(|err| match err {
+        origin.open(path, piece, &self.requests).map_err(|err| self.try_error(origin, path, err))
+    }
+
+    fn try_error(&self, origin: &dyn Origin, path: &str, err: OpenError) -> TryError {
+        match err {
             OpenError::Absent => TryError::Absent,
             OpenError::Again(detail) => TryError::Again(detail),
             OpenError::Final(detail) => {
                 TryError::Final(UpdateError::Network { url: origin.address(path), detail })
             }
-        })
+        }
     }
 
     fn address(&self, path: &str) -> String {

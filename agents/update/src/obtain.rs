@@ -29,6 +29,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 /// Room left for a patch beside the contents it makes, as one in so many bytes of them.
 const PATCH_ROOM: u64 = 2;
 
+/// Times contents are asked for anew after they were cut off; each time fewer are missing.
+const CUTS_MAX: u32 = 3;
+
 /// A release whose contents are wanted, and where from.
 #[derive(Debug)]
 pub struct Wanted<'a> {
@@ -82,7 +85,8 @@ pub fn preview(
 ) -> Result<Choice, UpdateError> {
     let work = Work::new(wanted, fetcher, store, held);
     let missing = work.missing(held);
-    work.choose(&missing, work.patch(), work.pack()).map(|(choice, _)| choice)
+    let (patch, pack) = work.parcels();
+    work.choose(&missing, patch, pack).map(|(choice, _)| choice)
 }
 
 /// Brings every content into the store that neither it nor the running system holds. Answers the way that
@@ -100,7 +104,8 @@ pub fn obtain(
 ) -> Result<Choice, UpdateError> {
     let mut work = Work::new(wanted, fetcher, store, held);
     let mut mirrors_left = fetcher.mirrors().saturating_sub(1);
-    let (mut patch, mut pack) = (work.patch(), work.pack());
+    let (mut patch, mut pack) = work.parcels();
+    let mut cuts_left = CUTS_MAX;
     store.drop_patches(patch.map(|patch| &patch.digest))?;
     let room = work.lacking(&work.missing(held));
     let room = room.saturating_add(patch.map_or(0, |patch| patch.bytes.min(room / PATCH_ROOM)));
@@ -121,6 +126,7 @@ pub fn obtain(
             (Way::Nothing, ..) => Ok(()),
             (Way::Patch, _, Some(file)) => work.by_patch(file, &missing, held, moved),
             (Way::Pack(ranges), Some(index), _) => work.by_pack(index, ranges, &missing, moved),
+            _ if work.fetcher.contents_max() > 0 => work.by_contents(&missing, moved),
             _ => work.by_files(&missing, moved).map_err(Failure::All),
         };
         let was_patch = choice.way == Way::Patch;
@@ -138,6 +144,10 @@ pub fn obtain(
                 tracing::warn!(%err, "the next server is asked");
                 mirrors_left = mirrors_left.saturating_sub(1);
                 work.fetcher.turn();
+            }
+            Err(Failure::Way(err)) if work.fetcher.contents_max() > 0 && cuts_left > 0 => {
+                tracing::warn!(%err, "contents were cut off, the rest is asked for");
+                cuts_left = cuts_left.saturating_sub(1);
             }
             // A server that has no pack, perhaps an older publisher's copy, may have the contents.
             Err(Failure::Way(err)) if pack.is_some() && is_absent(&err) => {
@@ -174,6 +184,11 @@ impl<'a> Work<'a> {
     fn patch(&self) -> Option<&'a PatchFile> {
         let patches = &self.wanted.parcels?.patches;
         patches.iter().find(|patch| patch.from == self.wanted.running)
+    }
+
+    /// Patch and pack, where they may be used: who gives contents by digest needs neither.
+    fn parcels(&self) -> (Option<&'a PatchFile>, Option<&'a PackFile>) {
+        if self.fetcher.contents_max() > 0 { (None, None) } else { (self.patch(), self.pack()) }
     }
 
     fn pack(&self) -> Option<&'a PackFile> {
@@ -413,6 +428,32 @@ impl<'a> Work<'a> {
         {
             let detail = "the patch does not make it".into();
             return Err(UpdateError::Blob { digest: blob.digest, detail }.into());
+        }
+        Ok(())
+    }
+
+    fn by_contents(&self, missing: &[bool], moved: Moved<'_>) -> Result<(), Failure> {
+        let total = self.lacking(missing);
+        let deadline = Deadline::of(total);
+        let lacks = self.wanted.blobs.iter().zip(missing).filter(|(_, missing)| **missing);
+        let lacks: Vec<BlobRef> = lacks.map(|(blob, _)| *blob).collect();
+        let cut = |err: io::Error| self.fetcher.network("contents of the release", err.to_string());
+        let mut batch = self.store.batch()?;
+        let mut before = 0u64;
+        for part in lacks.chunks(self.fetcher.contents_max().max(1)) {
+            deadline.check(|detail| self.fetcher.network("contents of the release", detail))?;
+            let mut body = self.fetcher.contents(part)?.body;
+            let done = part.iter().try_for_each(|blob| {
+                batch.put(blob, &mut |out| {
+                    io::copy(&mut body.by_ref().take(blob.size), out).map(drop).map_err(cut)
+                })?;
+                before = before.saturating_add(blob.size);
+                moved(before, total);
+                Ok::<(), UpdateError>(())
+            });
+            // Also after a failure: what came stays.
+            batch.name()?;
+            done?;
         }
         Ok(())
     }

@@ -1,37 +1,62 @@
 //! Orders that change no release: previews, comparisons, and what a person sets.
 
 use crate::error::UpdateError;
+use crate::feed::OtherBoard;
 use crate::fetch::Fetcher;
 use crate::lookup;
 use crate::notes::{Intent, RESUMES_MAX};
 use crate::obtain::{self, Wanted};
 use crate::origin::Folder;
 use crate::repository::Job;
+use crate::stick::{self, Stick};
 use crate::updater::{Replies, Updater, done};
 use goblin_core_delta::choose::Choice;
 use goblin_core_types::{
-    Schedule, SlotStatus, UpdateCommand, UpdateReply, UpdateSettings, UpdateSource, UpgradePlan,
-    Version, is_channel,
+    BootRecord, ResetLevel, Role, Schedule, SlotStatus, UpdateCommand, UpdateReply, UpdateSettings,
+    UpdateSource, UpgradePlan, Version, is_channel,
 };
 use goblin_core_update::life::Failed;
-use goblin_core_update::machine::{Event, State};
+use goblin_core_update::machine::{Event, Refused, State};
+use goblin_core_update::reset;
 use goblin_core_update::slots::{self, EspStep};
 use goblin_image::diff;
 
+/// A source, open for one order.
+pub(crate) struct Taken {
+    pub(crate) fetcher: Option<Fetcher>,
+    /// Mounted for as long as it is held.
+    pub(crate) stick: Option<Box<dyn Stick>>,
+}
+
 impl Updater {
-    /// Where releases are taken from for one order.
-    pub(crate) fn fetcher_of(
-        &self,
-        from: Option<&UpdateSource>,
-    ) -> Result<Option<Fetcher>, UpdateError> {
+    /// Opens where one order takes its release from.
+    pub(crate) fn open_source(&self, from: Option<&UpdateSource>) -> Result<Taken, UpdateError> {
+        let pause = self.env.retry_pause;
+        let of = |fetcher| Taken { fetcher, stick: None };
         match from {
-            None => Ok(self.fetcher.clone()),
-            Some(UpdateSource::Url(url)) => Ok(Some(Fetcher::new(url, self.env.retry_pause))),
+            None => Ok(of(self.fetcher.clone())),
+            Some(UpdateSource::Url(url)) => {
+                let proxy = self.env.source.as_ref().and_then(|source| source.proxy.as_deref());
+                Ok(of(Some(Fetcher::with_proxy(url, proxy, pause))))
+            }
             Some(UpdateSource::Folder(path)) => {
                 let folder = Folder::new(path.into());
-                Ok(Some(Fetcher::of(vec![Box::new(folder)], self.env.retry_pause)))
+                Ok(of(Some(Fetcher::of(vec![Box::new(folder)], pause))))
             }
-            Some(other) => Err(UpdateError::UnknownSource { from: other.clone() }),
+            Some(UpdateSource::Usb) => {
+                let stick = self.env.hooks.stick()?;
+                let folder = Folder::named(stick.folder().to_owned(), stick.name());
+                let fetcher = Fetcher::of(vec![Box::new(folder)], pause);
+                Ok(Taken { fetcher: Some(fetcher), stick: Some(stick) })
+            }
+            // The compute board is the one that fetches.
+            Some(UpdateSource::Board) if self.env.role != Some(Role::Storage) => {
+                Err(UpdateError::NotFed)
+            }
+            Some(UpdateSource::Board) => {
+                let other = OtherBoard(self.env.hooks.other_board());
+                Ok(of(Some(Fetcher::of(vec![Box::new(other)], pause))))
+            }
         }
     }
 
@@ -41,13 +66,16 @@ impl Updater {
         from: Option<&UpdateSource>,
         work: impl FnOnce(&mut Self) -> Result<T, UpdateError>,
     ) -> Result<T, UpdateError> {
-        let other = self.fetcher_of(from)?;
-        let own = std::mem::replace(&mut self.fetcher, other);
+        let taken = self.open_source(from)?;
+        let own = std::mem::replace(&mut self.fetcher, taken.fetcher);
         self.from = from.cloned();
         let result = work(self);
         self.fetcher = own;
         self.from = None;
-        result
+        match taken.stick {
+            Some(stick) => result.map_err(|err| stick::explain(err, &*stick)),
+            None => result,
+        }
     }
 
     /// Says what an upgrade would do.
@@ -171,6 +199,33 @@ impl Updater {
         self.set(|settings| settings.schedule = schedule.clone())?;
         self.status.waiting = None;
         Ok(done("the schedule is kept".into(), None))
+    }
+
+    /// Refuses a factory reset in the middle of an upgrade.
+    pub(crate) fn may_reset(&self) -> Result<(), UpdateError> {
+        match self.state {
+            State::Idle | State::Staged(_) => Ok(()),
+            State::Trial => Err(Refused::OnTrial.into()),
+            State::Armed { release } => Err(Refused::Armed { to: release.version }.into()),
+            _ => Err(Refused::Busy.into()),
+        }
+    }
+
+    /// Writes a factory reset down, then has the board restarted, whose next boot carries it out.
+    pub(crate) fn factory_reset(
+        &mut self,
+        level: ResetLevel,
+        why: &str,
+        replies: Replies<'_>,
+    ) -> Result<(), UpdateError> {
+        self.may_reset()?;
+        let at_unix_s = self.env.hooks.now_unix_s();
+        let order = |record: &mut BootRecord| reset::order(record, level, why, at_unix_s);
+        self.record()?.update(order).map_err(UpdateError::Record)??;
+        let message = format!("the factory reset ({level}) is written down; the board restarts");
+        replies(done(message, None));
+        let reason = format!("factory reset ({level}): {why}");
+        self.env.hooks.reboot(&reason).map_err(|detail| UpdateError::ResetWaits { detail })
     }
 
     /// Forgets failures.

@@ -1,8 +1,11 @@
 //! Where a repository can lie: on a web server, or in a folder.
 
+use goblin_image::recipe::BlobRef;
+use goblin_sys::beneath::{self, OpenMode};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -60,6 +63,19 @@ pub trait Origin: Send + Sync + std::fmt::Debug {
 
     /// The file's address, for people.
     fn address(&self, path: &str) -> String;
+
+    /// Most contents that [`Origin::contents`] gives at once; 0 where it knows files only.
+    fn contents_max(&self) -> usize {
+        0
+    }
+
+    /// Opens contents by their digests: all of their bytes, one after another in this order.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    fn contents(&self, _wanted: &[BlobRef], _requests: &AtomicU64) -> Result<Opened, OpenError> {
+        Err(OpenError::Absent)
+    }
 }
 
 /// A folder on a web server.
@@ -184,42 +200,62 @@ impl Origin for Web {
     }
 }
 
-/// A folder, such as one on a stick.
+/// A folder, such as one on a stick. What is in it may be anybody's: links are not followed, and nothing but
+/// plain files is opened.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
+    /// What its files are called by, where that is not `root`.
+    name: Option<String>,
 }
 
 impl Folder {
     /// The repository at `root`.
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, name: None }
+    }
+
+    /// The repository at `root`, of which people are told by another name.
+    pub fn named(root: PathBuf, name: &str) -> Self {
+        Self { root, name: Some(name.to_owned()) }
     }
 }
 
 impl Origin for Folder {
     fn open(&self, path: &str, piece: Piece, requests: &AtomicU64) -> Result<Opened, OpenError> {
         requests.fetch_add(1, Ordering::Relaxed);
-        let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-        if !plain {
+        if !is_plain(path) {
             return Err(OpenError::Final("that is no path inside a repository".into()));
         }
         let failed = |err: io::Error| match err.kind() {
-            io::ErrorKind::NotFound => OpenError::Absent,
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => OpenError::Absent,
             // A stick that was pulled does not come back by itself.
             _ => OpenError::Final(err.to_string()),
         };
-        let mut file = File::open(self.root.join(path)).map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
+        let root = self.root.canonicalize().and_then(|root| beneath::root(&root));
+        let held = root.and_then(|root| beneath::walk(&root, path)).map_err(failed)?;
+        if beneath::stat(&held).map_err(failed)?.kind() != beneath::Kind::RegularFile {
             return Err(OpenError::Final("that is no file".into()));
         }
+        let mode = OpenMode { read: true, ..OpenMode::default() };
+        let mut file = File::from(beneath::open_file(held.as_fd(), mode).map_err(failed)?);
         file.seek(SeekFrom::Start(piece.at)).map_err(failed)?;
         Ok(Opened { body: Box::new(file) })
     }
 
     fn address(&self, path: &str) -> String {
-        self.root.join(path).display().to_string()
+        match &self.name {
+            Some(name) => format!("{name}: {path}"),
+            None => self.root.join(path).display().to_string(),
+        }
     }
+}
+
+/// True for a path of a file inside a repository.
+pub(crate) fn is_plain(path: &str) -> bool {
+    // The separator alone would hide an empty name.
+    path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !path.chars().any(char::is_control)
 }
 
 /// Where a redirect leads: the same kind of address or `https`, never a file or another protocol.
@@ -274,6 +310,15 @@ mod tests {
         assert_eq!(got, "3456");
         assert_eq!(folder.open("none", piece, &count).err(), Some(OpenError::Absent));
         for bad in ["../file", "/etc/passwd", "a/../../b", "."] {
+            assert!(matches!(folder.open(bad, piece, &count), Err(OpenError::Final(_))), "{bad}");
+        }
+        // What a stranger's stick may hold: links out of it, and what blocks whoever opens it.
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
+        let fifo = dir.path().join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        for bad in ["link", "fifo"] {
             assert!(matches!(folder.open(bad, piece, &count), Err(OpenError::Final(_))), "{bad}");
         }
     }

@@ -4,8 +4,8 @@
 use crate::error::UpdateError;
 use crate::updater::{Replies, Updater, done};
 use goblin_core_types::{
-    BoardStatus, PairPlan, Role, SlotState, UpdateCommand, UpdateOutcome, UpdatePhase, UpdateReply,
-    UpdateSource, Version,
+    BoardStatus, PairPlan, ResetLevel, Role, SlotState, UpdateCommand, UpdateOutcome, UpdatePhase,
+    UpdateReply, UpdateSource, Version,
 };
 use goblin_core_update::machine::State;
 use goblin_core_update::pair::{self, Effect, Event, Outcome};
@@ -102,11 +102,15 @@ impl<'a> Leader<'a> {
         Event::Failed { role, reason }
     }
 
-    /// Carries out [`UpdateCommand::UpgradePair`] or [`UpdateCommand::RollbackPair`].
+    /// Carries out a command for both boards: [`UpdateCommand::UpgradePair`], [`UpdateCommand::RollbackPair`] or
+    /// [`UpdateCommand::FactoryResetPair`].
     pub fn command(&mut self, command: &UpdateCommand, replies: &mut dyn FnMut(UpdateReply)) {
         let result = match *command {
             UpdateCommand::UpgradePair { to, ref from } => self.upgrade(to, from.clone(), replies),
             UpdateCommand::RollbackPair { to } => self.rollback(to, replies),
+            UpdateCommand::FactoryResetPair { level, ref why } => {
+                self.factory_reset(level, why, replies).map(|()| None)
+            }
             _ => Err(UpdateError::NotLeading),
         };
         self.updater.note_end(command, result.as_ref().err());
@@ -158,7 +162,7 @@ impl<'a> Leader<'a> {
         let to = match to {
             Some(to) => to,
             None => {
-                self.updater.with_source(from.as_ref(), |updater| {
+                self.updater.with_source(own_source(from.as_ref()).as_ref(), |updater| {
                     updater.carry_out(&UpdateCommand::Check, replies)
                 })?;
                 // Nothing newer here; but the storage board may be behind, or, where the compute board was
@@ -218,6 +222,34 @@ impl<'a> Leader<'a> {
         }
         let (plan, effects) = pair::begin_rollback(to);
         self.carry_on(plan, effects, replies)
+    }
+
+    /// The storage board first: this one cannot tell it anything once it restarts.
+    fn factory_reset(
+        &mut self,
+        level: ResetLevel,
+        why: &str,
+        replies: Replies<'_>,
+    ) -> Result<(), UpdateError> {
+        self.both_ready()?;
+        self.updater.may_reset()?;
+        let command = UpdateCommand::FactoryReset { level, why: why.to_owned() };
+        let role = Role::Storage;
+        match self.peer.command(&command, &mut |reply| replies(named(role, reply))) {
+            Ok(UpdateReply::Done { message, .. }) => {
+                let message = format!("{role}: {message}");
+                replies(UpdateReply::Progress { message, done_bytes: 0, total_bytes: 0 });
+            }
+            Ok(UpdateReply::Failed { kind, message }) => {
+                return Err(UpdateError::Board { role, kind, message });
+            }
+            Ok(_) => {
+                let message = "its updater stopped in the middle".into();
+                return Err(UpdateError::Board { role, kind: "peer".into(), message });
+            }
+            Err(err) => return Err(UpdateError::Peer { detail: err.to_string() }),
+        }
+        self.updater.factory_reset(level, why, replies)
     }
 
     /// Refuses before anything is begun: not the leading board, a plan under way, the other board out of
@@ -378,23 +410,51 @@ impl<'a> Leader<'a> {
         Ok(())
     }
 
+    /// The compute board fetches, then feeds the storage board.
     fn stage_both(&mut self, plan: &PairPlan, replies: Replies<'_>) -> Event {
         let to = plan.to;
-        // What is in this board's folder or stick, the other board takes from this one.
-        let theirs = plan.from.as_ref().map(|from| match from {
-            UpdateSource::Url(url) => UpdateSource::Url(url.clone()),
-            UpdateSource::Folder(_) | UpdateSource::Usb | UpdateSource::Board => {
-                UpdateSource::Board
+        let from = own_source(plan.from.as_ref());
+        if self.updater.env.running != to {
+            let stage = UpdateCommand::Stage { to: Some(to), from: from.clone() };
+            let mut named_replies = |reply| replies(named(Role::Compute, reply));
+            if let Err(err) = self.updater.carry_out(&stage, &mut named_replies) {
+                return self.refused(Role::Compute, err.kind(), err.to_string());
             }
-        });
-        let stage = UpdateCommand::Stage { to: Some(to), from: theirs };
-        // The storage board first: it may be the one without room or with a failed try behind it.
+        }
+        let taken = match self.updater.open_source(from.as_ref()) {
+            Ok(taken) => taken,
+            Err(err) => return self.refused(Role::Compute, err.kind(), err.to_string()),
+        };
+        // What this board itself lacks, because it runs the release already, comes from the same place.
+        self.updater.feeder.lend(taken.fetcher.clone());
+        let mut staged = self.stage_storage(to, Some(UpdateSource::Board), replies);
+        self.updater.feeder.lend(self.updater.fetcher.clone());
+        if let (Err((kind, message)), true) = (&staged, has_own_way(plan.from.as_ref()))
+            && !is_verdict(kind)
+        {
+            tracing::warn!(kind, message, "the storage board is not fed; it fetches by itself");
+            staged = self.stage_storage(to, from, replies);
+        }
+        match staged {
+            Ok(()) => Event::Staged,
+            Err((kind, message)) => self.refused(Role::Storage, &kind, message),
+        }
+    }
+
+    /// Has the storage board stage a release; answers the word of its refusal and its sentence.
+    fn stage_storage(
+        &mut self,
+        to: Version,
+        from: Option<UpdateSource>,
+        replies: Replies<'_>,
+    ) -> Result<(), (String, String)> {
+        let stage = UpdateCommand::Stage { to: Some(to), from };
         let since = Instant::now();
         let mut waits = String::new();
-        let there = loop {
+        loop {
             let there =
                 self.peer.command(&stage, &mut |reply| replies(named(Role::Storage, reply)));
-            match &there {
+            match there {
                 // It goes on by itself with what a restart interrupted.
                 Ok(UpdateReply::Failed { kind, .. })
                     if kind == "busy" && since.elapsed() < STORAGE_WAIT =>
@@ -402,30 +462,13 @@ impl<'a> Leader<'a> {
                     self.tell_waiting(replies, &mut waits, "its updater is at work".into());
                     std::thread::sleep(self.pause);
                 }
-                _ => break there,
+                Ok(UpdateReply::Done { .. }) => return Ok(()),
+                Ok(UpdateReply::Failed { kind, message }) => return Err((kind, message)),
+                Ok(_) => {
+                    return Err(("peer".into(), "its updater stopped in the middle".into()));
+                }
+                Err(err) => return Err(("peer".into(), err.to_string())),
             }
-        };
-        match there {
-            Ok(UpdateReply::Done { .. }) => {}
-            Ok(UpdateReply::Failed { kind, message }) => {
-                return self.refused(Role::Storage, &kind, message);
-            }
-            Ok(_) => {
-                return self.refused(
-                    Role::Storage,
-                    "peer",
-                    "its updater stopped in the middle".into(),
-                );
-            }
-            Err(err) => return self.refused(Role::Storage, "peer", err.to_string()),
-        }
-        if self.updater.env.running == to {
-            return Event::Staged;
-        }
-        let stage = UpdateCommand::Stage { to: Some(to), from: plan.from.clone() };
-        match self.updater.carry_out(&stage, &mut |reply| replies(named(Role::Compute, reply))) {
-            Ok(_) => Event::Staged,
-            Err(err) => self.refused(Role::Compute, err.kind(), err.to_string()),
         }
     }
 
@@ -571,6 +614,21 @@ impl<'a> Leader<'a> {
             Err(err) => Step::Event(self.refused(Role::Compute, err.kind(), err.to_string())),
         }
     }
+}
+
+/// Where the compute board itself takes a release from, when both shall have it.
+fn own_source(from: Option<&UpdateSource>) -> Option<UpdateSource> {
+    from.filter(|from| **from != UpdateSource::Board).cloned()
+}
+
+/// Whether the storage board can get at the source without the compute board.
+const fn has_own_way(from: Option<&UpdateSource>) -> bool {
+    matches!(from, None | Some(UpdateSource::Url(_)))
+}
+
+/// Whether a refusal is about the release or the board, so that another way would end the same.
+fn is_verdict(kind: &str) -> bool {
+    matches!(kind, "signature" | "expired" | "older" | "space" | "quarantined" | "busy" | "esp")
 }
 
 fn nothing_in_common(

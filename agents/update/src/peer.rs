@@ -1,10 +1,13 @@
 //! The storage board, as the compute board's updater sees it: files of the control tree.
 
+use crate::feed::Ask;
+use crate::origin::OpenError;
 use crate::pair::{Peer, PeerError};
 use goblin_core_ninep::Errno;
 use goblin_core_ninep::client::{Client, ClientError, Fid};
 use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdateReply, paths};
 use goblin_sys::socket::Socket;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,9 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 /// Longest silence inside a command: reading back an image from a slow disk says nothing meanwhile.
 const COMMAND_SILENCE_MAX: Duration = Duration::from_secs(300);
+
+/// Longest silence while release files come: the compute board may have to fetch one itself, with its tries.
+const FEED_SILENCE_MAX: Duration = Duration::from_secs(150);
 
 /// Longest command: the largest release over the slowest line that is waited for.
 const COMMAND_MAX: Duration = Duration::from_secs(6 * 3600);
@@ -48,6 +54,56 @@ fn connect(wait: Duration) -> Result<(Client<Socket>, Fid), PeerError> {
     let mut client = Client::connect(socket, MSIZE).map_err(detail)?;
     let root = client.attach("control", "update").map_err(detail)?;
     Ok((client, root))
+}
+
+/// The compute board's release files, through the storage board's own control tree.
+impl Ask for ControlTree {
+    fn ask(&self, line: &[u8]) -> Result<Box<dyn Read + Send>, OpenError> {
+        let open = || {
+            let (mut client, root) = connect(FEED_SILENCE_MAX)?;
+            let path = format!("boards/{}/releases/ctl", Role::Compute);
+            let fid = client.converse(&root, &path, line).map_err(detail)?;
+            Ok(Answer { client, fid, offset: 0, piece: Vec::new(), taken: 0 })
+        };
+        match open() {
+            Ok(answer) => Ok(Box::new(answer)),
+            Err(PeerError::Silent) => {
+                Err(OpenError::Again("the compute board does not answer".into()))
+            }
+            Err(PeerError::Failed(detail)) => Err(OpenError::Final(detail)),
+        }
+    }
+}
+
+/// What a conversation answers, as a stream.
+struct Answer {
+    client: Client<Socket>,
+    fid: Fid,
+    offset: u64,
+    piece: Vec<u8>,
+    /// Bytes of the piece that were handed on.
+    taken: usize,
+}
+
+impl Read for Answer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.taken >= self.piece.len() {
+            let piece = self.client.read(&self.fid, self.offset, MSIZE);
+            let piece = piece.map_err(|err| io::Error::other(err.to_string()))?;
+            self.offset =
+                self.offset.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            self.piece.clear();
+            self.piece.extend_from_slice(piece);
+            self.taken = 0;
+        }
+        let left = self.piece.get(self.taken..).unwrap_or_default();
+        let count = left.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), left.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.taken = self.taken.saturating_add(count);
+        Ok(count)
+    }
 }
 
 fn path(file: &str) -> String {

@@ -3,6 +3,7 @@
 use crate::env::{BoardHooks, Env, Source};
 use crate::error::UpdateError;
 use crate::esp::Guard;
+use crate::feed::Feeder;
 use crate::pair::Leader;
 use crate::peer::ControlTree;
 use crate::store::SPARE_BYTES;
@@ -13,7 +14,7 @@ use goblin_core_update::machine::Refused;
 use goblin_sys::provision::LoadError;
 use goblin_sys::socket::{Listener, Socket};
 use goblin_sys::{board, efivar, notify, provision, record};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
@@ -22,6 +23,14 @@ use std::time::Duration;
 const CONNECTIONS_MAX: usize = 16;
 /// Longest command line in bytes.
 const COMMAND_BYTES_MAX: u64 = 4096;
+/// Conversations about release files at one time.
+const FEEDS_MAX: usize = 4;
+/// Longest line that asks for release files, in bytes; the longest that the control tree brings.
+const REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// Longest wait for the other board to take a piece: it writes what came to its disk in between.
+const FEED_PATIENCE: Duration = Duration::from_secs(150);
+/// Bytes of release files sent at once.
+const FEED_PIECE_BYTES: usize = 64 << 10;
 /// Longest wait for a command, and for a reader of replies.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks at the trial, the plan for both boards, and the storage board.
@@ -59,6 +68,8 @@ fn environment() -> Result<Env, UpdateError> {
         role: provision.as_ref().map(|provision| provision.role),
         source: provision.and_then(|provision| provision.update).map(|update| Source {
             url: update.url,
+            mirrors: update.mirrors,
+            proxy: update.proxy,
             channel: update.channel,
             root: update.root,
         }),
@@ -76,7 +87,9 @@ fn environment() -> Result<Env, UpdateError> {
 pub fn run() -> Result<(), UpdateError> {
     let env = environment()?;
     let leads = env.role == Some(Role::Compute);
-    let updater = Arc::new(Mutex::new(Updater::start(env)));
+    let updater = Updater::start(env);
+    let feeder = leads.then(|| updater.feeder());
+    let updater = Arc::new(Mutex::new(updater));
     let socket = Path::new(paths::UPDATE_SOCKET);
     let broken = |source| UpdateError::Store { path: socket.to_owned(), source };
     let listener = Listener::unix(socket, 0o600).map_err(broken)?;
@@ -85,6 +98,9 @@ pub fn run() -> Result<(), UpdateError> {
         .name("watch".into())
         .spawn(move || watch(&watched, leads))
         .map_err(broken)?;
+    if let Some(feeder) = feeder {
+        feed(feeder).map_err(broken)?;
+    }
     notify::ready();
     // Whatever an upgrade takes: its lock is not asked for. No command at all is refused at once.
     notify::ping_while_answering(socket, b"").map_err(broken)?;
@@ -100,6 +116,31 @@ pub fn run() -> Result<(), UpdateError> {
         )
         .map_err(broken)?;
     Ok(())
+}
+
+/// Gives release files to the storage board, beside the orders: it asks while this board leads both.
+fn feed(feeder: Arc<Feeder>) -> std::io::Result<()> {
+    let listener = Listener::unix(Path::new(paths::RELEASES_SOCKET), 0o600)?;
+    let answer = move |socket: Arc<Socket>, _| {
+        let answered = (|| {
+            socket.set_limits(Some(PATIENCE), Some(FEED_PATIENCE))?;
+            let mut line = Vec::new();
+            let limit = REQUEST_BYTES_MAX;
+            BufReader::new(socket.try_clone()?.take(limit)).read_until(b'\n', &mut line)?;
+            let mut out = BufWriter::with_capacity(FEED_PIECE_BYTES, socket.try_clone()?);
+            feeder.answer(&line, &mut out)?;
+            out.flush()
+        })();
+        if let Err(err) = answered {
+            tracing::warn!(%err, "release files for the other board were cut off");
+        }
+    };
+    let serve = move || {
+        let full = |peer| tracing::warn!(?peer, "too many askers for release files");
+        let Err(err) = listener.serve(FEEDS_MAX, full, answer);
+        tracing::error!(%err, "release files are not given to the other board any more");
+    };
+    std::thread::Builder::new().name("feed".into()).spawn(serve).map(drop)
 }
 
 /// Blesses the running release; the task that PID 1 runs once a trial's checks have passed.
@@ -169,7 +210,9 @@ fn converse(updater: &Mutex<Updater>, socket: &Socket) -> std::io::Result<()> {
     match lock(updater) {
         Err(busy) => replies(UpdateError::from(busy).reply()),
         Ok(mut updater) => match command {
-            UpdateCommand::UpgradePair { .. } | UpdateCommand::RollbackPair { .. } => {
+            UpdateCommand::UpgradePair { .. }
+            | UpdateCommand::RollbackPair { .. }
+            | UpdateCommand::FactoryResetPair { .. } => {
                 let mut peer = ControlTree;
                 Leader::new(&mut updater, &mut peer, TICK).command(&command, &mut replies);
             }

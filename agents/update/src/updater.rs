@@ -3,6 +3,7 @@
 use crate::env::Env;
 use crate::error::UpdateError;
 use crate::esp::Esp;
+use crate::feed::Feeder;
 use crate::fetch::Fetcher;
 use crate::notes::Notes;
 use crate::repository::Job;
@@ -18,6 +19,7 @@ use goblin_core_update::pair;
 use goblin_core_update::settle::{self, Boot, Verdict};
 use goblin_core_update::slots::{self, FlipSource};
 use goblin_sys::record::RecordPartition;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Shortest time between two progress lines.
@@ -33,6 +35,8 @@ pub struct Updater {
     pub(crate) store: Store,
     pub(crate) esp: Esp,
     pub(crate) fetcher: Option<Fetcher>,
+    /// Gives release files to the other board.
+    pub(crate) feeder: Arc<Feeder>,
     pub(crate) state: State,
     pub(crate) job: Option<Job>,
     pub(crate) wanted: Option<Version>,
@@ -59,7 +63,13 @@ impl Updater {
     pub fn start(env: Env) -> Self {
         let store = Store::new(env.store.clone());
         let esp = Esp::new(env.esp.clone(), env.guard);
-        let fetcher = env.source.as_ref().map(|source| Fetcher::new(&source.url, env.retry_pause));
+        let fetcher = env.source.as_ref().map(|source| {
+            let all = std::iter::once(&source.url).chain(&source.mirrors);
+            let all: Vec<&str> = all.map(String::as_str).collect();
+            Fetcher::with_proxy(&all.join(" "), source.proxy.as_deref(), env.retry_pause)
+        });
+        let feeder = Feeder::new(store.clone(), env.base.clone(), esp.clone(), env.running);
+        feeder.lend(fetcher.clone());
         let status = UpdateStatus {
             source: env.source.as_ref().map(|s| s.url.clone()),
             ..UpdateStatus::default()
@@ -72,6 +82,7 @@ impl Updater {
             store,
             esp,
             fetcher,
+            feeder: Arc::new(feeder),
             state: State::Idle,
             job: None,
             wanted: None,
@@ -185,11 +196,14 @@ impl Updater {
             UpdateCommand::SetChannel { ref channel } => {
                 self.set_channel(channel.as_deref()).map(Some)
             }
+            UpdateCommand::FactoryReset { level, ref why } => {
+                self.factory_reset(level, why, replies).map(|()| None)
+            }
             UpdateCommand::SetSchedule { ref schedule } => self.set_schedule(schedule).map(Some),
             UpdateCommand::Bless => Err(UpdateError::NotByCommand),
-            UpdateCommand::UpgradePair { .. } | UpdateCommand::RollbackPair { .. } => {
-                Err(UpdateError::NotLeading)
-            }
+            UpdateCommand::UpgradePair { .. }
+            | UpdateCommand::RollbackPair { .. }
+            | UpdateCommand::FactoryResetPair { .. } => Err(UpdateError::NotLeading),
         }
     }
 
@@ -328,6 +342,11 @@ impl Updater {
                 Ok(None)
             }
         }
+    }
+
+    /// What gives release files to the other board, also while an order is carried out.
+    pub fn feeder(&self) -> Arc<Feeder> {
+        self.feeder.clone()
     }
 
     /// Notices that the trial passed; called every few seconds.

@@ -17,7 +17,8 @@ use goblin_core_ninep::{
 use goblin_core_trust::pairing::{Hello, Verdict};
 use goblin_core_trust::{Code, PublicKey};
 use goblin_core_types::{
-    Attempt, AttemptStage, BootRecord, InitRequest, LogFilter, LogLevel, Version,
+    Attempt, AttemptStage, BootRecord, InitRequest, LogFilter, LogLevel, PendingReset, ResetLevel,
+    ResetReport, Version,
 };
 use goblin_image::gpt::{Gpt, Partition, TYPE_ESP};
 use goblin_image::{Guid, record};
@@ -84,6 +85,7 @@ pub(super) fn made() -> Vec<Made> {
     add("discovery", "question", Browser::question());
     add("gpt", "two-partitions", gpt());
     add("record", "one-attempt", boot_record());
+    add("record", "ordered-reset", reset_record());
     add("uki", "two-sections", small_pe());
     for (name, bytes) in metadata() {
         add("tuf", &name, bytes);
@@ -282,6 +284,24 @@ fn journal_segment() -> Vec<u8> {
         journal::encode(&entry, SEGMENT, offset, &mut bytes);
     }
     bytes
+}
+
+/// A factory reset that is ordered, beside the report of an earlier one.
+fn reset_record() -> Vec<u8> {
+    let why = || "asked for on the command line".to_owned();
+    let content = BootRecord {
+        schema: 1,
+        boot_count: 4,
+        reset: Some(PendingReset { level: ResetLevel::All, why: why(), tries: 1, at_unix_s: 9 }),
+        last_reset: Some(ResetReport {
+            level: ResetLevel::System,
+            done: true,
+            reason: why(),
+            at_unix_s: 7,
+        }),
+        ..BootRecord::default()
+    };
+    record::encode(&content, 4).expect("a small record").1
 }
 
 fn boot_record() -> Vec<u8> {

@@ -13,6 +13,8 @@ const SCHEMA: u32 = 1;
 pub const SHARES_MAX: usize = 32;
 /// Time servers.
 pub const NTP_SERVERS_MAX: usize = 8;
+/// Most further addresses of the update source.
+pub const MIRRORS_MAX: usize = 4;
 /// Data disks: one alone, or two as a mirror.
 pub const DATA_DISKS_MAX: usize = 2;
 /// RFC 1123, section 2.1 with RFC 1035, section 2.3.4: one label.
@@ -90,6 +92,15 @@ fn check_shares(shares: &[ShareSection]) -> Result<(), Refusal> {
 
 fn check_update(update: &UpdateSection) -> Result<(), Refusal> {
     require(is_url(&update.url), "update.url", Problem::Url)?;
+    at_most("update.mirrors", update.mirrors.len(), MIRRORS_MAX)?;
+    for (index, mirror) in update.mirrors.iter().enumerate() {
+        require(is_url(mirror), format!("update.mirrors[{index}]"), Problem::Url)?;
+    }
+    no_twins(&update.mirrors, |index| format!("update.mirrors[{index}]"))?;
+    if let Some(proxy) = &update.proxy {
+        let holds = proxy.starts_with("http://") && is_url(proxy);
+        require(holds, "update.proxy", Problem::Proxy)?;
+    }
     let channel = &update.channel;
     let holds = (1..=CHANNEL_CHARS_MAX).contains(&channel.len())
         && channel.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));

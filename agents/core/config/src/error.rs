@@ -127,9 +127,12 @@ pub enum Problem {
     /// `share[..].name`
     #[error("is not a share name: write 1 to 32 of a-z, 0-9, `-` and `_`, not starting with `-`")]
     ShareName,
-    /// `update.url`
+    /// `update.url`, `update.mirrors[..]`
     #[error("is not usable: write an http:// or https:// address without user, `?` or `#`")]
     Url,
+    /// `update.proxy`
+    #[error("is not usable: write the http:// address of a proxy without user, `?` or `#`")]
+    Proxy,
     /// `update.channel`
     #[error("is not a channel: write 1 to 32 of a-z, 0-9 and `-`")]
     Channel,

@@ -25,7 +25,7 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
-pub use check::{DATA_DISKS_MAX, NTP_SERVERS_MAX, SHARES_MAX};
+pub use check::{DATA_DISKS_MAX, MIRRORS_MAX, NTP_SERVERS_MAX, SHARES_MAX};
 pub use error::{Place, Problem, ProvisionError};
 pub use parse::{parse, parse_bytes};
 pub use provision::{

@@ -101,6 +101,12 @@ pub struct ShareSection {
 pub struct UpdateSection {
     /// `http://` or `https://` address of the folder that `cargo xtask release` wrote.
     pub url: String,
+    /// Addresses of the same folder elsewhere, asked where the first does not give what was signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
+    /// `http://` address of a proxy that releases are fetched over; without one directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// Channel to follow; `stable` when absent.
     #[serde(default = "stable")]
     pub channel: String,

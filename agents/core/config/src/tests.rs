@@ -137,6 +137,8 @@ fn every_rule_names_its_field() {
         (with("https://", "ftp://"), "update.url", Problem::Url),
         (with("https://", "https://me:pw@"), "update.url", Problem::Url),
         (with("goblinux/\"", "goblinux/?a\""), "update.url", Problem::Url),
+        (with("channel =", "mirrors = [\"m\"]\nchannel ="), "update.mirrors[0]", Problem::Url),
+        (with("channel =", "proxy = \"https://p\"\nchannel ="), "update.proxy", Problem::Proxy),
         (with("\"stable\"", "\"Stable!\""), "update.channel", Problem::Channel),
         (with("'''\n{", "'''\n["), "update.root", Problem::RootNotJson),
         (with("\"root\", ", "\"timestamp\", "), "update.root", Problem::RootNotRoot),
@@ -264,4 +266,14 @@ fn no_sentence_repeats_a_key_that_stands_in_the_wrong_place() {
         let leaks = (0..key.len() - 12).any(|at| said.contains(&key[at..at + 12]));
         assert!(!leaks, "{said}");
     }
+}
+
+#[test]
+fn releases_may_have_mirrors_and_a_proxy_and_need_neither() {
+    let update = parse(STORAGE).unwrap().update.unwrap();
+    assert_eq!((update.mirrors.len(), update.proxy), (0, None));
+    let more = "mirrors = [\"http://10.0.0.2/r\"]\nproxy = \"http://10.0.0.1:3128\"\nchannel =";
+    let update = parse(&with("channel =", more)).unwrap().update.unwrap();
+    assert_eq!(update.mirrors, ["http://10.0.0.2/r"]);
+    assert_eq!(update.proxy.as_deref(), Some("http://10.0.0.1:3128"));
 }

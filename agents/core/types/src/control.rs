@@ -1,6 +1,9 @@
 //! Messages of the local sockets and of the host channel. All are one JSON object per line.
 
-use crate::{FailReason, ReleaseDiff, Schedule, UnitStatus, UpdateSource, UpgradePlan, Version};
+use crate::{
+    Digest, FailReason, ReleaseDiff, ResetLevel, Schedule, UnitStatus, UpdateSource, UpgradePlan,
+    Version,
+};
 use serde::{Deserialize, Serialize};
 
 /// Asked of PID 1 over [`crate::paths::INIT_SOCKET`]: one line, then replies until the end.
@@ -375,10 +378,72 @@ pub enum UpdateCommand {
         /// Absent for the one of the provisioning file.
         channel: Option<String>,
     },
+    /// Write a factory reset down for the next boot, and restart.
+    FactoryReset {
+        /// How much.
+        level: ResetLevel,
+        /// Who asks, in words.
+        #[serde(default)]
+        why: String,
+    },
+    /// On the compute board: [`UpdateCommand::FactoryReset`] of both boards, storage first.
+    FactoryResetPair {
+        /// How much.
+        level: ResetLevel,
+        /// Who asks, in words.
+        #[serde(default)]
+        why: String,
+    },
     /// Change what is done unasked.
     SetSchedule {
         /// All of it.
         schedule: Schedule,
+    },
+}
+
+/// Asked of the compute board's updater over [`crate::paths::RELEASES_SOCKET`] for the storage board: one line,
+/// answered by a [`ReleasesReply`] line and bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ReleasesRequest {
+    /// A small file of the repository, as metadata and manifests are.
+    File {
+        /// Its path in the repository.
+        path: String,
+        /// Most bytes that are of use.
+        bytes_max: u64,
+    },
+    /// File contents of a release, one after another in this order.
+    Contents {
+        /// Which.
+        contents: Vec<WantedContent>,
+    },
+}
+
+/// A content by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedContent {
+    /// blake3 of the content.
+    pub digest: Digest,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// The first line of the answer to a [`ReleasesRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "re", rename_all = "kebab-case")]
+pub enum ReleasesReply {
+    /// So many bytes follow; fewer say that the rest could not be had.
+    Bytes {
+        /// Their number.
+        bytes: u64,
+    },
+    /// There is no such file.
+    Absent,
+    /// It cannot be given.
+    Failed {
+        /// One sentence.
+        message: String,
     },
 }
 
@@ -409,7 +474,7 @@ pub enum UpdateReply {
     /// Not carried out; the board is as it was.
     Failed {
         /// A stable word for scripts: `signature`, `expired`, `older`, `blob-mismatch`, `network`,
-        /// `space`, `quarantined`, `busy`, `not-found`, `esp`, `peer`, `fell-back`, `refused`.
+        /// `space`, `quarantined`, `busy`, `not-found`, `esp`, `peer`, `stick`, `fell-back`, `refused`.
         kind: String,
         /// What went wrong and what to do.
         message: String,

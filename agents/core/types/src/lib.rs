@@ -12,6 +12,7 @@ mod digest;
 mod escape;
 pub mod paths;
 mod record;
+mod reset;
 mod role;
 mod status;
 mod update;
@@ -23,8 +24,8 @@ pub use access::{
 };
 pub use control::{
     BootChoice, BootListed, HostReply, HostRequest, InitReply, InitRequest, KeptLine, LogFilter,
-    LogLevel, LogLine, LogsFilter, LogsReply, LogsRequest, Notify, Since, UnitDetail, UnitKind,
-    UpdateCommand, UpdateReply,
+    LogLevel, LogLine, LogsFilter, LogsReply, LogsRequest, Notify, ReleasesReply, ReleasesRequest,
+    Since, UnitDetail, UnitKind, UpdateCommand, UpdateReply, WantedContent,
 };
 pub use device::{Bus, DEVICE_LINE_BYTES_MAX, DEVICES_MAX, Device, DeviceEvent, DeviceKind};
 pub use digest::{BoxId, Digest, ParseDigestError};
@@ -34,6 +35,7 @@ pub use record::{
     EndKind, FailReason, LAST_LINES_MAX, OrderedEnd, PairPlan, PairStep, Pending,
     QUARANTINE_KEPT_MAX, Quarantined, REPORTS_KEPT_MAX, UpdateOutcome, UpdateReport,
 };
+pub use reset::{ParseLevelError, PendingReset, ResetLevel, ResetReport};
 pub use role::{ParseRoleError, Role};
 pub use status::{
     BoardStatus, BootStatus, BoxStatus, Check, CheckState, DiskStatus, Health, HealthState,

@@ -9,6 +9,9 @@ pub const RUN_STATE: &str = "/run/goblin/state";
 pub const INIT_SOCKET: &str = "/run/goblin/init.sock";
 /// The updater's socket: one [`crate::UpdateCommand`] line in, [`crate::UpdateReply`] lines out.
 pub const UPDATE_SOCKET: &str = "/run/goblin/state/update/update.sock";
+/// Release files for the storage board, from the compute board's updater: one [`crate::ReleasesRequest`] line in,
+/// a [`crate::ReleasesReply`] line and bytes out.
+pub const RELEASES_SOCKET: &str = "/run/goblin/state/update/releases.sock";
 /// The file server's socket: one [`crate::ShareCommand`] line in, [`crate::ShareReply`] lines out.
 pub const SHARE_SOCKET: &str = "/run/goblin/state/share/share.sock";
 /// The control tree, served as 9P2000.L on a unix socket.
@@ -72,7 +75,8 @@ pub const PART_STATE: &str = "goblin-state";
 
 /// TCP port of the shares, 9P2000.L (registered for 9P).
 pub const PORT_SHARES: u16 = 564;
-/// TCP port of the storage board's control tree, on the inter-board link only.
+/// TCP port of a board's control tree, for the other board, on the inter-board link only: on the storage board all
+/// of it, on the compute board release files alone.
 pub const PORT_CONTROL: u16 = 5641;
 /// UDP port of the signed hello between boards, on every wired interface.
 pub const PORT_HELLO: u16 = 5642;

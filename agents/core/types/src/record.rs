@@ -1,4 +1,4 @@
-use crate::{Digest, UpdateSource, Version};
+use crate::{Digest, PendingReset, ResetReport, UpdateSource, Version};
 use serde::{Deserialize, Serialize};
 
 /// Boot attempts remembered in the record; older ones are dropped.
@@ -34,6 +34,12 @@ pub struct BootRecord {
     pub reports: Vec<UpdateReport>,
     /// On the compute board: the upgrade of both boards that is under way.
     pub pair: Option<PairPlan>,
+    /// A factory reset that the next boot carries out; absent where an older release wrote this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset: Option<PendingReset>,
+    /// How the last factory reset ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_reset: Option<ResetReport>,
 }
 
 /// One boot of one release.

@@ -1,7 +1,10 @@
 //! What a board says about itself. Each agent owns one part and writes it to
 //! [`crate::paths::RUN_STATE`]; the control agent joins the parts into a [`BoardStatus`].
 
-use crate::{Attempt, BoxId, LifeStatus, Quarantined, Role, UpdateReport, UpdateSettings, Version};
+use crate::{
+    Attempt, BoxId, LifeStatus, Quarantined, ResetReport, Role, UpdateReport, UpdateSettings,
+    Version,
+};
 use serde::{Deserialize, Serialize};
 
 /// Version of [`BoardStatus`].
@@ -81,6 +84,9 @@ pub struct BootStatus {
     pub attempts: Vec<Attempt>,
     /// Decided upgrades and rollbacks from the boot record, newest last.
     pub reports: Vec<UpdateReport>,
+    /// How the last factory reset ended, from the boot record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reset: Option<ResetReport>,
 }
 
 /// One UKI on the ESP.

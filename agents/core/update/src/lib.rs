@@ -5,6 +5,8 @@
 //! - [`settle`]: what a boot says about an upgrade that was armed before it.
 //! - [`pair`]: both boards as one step.
 //! - [`policy`]: what is done unasked, and what it waits for.
+//! - [`reset`]: what a factory reset takes away, and when it is done.
+//! - [`stick`]: which of the sticks that are plugged in holds a release.
 //! - [`life`]: where the newest upgrade stands, as people are told.
 //!
 //! What it does **not** do: no clock, no file, no network. The update agent turns effects into actions,
@@ -27,8 +29,10 @@ pub mod life;
 pub mod machine;
 pub mod pair;
 pub mod policy;
+pub mod reset;
 pub mod settle;
 pub mod slots;
+pub mod stick;
 
 #[cfg(test)]
 mod simulation;

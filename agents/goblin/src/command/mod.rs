@@ -12,6 +12,7 @@ mod mount_unit;
 mod power;
 mod progress;
 mod release;
+mod reset;
 mod rights;
 mod settings;
 mod shares;
@@ -68,6 +69,7 @@ fn choose(command: Command, output: &mut Output) -> Result<(), CliError> {
         Command::Reboot(target) => power::reboot(here(target.board), output),
         Command::Poweroff { all: true, .. } => power::power_off_all(output),
         Command::Poweroff { board, .. } => power::power_off(here(board), output),
+        Command::FactoryReset(wanted) => reset::reset(wanted, output),
         Command::Screen(target) => status::screen(here(target.board), output),
         Command::Shares { what: Some(what), .. } => shares::run(what, output),
         Command::Shares { the_box, what: None } if files::is_pc() => {

@@ -4,7 +4,7 @@ use super::words;
 use crate::output::{Paint, Tone};
 use goblin_core_types::{
     Attempt, AttemptStage, BoardStatus, BootEnd, EndBy, EndKind, FailReason, OrderedEnd,
-    UpdateOutcome, UpdateReport,
+    ResetReport, UpdateOutcome, UpdateReport,
 };
 
 /// A board's history, oldest first.
@@ -21,6 +21,7 @@ pub fn lines(board: &BoardStatus, paint: Paint) -> Vec<String> {
         lines.push(format!("    {}", report_line(report, zone, paint)));
         lines.extend(last_lines(&report.last_lines, paint));
     }
+    lines.extend(board.boot.last_reset.iter().map(|reset| reset_line(reset, zone, paint)));
     lines.push("  boots".into());
     if board.boot.attempts.is_empty() {
         lines.push("    none recorded: this board was not started by its boot loader".into());
@@ -43,6 +44,18 @@ fn last_lines(texts: &[String], paint: Paint) -> Vec<String> {
         .iter()
         .map(|text| paint.paint(Tone::Dim, &format!("      | {}", words::plain(text))))
         .collect()
+}
+
+/// The last factory reset: when it was ordered, how much, how it ended.
+fn reset_line(reset: &ResetReport, zone: &str, paint: Paint) -> String {
+    let (word, tone) = if reset.done { ("done", Tone::Good) } else { ("not done", Tone::Bad) };
+    format!(
+        "  factory reset\n    {}  {}  {}: {}",
+        words::moment(reset.at_unix_s, zone),
+        reset.level,
+        paint.paint(tone, word),
+        words::plain(&reset.reason)
+    )
 }
 
 /// One upgrade or rollback: when, from where to where, how it ended and why.

@@ -1,7 +1,9 @@
 //! A repository, a web server and a board in temporary folders: enough of each to upgrade for real.
 
 use goblin_agent_update::esp::Guard;
-use goblin_agent_update::{Env, Hooks, Source, Updater, bless};
+use goblin_agent_update::feed::{Ask, Feeder};
+use goblin_agent_update::origin::OpenError;
+use goblin_agent_update::{Env, Hooks, Source, Stick, UpdateError, Updater, bless};
 use goblin_core_manifest::publish::{Lifetimes, Publisher, RepositoryKeys, Seed, sign};
 use goblin_core_manifest::release::{MANIFEST_SCHEMA, Manifest, ProtocolRange, blob_path};
 use goblin_core_manifest::sbom::sbom_path;
@@ -12,14 +14,15 @@ use goblin_core_types::{
     SlotStatus, UpdateCommand, UpdateReply, UpdateStatus, Version,
 };
 use goblin_core_update::slots::{self, EspFile, counted, file_name, loader_pick};
+use goblin_core_update::stick::StickError;
 use goblin_image::recipe::{BlobRef, RECIPE_FORMAT, UkiRecipe};
 use goblin_image::{Entry, Guid, Kind, MemoryContents, Tree};
 use goblin_sys::record::RecordPartition;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -351,6 +354,76 @@ pub struct Seen {
     pub pool_missing: Arc<AtomicBool>,
     pub now: Arc<AtomicU64>,
     pub status: Arc<Mutex<(UpdateStatus, Vec<SlotStatus>)>>,
+    pub stick: Arc<Mutex<Option<TestStick>>>,
+    pub cable: Cable,
+}
+
+/// The cable between the boards, as the storage board's updater sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Cable {
+    /// The updater at the other end; without one nobody answers.
+    pub feeder: Arc<Mutex<Option<Arc<Feeder>>>>,
+    /// Bytes after which the next answer ends.
+    pub cut_after: Arc<Mutex<Option<usize>>>,
+    /// Questions that were answered.
+    pub asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ask for Cable {
+    fn ask(&self, line: &[u8]) -> Result<Box<dyn Read + Send>, OpenError> {
+        let Some(feeder) = self.feeder.lock().unwrap().clone() else {
+            return Err(OpenError::Again("the compute board does not answer".into()));
+        };
+        self.asked.lock().unwrap().push(String::from_utf8_lossy(line).into_owned());
+        let mut answer = Vec::new();
+        let _ = feeder.answer(line, &mut answer);
+        if answer.len() > 200
+            && let Some(bytes) = self.cut_after.lock().unwrap().take()
+        {
+            answer.truncate(bytes);
+        }
+        Ok(Box::new(std::io::Cursor::new(answer)))
+    }
+}
+
+/// A stick in a temporary folder, which goes when it is pulled out.
+#[derive(Debug, Clone)]
+pub struct TestStick {
+    pub dir: Arc<TempDir>,
+    pub pulled: Arc<AtomicBool>,
+}
+
+impl TestStick {
+    /// With the files of a server.
+    pub fn with(server: &Server) -> Self {
+        let dir = TempDir::new().unwrap();
+        for (path, bytes) in server.files.lock().unwrap().iter() {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        Self { dir: Arc::new(dir), pulled: Arc::default() }
+    }
+
+    /// Pulls it out before this file is read; those before it still come.
+    pub fn pull_before(&self, path: &str) {
+        self.pulled.store(true, Ordering::Relaxed);
+        fs::remove_file(self.dir.path().join(path)).unwrap();
+    }
+}
+
+impl Stick for TestStick {
+    fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn name(&self) -> &str {
+        "the stick `Test` (sda1)"
+    }
+
+    fn is_there(&self) -> bool {
+        !self.pulled.load(Ordering::Relaxed)
+    }
 }
 
 impl Hooks for Seen {
@@ -372,6 +445,17 @@ impl Hooks for Seen {
 
     fn local_minute(&self) -> Option<u16> {
         Some(180)
+    }
+
+    fn stick(&self) -> Result<Box<dyn Stick>, UpdateError> {
+        match self.stick.lock().unwrap().clone() {
+            Some(stick) => Ok(Box::new(stick)),
+            None => Err(StickError::None.into()),
+        }
+    }
+
+    fn other_board(&self) -> Arc<dyn Ask> {
+        Arc::new(self.cable.clone())
     }
 
     fn reboot(&self, _: &str) -> Result<(), String> {
@@ -404,8 +488,13 @@ impl Board {
         fs::create_dir_all(dir.path().join("esp/EFI/Linux")).unwrap();
         fs::create_dir_all(dir.path().join("store")).unwrap();
         fs::write(dir.path().join("record"), vec![0u8; 4 << 20]).unwrap();
-        let source =
-            Source { url: server.url.clone(), channel: "stable".into(), root: root_json(keys) };
+        let source = Source {
+            url: server.url.clone(),
+            mirrors: Vec::new(),
+            proxy: None,
+            channel: "stable".into(),
+            root: root_json(keys),
+        };
         let seen = Seen::default();
         seen.now.store(NOW, Ordering::Relaxed);
         let board = Self {

@@ -1,7 +1,8 @@
-//! The updater against a real web server, with disks in temporary folders.
+//! The updater against a real web server, a stick or the other board, with disks in temporary folders.
 
 mod board;
 mod orders;
 mod pair;
 mod parcels;
 mod single;
+mod sources;

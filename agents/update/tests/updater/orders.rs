@@ -414,3 +414,27 @@ fn comparison_names_the_packages_that_changed_and_refuses_a_list_nobody_signed()
     }
     assert_eq!(packages(), None);
 }
+
+#[test]
+fn factory_reset_is_in_the_record_before_the_board_restarts_and_waits_for_an_upgrade() {
+    use goblin_core_types::ResetLevel;
+    let (_server, board) = setup(&[1, 2]);
+    let reset =
+        |level| UpdateCommand::FactoryReset { level, why: "asked for in a test".to_owned() };
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &reset(ResetLevel::System)));
+    let ordered = board.boot_record().reset.unwrap();
+    assert_eq!((ordered.level, ordered.tries), (ResetLevel::System, 0));
+    assert_eq!(board.seen.reboots.load(std::sync::atomic::Ordering::Relaxed), 1);
+
+    let (_server, board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    let before = board.fixed();
+    assert_eq!(kind(&tell(&mut updater, &reset(ResetLevel::All))), "refused");
+    assert_eq!(board.fixed(), before);
+    let both = UpdateCommand::FactoryResetPair { level: ResetLevel::All, why: String::new() };
+    assert_eq!(kind(&tell(&mut updater, &both)), "refused");
+}

@@ -70,7 +70,33 @@ impl Pair {
         let compute = Board::new(Role::Compute, &server, &keys(1));
         let storage = Storage::new(Board::new(Role::Storage, &server, &keys(1)));
         let updater = compute.updater();
-        Self { server, compute, updater, storage }
+        let pair = Self { server, compute, updater, storage };
+        pair.plug();
+        pair
+    }
+
+    /// Lets the storage board ask the updater that runs on the compute board.
+    fn plug(&self) {
+        let feeder = Some(self.updater.feeder());
+        *self.storage.board.seen.cable.feeder.lock().unwrap() = feeder;
+    }
+
+    fn unplug(&self) {
+        *self.storage.board.seen.cable.feeder.lock().unwrap() = None;
+    }
+
+    /// Two boards, of which the storage board reaches no server.
+    fn with_storage_offline(releases: &[u32]) -> Self {
+        let mut pair = Self::new(releases);
+        pair.storage.board.source.url = "http://127.0.0.1:9/nothing".into();
+        pair.storage.updater = pair.storage.board.updater();
+        pair
+    }
+
+    /// Contents that the server was asked for, each as often as it was.
+    fn fetched(&self) -> Vec<String> {
+        let requests = self.server.requests.lock().unwrap();
+        requests.iter().filter(|path| path.starts_with("blobs/")).cloned().collect()
     }
 
     fn tell(&mut self, command: &UpdateCommand) -> Vec<UpdateReply> {
@@ -85,6 +111,7 @@ impl Pair {
         for _ in 0..4 {
             if self.compute.seen.reboots.swap(0, Ordering::Relaxed) > 0 {
                 self.updater = self.compute.boot();
+                self.plug();
             }
             Leader::new(&mut self.updater, &mut self.storage, Duration::from_millis(1)).resume();
         }
@@ -290,4 +317,103 @@ fn source_named_by_a_person_survives_a_restart() {
     pair.updater = pair.compute.boot();
     pair.settle();
     assert_eq!(pair.run(), (2, 2));
+}
+
+#[test]
+fn storage_is_fed_by_compute_and_needs_no_server() {
+    let mut pair = Pair::with_storage_offline(&[1, 2]);
+    done(pair.tell(&UPGRADE).last().unwrap());
+    pair.settle();
+    assert_eq!(pair.run(), (2, 2));
+    let mut fetched = pair.fetched();
+    let asked = fetched.len();
+    fetched.sort();
+    fetched.dedup();
+    assert!(asked > 0 && fetched.len() == asked, "each content is fetched once for both");
+    pair.storage.board.check_store();
+}
+
+#[test]
+fn storage_that_is_behind_alone_gets_what_compute_does_not_hold_through_it() {
+    let mut pair = Pair::with_storage_offline(&[1, 2]);
+    pair.compute.running = 2;
+    let good = goblin_core_update::slots::file_name(v(2), goblin_core_types::SlotState::Good);
+    std::fs::write(pair.compute.linux().join(good), release(2).uki).unwrap();
+    pair.updater = pair.compute.updater();
+    pair.plug();
+    done(pair.tell(&UPGRADE).last().unwrap());
+    pair.settle();
+    assert_eq!(pair.run(), (2, 2));
+}
+
+#[test]
+fn answer_that_is_cut_off_is_asked_for_again_from_where_it_ended() {
+    let mut pair = Pair::with_storage_offline(&[1, 2]);
+    let cable = pair.storage.board.seen.cable.clone();
+    *cable.cut_after.lock().unwrap() = Some(LARGE_BYTES / 2);
+    done(pair.tell(&UPGRADE).last().unwrap());
+    pair.settle();
+    assert_eq!(pair.run(), (2, 2));
+    assert!(cable.cut_after.lock().unwrap().is_none());
+}
+
+#[test]
+fn storage_that_cannot_be_fed_fetches_by_itself_unless_only_compute_has_it() {
+    let mut pair = Pair::new(&[1, 2]);
+    pair.unplug();
+    done(pair.tell(&UPGRADE).last().unwrap());
+    pair.settle();
+    assert_eq!(pair.run(), (2, 2));
+
+    let mut pair = Pair::new(&[1, 2]);
+    pair.unplug();
+    let from = Some(goblin_core_types::UpdateSource::Board);
+    let fed = UpdateCommand::UpgradePair { to: None, from };
+    assert_eq!(kind(pair.tell(&fed).last().unwrap()), "network");
+    assert_eq!(pair.run(), (1, 1));
+    pair.plug();
+    done(pair.tell(&fed).last().unwrap());
+    pair.settle();
+    assert_eq!(pair.run(), (2, 2));
+}
+
+#[test]
+fn stick_in_the_compute_board_is_enough_for_both() {
+    let mut pair = Pair::with_storage_offline(&[1]);
+    let there = Server::start();
+    publish(&there, &keys(1), 1, &[1, 2], NOW);
+    *pair.compute.seen.stick.lock().unwrap() = Some(TestStick::with(&there));
+    let from = Some(goblin_core_types::UpdateSource::Usb);
+    let upgrade = UpdateCommand::UpgradePair { to: None, from };
+    done(pair.tell(&upgrade).last().unwrap());
+    pair.settle();
+    assert_eq!(pair.run(), (2, 2));
+    assert_eq!(pair.fetched(), Vec::<String>::new());
+}
+
+#[test]
+fn compute_is_not_fed_by_storage() {
+    let mut pair = Pair::new(&[1, 2]);
+    let from = Some(goblin_core_types::UpdateSource::Board);
+    let stage = UpdateCommand::Stage { to: None, from };
+    let reply = tell(&mut pair.updater, &stage);
+    assert_eq!(kind(&reply), "refused");
+    assert_eq!(done(&tell(&mut pair.storage.updater, &stage)), Some(v(2)));
+}
+
+#[test]
+fn both_boards_are_reset_or_neither() {
+    use goblin_core_types::ResetLevel;
+    let mut pair = Pair::new(&[1]);
+    let reset = UpdateCommand::FactoryResetPair { level: ResetLevel::Settings, why: "x".into() };
+    pair.storage.cable = false;
+    assert_eq!(kind(pair.tell(&reset).last().unwrap()), "peer");
+    assert_eq!(pair.compute.boot_record().reset, None);
+    assert_eq!(pair.compute.seen.reboots.load(Ordering::Relaxed), 0);
+    pair.storage.cable = true;
+    done(pair.tell(&reset).last().unwrap());
+    for board in [&pair.compute, &pair.storage.board] {
+        assert_eq!(board.boot_record().reset.unwrap().level, ResetLevel::Settings);
+        assert_eq!(board.seen.reboots.load(Ordering::Relaxed), 1);
+    }
 }
