@@ -9,9 +9,9 @@ pub const FRAGMENT: &str = include_str!("../kernel.config");
 /// screen is used if there is one; /dev/console, the last one named, is the serial line. A board nobody
 /// looks at starts again by itself after a panic, and boot counting takes a bad release back. The kernel's
 /// look whether timer interrupts come within 40 ms is left out: a virtual board on a busy host fails it,
-/// panics, and would blame a release on trial.
+/// panics, and would blame a release on trial. Kernel modules come from the base and from nowhere else.
 pub const COMMAND_LINE: &str = "rootfstype=ramfs console=tty0 console=ttyS0,115200 quiet loglevel=4 \
-                                panic=5 oops=panic no_timer_check";
+                                panic=5 oops=panic no_timer_check loadpin.enforce=1";
 
 /// Options of a kernel configuration by name; `n` for one that is not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

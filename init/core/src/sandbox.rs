@@ -81,6 +81,8 @@ pub struct Sandbox {
     pub devices: Vec<String>,
     /// Device nodes it may only read, named in the same way.
     pub read_devices: Vec<String>,
+    /// Whether it may read any disk that it finds a node of, one that is plugged in later too.
+    pub read_disks: bool,
     /// Whether the host name is its own to change.
     pub private_uts: bool,
     /// Whether System V IPC is its own.
@@ -107,6 +109,7 @@ pub struct RawSandbox {
     private_dev: Option<bool>,
     devices: Vec<String>,
     read_devices: Vec<String>,
+    read_disks: bool,
     private_uts: Option<bool>,
     private_ipc: Option<bool>,
 }
@@ -143,6 +146,10 @@ impl RawSandbox {
             let problem = "is given, but the unit has all of /dev".to_owned();
             return refuse("sandbox.devices", problem, "remove it, or `private_dev = false`");
         }
+        if self.read_disks && !private_dev {
+            let problem = "is given, but the unit has all of /dev".to_owned();
+            return refuse("sandbox.read_disks", problem, "remove it, or `private_dev = false`");
+        }
         Ok(Sandbox {
             user: self.user(name, file)?,
             groups: self.groups(file)?,
@@ -162,6 +169,7 @@ impl RawSandbox {
             write_paths: self.write_paths,
             devices: self.devices,
             read_devices: self.read_devices,
+            read_disks: self.read_disks,
         })
     }
 

@@ -212,12 +212,16 @@ pub(super) struct OpenDevice {
     pub(super) may_write: bool,
 }
 
-/// A program for cgroups that lets their processes open these devices and no other, whatever node they find or make.
+/// A program for cgroups that lets their processes open these devices and no other, whatever node they find or make;
+/// with `read_disks` any disk too, but not to write.
 ///
 /// Source: `BPF_PROG_TYPE_CGROUP_DEVICE` in `include/uapi/linux/bpf.h`: `struct bpf_cgroup_dev_ctx` is
 /// `access_type[4] major[4] minor[4]`, of which the lower half of the first is the kind (1 a disk, 2 characters) and
 /// the upper half what is asked for (1 to make a node, 2 to read, 4 to write); the answer is 1 to allow.
-pub(super) fn device_guard(devices: &[OpenDevice]) -> rustix::io::Result<OwnedFd> {
+pub(super) fn device_guard(
+    devices: &[OpenDevice],
+    read_disks: bool,
+) -> rustix::io::Result<OwnedFd> {
     let line =
         |code, registers, offset, immediate| Instruction { code, registers, offset, immediate };
     let mut program = vec![
@@ -240,6 +244,16 @@ pub(super) fn device_guard(devices: &[OpenDevice]) -> rustix::io::Result<OwnedFd
             line(0x55, 0x00, 2, 0),                                   // any: next
             line(0xb7, 0x00, 0, 1),                                   // r0 = 1
             line(0x95, 0x00, 0, 0),                                   // exit
+        ]);
+    }
+    if read_disks {
+        program.extend([
+            line(0x55, 0x02, 5, 1),   // no disk: on
+            line(0xbf, 0x30, 0, 0),   // r0 = r3
+            line(0x57, 0x00, 0, 0b101), // making a node, writing
+            line(0x55, 0x00, 2, 0),   // any of them: on
+            line(0xb7, 0x00, 0, 1),   // r0 = 1
+            line(0x95, 0x00, 0, 0),   // exit
         ]);
     }
     program.extend([line(0xb7, 0, 0, 0), line(0x95, 0, 0, 0)]);

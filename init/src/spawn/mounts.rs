@@ -59,6 +59,7 @@ pub(super) struct Prepared {
 struct Dev {
     folders: Vec<CString>,
     nodes: Vec<Node>,
+    read_disks: bool,
     user: u32,
 }
 
@@ -149,7 +150,7 @@ impl Prepared {
     pub(super) fn guard_devices(&self, group: &OwnedFd) -> rustix::io::Result<()> {
         let Some(dev) = &self.dev else { return Ok(()) };
         let devices: Vec<kernel::OpenDevice> = dev.nodes.iter().map(Node::opened).collect();
-        kernel::guard_devices(group, &kernel::device_guard(&devices)?)
+        kernel::guard_devices(group, &kernel::device_guard(&devices, dev.read_disks)?)
     }
 
     /// In the child, while it is still root: makes its `/dev`.
@@ -194,7 +195,7 @@ impl Dev {
             });
         }
         let folders = folders.iter().map(|path| c_string(path)).collect::<Result<_, _>>()?;
-        Ok(Self { folders, nodes, user: sandbox.user.id() })
+        Ok(Self { folders, nodes, read_disks: sandbox.read_disks, user: sandbox.user.id() })
     }
 
     fn make(&self) -> rustix::io::Result<()> {

@@ -53,6 +53,7 @@ fn refusals_name_the_key() {
         ("write_paths = ['/state/../etc']", "sandbox.write_paths"),
         ("devices = ['/etc/passwd']", "sandbox.devices"),
         ("read_devices = ['PARTLABEL=../x']", "sandbox.read_devices"),
+        ("read_disks = true\nprivate_dev = false", "sandbox.read_disks"),
         ("mounts = 'host'\nseccomp = ['@mount']\ndevices = ['/dev/sda']", "sandbox.devices"),
     ] {
         let text = parse(text).unwrap_err();
