@@ -248,12 +248,12 @@ pub(super) fn device_guard(
     }
     if read_disks {
         program.extend([
-            line(0x55, 0x02, 5, 1),   // no disk: on
-            line(0xbf, 0x30, 0, 0),   // r0 = r3
+            line(0x55, 0x02, 5, 1),     // no disk: on
+            line(0xbf, 0x30, 0, 0),     // r0 = r3
             line(0x57, 0x00, 0, 0b101), // making a node, writing
-            line(0x55, 0x00, 2, 0),   // any of them: on
-            line(0xb7, 0x00, 0, 1),   // r0 = 1
-            line(0x95, 0x00, 0, 0),   // exit
+            line(0x55, 0x00, 2, 0),     // any of them: on
+            line(0xb7, 0x00, 0, 1),     // r0 = 1
+            line(0x95, 0x00, 0, 0),     // exit
         ]);
     }
     program.extend([line(0xb7, 0, 0, 0), line(0x95, 0, 0, 0)]);

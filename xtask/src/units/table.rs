@@ -68,7 +68,8 @@ fn reach(unit: &Unit, sandbox: &Sandbox) -> Vec<String> {
     let kept: Vec<_> = sandbox.capabilities.iter().map(|kept| kept.name().to_owned()).collect();
     let read_devices = sandbox.read_devices.iter().map(|device| format!("{device} (read)"));
     let disks = sandbox.read_disks.then(|| "any disk (read)".to_owned());
-    let devices: Vec<_> = sandbox.devices.iter().cloned().chain(read_devices).chain(disks).collect();
+    let devices: Vec<_> =
+        sandbox.devices.iter().cloned().chain(read_devices).chain(disks).collect();
     let sockets: Vec<_> = sandbox.sockets.iter().map(|family| family.name()).collect();
     let network = match (sandbox.network, sockets.is_empty()) {
         (Network::None, true) => String::new(),
