@@ -97,6 +97,7 @@ const HEAD: &str = "set -eu; export HOME=/root LC_ALL=C PATH=/usr/sbin:/usr/bin;
 /// What the works run, beside the two crates.
 const PACKAGES: &[&str] = &[
     "bash",
+    "dash",
     "coreutils",
     "findutils",
     "diffutils",
