@@ -55,7 +55,7 @@ pub(super) fn a_blocked_lock_is_granted_at_once(server: &mut Server) -> Result<(
     let mut b = server.client()?;
     a.create(1, b"file", 2)?;
     b.open(1, b"file", 2)?;
-    let mut latest = Duration::ZERO;
+    let mut took = Vec::new();
     for round in 0..8 {
         a.ok(t::LOCK, &lock_body(1, WRITE, 0, 0, 0))?;
         b.send(t::LOCK, 7, &lock_body(1, WRITE, 1, 0, 0))?;
@@ -69,12 +69,14 @@ pub(super) fn a_blocked_lock_is_granted_at_once(server: &mut Server) -> Result<(
         }
         let reply = b.receive().context("the lock was never granted")?;
         ensure!((reply.tag, reply.body.as_slice()) == (7, &[SUCCESS][..]), "not granted");
-        latest = latest.max(start.elapsed());
+        took.push(start.elapsed());
         b.ok(t::LOCK, &lock_body(1, UNLOCK, 0, 0, 0))?;
     }
-    println!("    a lock that is let go is granted within {latest:?}");
-    // A server that asks again now and then would need half its pause on average.
-    ensure!(latest < Duration::from_millis(40), "one took {latest:?}");
+    took.sort_unstable();
+    let usual = took.get(took.len() / 2).copied().unwrap_or_default();
+    println!("    a lock that is let go is granted within {usual:?}");
+    // A server that asks again now and then would need half its pause on average; a busy host may hold up one.
+    ensure!(usual < Duration::from_millis(40), "most took {took:?}");
     Ok(())
 }
 
