@@ -257,6 +257,10 @@ fn install_modules(tree: &Path, folder: &Path) -> Result<()> {
             "no {index}: is depmod installed? `cargo xtask setup` installs kmod"
         );
     }
+    // Links to the tree, which is gone soon and lies elsewhere for everyone.
+    for link in ["build", "source"] {
+        let _ = std::fs::remove_file(release.join(link));
+    }
     if folder.exists() {
         std::fs::remove_dir_all(folder)
             .with_context(|| format!("cannot remove {}", folder.display()))?;
