@@ -14,6 +14,8 @@ const SOURCE: &str = "usr/src/linux-source-6.12.tar.xz";
 /// Debian's package of the source, from one release whatever the host's is: every host builds the same
 /// kernel.
 const SOURCE_PACKAGE: &str = "linux-source-6.12";
+/// Parts of it that tests and benchmarks work on.
+const TREES: &[&str] = &["include", "fs", "scripts"];
 /// Names a bzImage to take instead of building one.
 const OVERRIDE: &str = "GOBLIN_KERNEL";
 /// What boards read of depmod's indexes.
@@ -362,4 +364,30 @@ fn make(tree: &Path, args: &[&str]) -> Result<()> {
     }
     host::say(format!("kernel built in {} s, {objects} files", took.as_secs()));
     Ok(())
+}
+
+/// Parts of the kernel's source for tests and benchmarks to work on, in a folder: `tree.tar`, and `tree.sums` with what
+/// each file must hold. Made once.
+///
+/// # Errors
+/// When the source cannot be fetched or unpacked, or the folder cannot be written.
+pub fn source_trees(source: &Path) -> Result<()> {
+    let (archive, sums) = (source.join("tree.tar"), source.join("tree.sums"));
+    if archive.is_file() && sums.is_file() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(source).with_context(|| format!("cannot make {}", source.display()))?;
+    let package = source_archive()?;
+    let fresh = tempfile::tempdir_in(source).context("cannot make a folder")?;
+    let mut unpack = Command::new("tar");
+    unpack.args(["--extract", "--strip-components=1", "--file"]).arg(&package);
+    unpack.arg("--directory").arg(fresh.path());
+    unpack.args(TREES.iter().map(|tree| format!("{SOURCE_PACKAGE}/{tree}")));
+    host::output(&mut unpack, "unpacking a part of the kernel's source")?;
+    let script = "find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum > ../tree.sums.part && \
+                  tar --sort=name --create --file ../tree.tar.part . && \
+                  mv ../tree.sums.part ../tree.sums && mv ../tree.tar.part ../tree.tar";
+    let mut pack = Command::new("sh");
+    pack.args(["-ec", script]).current_dir(fresh.path());
+    host::output(&mut pack, "packing it for the guest").map(drop)
 }

@@ -18,6 +18,6 @@ git fsck --full --strict
 test -z "$(git status --porcelain)"
 cd ..
 git clone --quiet --no-local repo copy
-diff -r --exclude=.git repo copy
+diff -r --no-dereference --exclude=.git repo copy
 test "$(git -C copy rev-parse HEAD)" = "$(git -C repo rev-parse HEAD)"
 echo "$(git -C copy rev-list --count HEAD) commits, $(git -C copy ls-files | wc -l) files, cloned and equal"

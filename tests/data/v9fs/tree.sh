@@ -3,7 +3,7 @@ tar --extract --file /src/tree.tar
 sha256sum --quiet --check /src/tree.sums
 mkdir ../copy
 cp -a . ../copy/
-diff -r . ../copy
+diff -r --no-dereference . ../copy
 files=$(find ../copy -type f | wc -l)
 test "$files" = "$(wc -l < /src/tree.sums)"
 rm -r ../copy

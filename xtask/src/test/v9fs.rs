@@ -10,7 +10,7 @@ use crate::apt::{Closure, Suite, fetch_tree};
 use crate::client_guest::{self, Place};
 use crate::debian_root::debian_root;
 use crate::initramfs::Initramfs;
-use crate::{host, setup};
+use crate::{host, kernel, setup};
 use anyhow::{Context, Result, bail};
 use goblin_tests::client::{Client, ClientRequest, Target};
 use goblin_tests::ninep::raw::Address;
@@ -91,6 +91,8 @@ macro_rules! works {
     };
 }
 
+/// Served from memory: disks have a limit of hard links, of 65,000 or so, and the suite makes them all where it is known.
+const IN_MEMORY: &[&str] = &["pjdfstest"];
 const WORKS: &[Work] = works!["fsx", "sqlite", "git", "tree", "dbench", "fio", "pjdfstest"];
 /// What all scripts begin with: where they work, and which cache mode the mount has.
 const HEAD: &str = "set -eu; export HOME=/root LC_ALL=C PATH=/usr/sbin:/usr/bin; cd /mnt/work";
@@ -121,8 +123,6 @@ const PJDFSTEST: &str = include_str!("../../../tests/data/v9fs/pjdfstest.toml");
 const PASSWD: &str = "root:x:0:0:root:/root:/usr/bin/bash\nnobody:x:65534:65534::/:/usr/bin/bash\n\
                       tests:x:1001:1001::/:/usr/bin/bash\n";
 const GROUP: &str = "root:x:0:\nnobody:x:65534:\ntests:x:1001:\n";
-/// Trees of the kernel's source that the work `tree` unpacks.
-const TREES: &[&str] = &["include", "fs", "scripts"];
 /// Memory of the guest: it holds all programs, twice while it starts.
 const MEMORY_MIB: u32 = 3072;
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
@@ -154,7 +154,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     let program = conformance::program(args.peer)?;
     let source = folder.join("source");
-    kernel_trees(&source)?;
+    kernel::source_trees(&source)?;
     let mut outcomes = Vec::new();
     for kernel in [Kernel::Host, Kernel::Trixie] {
         if args.kernel.is_none_or(|wanted| wanted == kernel) {
@@ -228,7 +228,9 @@ fn one(
     program: &Program,
     work: &Work,
 ) -> Result<String> {
-    let server = Server::start(program, &Setup { tcp: true, ..Setup::default() }, folder)?;
+    let memory = Path::new("/dev/shm");
+    let parent = if IN_MEMORY.contains(&work.name) && memory.is_dir() { memory } else { folder };
+    let server = Server::start(program, &Setup { tcp: true, ..Setup::default() }, parent)?;
     let Address::Tcp(address) = server.address else { bail!("the server does not listen on TCP") };
     let target = Target {
         host: String::new(),
@@ -290,27 +292,4 @@ fn suite_crate(name: &str, version: &str) -> Result<PathBuf> {
     // Only the program is wanted from now on; what remains costs room and nothing else.
     let _ = std::fs::remove_dir_all(folder.join("build"));
     Ok(program)
-}
-
-/// Parts of the kernel's source as `tree.tar`, with what each file must hold in `tree.sums`.
-fn kernel_trees(source: &Path) -> Result<()> {
-    let (archive, sums) = (source.join("tree.tar"), source.join("tree.sums"));
-    if archive.is_file() && sums.is_file() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(source).with_context(|| format!("cannot make {}", source.display()))?;
-    let package = crate::kernel::source_archive()?;
-    let fresh = tempfile::tempdir_in(source).context("cannot make a folder")?;
-    let top = "linux-source-6.12";
-    let mut unpack = Command::new("tar");
-    unpack.args(["--extract", "--strip-components=1", "--file"]).arg(&package);
-    unpack.arg("--directory").arg(fresh.path());
-    unpack.args(TREES.iter().map(|tree| format!("{top}/{tree}")));
-    host::output(&mut unpack, "unpacking a part of the kernel's source")?;
-    let script = "find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum > ../tree.sums.part && \
-                  tar --sort=name --create --file ../tree.tar.part . && \
-                  mv ../tree.sums.part ../tree.sums && mv ../tree.tar.part ../tree.tar";
-    let mut pack = Command::new("sh");
-    pack.args(["-ec", script]).current_dir(fresh.path());
-    host::output(&mut pack, "packing it for the guest").map(drop)
 }

@@ -37,7 +37,8 @@ impl Gate {
     }
 }
 
-/// One file on a disk behind a gate.
+/// A disk behind a gate. Files open at once; what is written or synced waits in a job, and so does the name `slow`,
+/// in the thread that reads frames.
 struct Disk(Arc<Gate>);
 
 impl Backend for Disk {
@@ -48,8 +49,11 @@ impl Backend for Disk {
         Ok((Arc::new(()), Qid::default()))
     }
 
-    fn walk(&self, _: &Arc<()>, _: &[u8]) -> Result<(Arc<()>, Qid), Errno> {
-        Err(Errno::ENOENT)
+    fn walk(&self, _: &Arc<()>, name: &[u8]) -> Result<(Arc<()>, Qid), Errno> {
+        if name == b"slow" {
+            self.0.pass();
+        }
+        Ok((Arc::new(()), Qid::default()))
     }
 
     fn getattr(&self, _: &Arc<()>, _: u64) -> Result<Attr, Errno> {
@@ -88,13 +92,18 @@ impl Backend for Disk {
             Ok(())
         })))
     }
+
+    fn unlink_at(&self, _: &Arc<()>, _: &[u8], _: u32) -> Result<(), Errno> {
+        self.0.pass();
+        Ok(())
+    }
 }
 
 struct Client(Pipe);
 
 impl Client {
-    fn on(pipe: Pipe) -> Self {
-        let mut client = Self(pipe);
+    fn attached(gate: &Arc<Gate>, limits: Limits) -> Self {
+        let mut client = Self(start(Disk(gate.clone()), limits).0);
         client.hello();
         client
     }
@@ -106,8 +115,9 @@ impl Client {
         self.ask(0, &attach);
     }
 
+    /// With fid 1 open.
     fn new(gate: &Arc<Gate>, limits: Limits) -> Self {
-        let mut client = Self::on(start(Disk(gate.clone()), limits).0);
+        let mut client = Self::attached(gate, limits);
         client.ask(0, &Request::Walk { fid: 0, newfid: 1, names: Path::NONE });
         assert_eq!(client.ask(0, &Request::Lopen { fid: 1, flags: 2 }).1, 13);
         client
@@ -215,60 +225,16 @@ fn answers_that_are_ready_do_not_wait_for_a_disk() {
     assert_eq!(tags, [100, 101]);
 }
 
-/// What a slow directory is asked for stands still in the thread that reads frames.
-struct Names(Arc<Gate>);
-
-impl Backend for Names {
-    type Node = ();
-    type Open = ();
-
-    fn attach(&self, _: &AttachRequest<'_>) -> Result<(Arc<()>, Qid), Errno> {
-        Ok((Arc::new(()), Qid::default()))
-    }
-
-    fn walk(&self, _: &Arc<()>, name: &[u8]) -> Result<(Arc<()>, Qid), Errno> {
-        if name == b"slow" {
-            self.0.pass();
-        }
-        Ok((Arc::new(()), Qid::default()))
-    }
-
-    fn getattr(&self, _: &Arc<()>, _: u64) -> Result<Attr, Errno> {
-        Ok(Attr::default())
-    }
-
-    fn open(&self, _: &Arc<()>, _: u32) -> Result<Answer<Opened<()>>, Errno> {
-        Ok(Answer::Now(Opened { open: (), qid: Qid::default(), iounit: 0 }))
-    }
-
-    fn read(&self, _: &Arc<()>, _: u64, _: &mut [u8]) -> Result<ReadAnswer, Errno> {
-        Ok(ReadAnswer::Now(0))
-    }
-
-    fn readdir(&self, _: &Arc<()>, _: u64, _: &mut DirPage<'_>) -> Result<(), Errno> {
-        Err(Errno::ENOTDIR)
-    }
-
-    fn unlink_at(&self, _: &Arc<()>, _: &[u8], _: u32) -> Result<(), Errno> {
-        self.0.pass();
-        Ok(())
-    }
-}
-
 const UNLINK: Request<'static> = Request::Unlinkat { dirfid: 0, name: b"slow", flags: 0 };
 
 fn slow_walk(newfid: u32) -> Request<'static> {
     Request::Walk { fid: 0, newfid, names: Path::new(&[b"slow"]).unwrap() }
 }
 
-fn on_slow_names(gate: &Arc<Gate>, limits: Limits) -> Client {
-    Client::on(start(Names(gate.clone()), limits).0)
-}
-
 #[test]
 fn a_name_on_a_disk_that_stands_still_delays_no_other() {
     let gate = Arc::new(Gate::default());
-    let mut client = on_slow_names(&gate, Limits::default());
+    let mut client = Client::attached(&gate, Limits::default());
     client.send(100, &slow_walk(7));
     client.send(101, &UNLINK);
     for tag in 1..5 {
@@ -285,7 +251,7 @@ fn a_name_on_a_disk_that_stands_still_delays_no_other() {
 #[test]
 fn a_late_walk_that_is_flushed_binds_nothing_and_a_late_change_holds_its_flush() {
     let gate = Arc::new(Gate::default());
-    let mut client = on_slow_names(&gate, Limits::default());
+    let mut client = Client::attached(&gate, Limits::default());
     client.send(100, &slow_walk(7));
     assert_eq!(client.ask(1, &GETATTR), (1, 25));
     assert_eq!(client.ask(2, &Request::Flush { oldtag: 100 }), (2, 109));
@@ -309,7 +275,7 @@ fn a_late_walk_that_is_flushed_binds_nothing_and_a_late_change_holds_its_flush()
 #[test]
 fn what_needs_the_fid_of_a_late_request_comes_after_it() {
     let gate = Arc::new(Gate::default());
-    let mut client = on_slow_names(&gate, Limits::default());
+    let mut client = Client::attached(&gate, Limits::default());
     client.send(100, &slow_walk(7));
     assert_eq!(client.ask(1, &GETATTR), (1, 25));
     client.send(101, &Request::Lopen { fid: 7, flags: 0 });
@@ -320,7 +286,7 @@ fn what_needs_the_fid_of_a_late_request_comes_after_it() {
 #[test]
 fn a_session_that_begins_anew_hears_nothing_of_late_requests() {
     let gate = Arc::new(Gate::default());
-    let mut client = on_slow_names(&gate, Limits::default());
+    let mut client = Client::attached(&gate, Limits::default());
     client.send(100, &slow_walk(7));
     assert_eq!(client.ask(1, &GETATTR), (1, 25));
     client.hello();
@@ -334,7 +300,7 @@ fn a_session_that_begins_anew_hears_nothing_of_late_requests() {
 #[test]
 fn late_requests_are_bounded() {
     let gate = Arc::new(Gate::default());
-    let mut client = on_slow_names(&gate, Limits { late_max: 2, ..Limits::default() });
+    let mut client = Client::attached(&gate, Limits { late_max: 2, ..Limits::default() });
     for tag in 100..104 {
         client.send(tag, &slow_walk(u32::from(tag)));
     }
