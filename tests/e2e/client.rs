@@ -2,8 +2,10 @@
 //! this process, where codes are made, keys revoked and reboots played. One boot of the small guest.
 
 use crate::bench::{folder, turn};
-use anyhow::{Context, Result, ensure};
-use goblin_agent_share::{BoardKeys, Entrance, Gate, Plain, Share};
+use anyhow::{Context, Result, anyhow, ensure};
+use goblin_agent_share::{
+    BoardKeys, Entrance, Gate, Introduction, Plain, Runs, Share, Shelf, end_in_order,
+};
 use goblin_core_ninep::{Limits, Stream};
 use goblin_core_trust::PublicKey;
 use goblin_core_trust::door::Invitation;
@@ -22,26 +24,57 @@ const SEED: [u8; 32] = [1; 32];
 const SHARE: &str = "data";
 /// What is copied while the cable is out.
 const BIG_BYTES: u32 = 48 << 20;
+/// How long a box that reboots is away.
+const AWAY: Duration = Duration::from_secs(2);
 /// How long it is out: longer than the connection lives without it.
 const CABLE_OUT: Duration = Duration::from_secs(20);
 
-/// A box's file server, which can be rebooted.
-struct FileBox {
-    dir: PathBuf,
-    port: u16,
-    gate: Arc<Gate>,
-    entrance: Arc<Mutex<Arc<Entrance>>>,
-    live: Arc<Mutex<Vec<Arc<Socket>>>>,
-    on: Arc<AtomicBool>,
+/// How a board stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Its power is cut.
+    Cut,
+    /// As PID 1 stops it.
+    InOrder,
 }
 
-fn entrance(dir: &Path, gate: &Arc<Gate>, boot_id: &str) -> Result<Arc<Entrance>> {
-    let me = Identity::from_seed(&SEED)?;
-    let share: Arc<Share> = Arc::new(Share::new(SHARE, dir, false)?);
-    let names = ("test box".to_owned(), boot_id.to_owned());
-    let shares: Arc<[Arc<Share>]> = Arc::from([share]);
-    let made = Entrance::new(&me, gate.clone(), shares, Plain::Refused, Limits::default(), names)?;
-    Ok(Arc::new(made))
+/// One run of a box's file server.
+#[derive(Clone)]
+struct Run {
+    gate: Arc<Gate>,
+    shelf: Shelf,
+    runs: Runs,
+    entrance: Arc<Entrance>,
+}
+
+impl Run {
+    fn begin(state: &Path, boot_id: &str) -> Result<Self> {
+        let me = Identity::from_seed(&SEED)?;
+        let boards = BoardKeys { own: me.public(), peer: PublicKey::of_seed(&[2; 32]) };
+        let gate = Arc::new(Gate::open(&state.join("access.json"), boards, vec![SHARE.into()])?);
+        let share: Arc<Share> = Arc::new(Share::new(SHARE, &state.join("share"), false)?);
+        let shares: Arc<[Arc<Share>]> = Arc::from([share]);
+        let shelf = Shelf::from(shares);
+        let runs = Runs::begin(&state.join("runs.json"))?;
+        let about = Introduction {
+            box_name: "test box".into(),
+            boot_id: boot_id.into(),
+            runs: Some(runs.clone()),
+        };
+        let (plain, limits) = (Plain::Refused, Limits::default());
+        let entrance = Entrance::new(&me, gate.clone(), shelf.clone(), plain, limits, about)?;
+        Ok(Self { gate, shelf, runs, entrance: Arc::new(entrance) })
+    }
+}
+
+/// A box's file server, which can be rebooted.
+struct FileBox {
+    state: PathBuf,
+    dir: PathBuf,
+    port: u16,
+    run: Arc<Mutex<Run>>,
+    live: Arc<Mutex<Vec<Arc<Socket>>>>,
+    on: Arc<AtomicBool>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -53,15 +86,12 @@ impl FileBox {
         rustix::process::umask(rustix::fs::Mode::empty());
         let dir = state.join("share");
         std::fs::create_dir_all(&dir)?;
-        let me = Identity::from_seed(&SEED)?;
-        let boards = BoardKeys { own: me.public(), peer: PublicKey::of_seed(&[2; 32]) };
-        let gate = Arc::new(Gate::open(&state.join("access.json"), boards, vec![SHARE.into()])?);
         let listener = Listener::tcp_at(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let port = listener.local_port()?;
-        let entrance = Arc::new(Mutex::new(entrance(&dir, &gate, "first")?));
+        let run = Arc::new(Mutex::new(Run::begin(state, "first")?));
         let live: Arc<Mutex<Vec<Arc<Socket>>>> = Arc::default();
         let on = Arc::new(AtomicBool::new(true));
-        let (theirs, sockets, is_on) = (entrance.clone(), live.clone(), on.clone());
+        let (theirs, sockets, is_on) = (run.clone(), live.clone(), on.clone());
         std::thread::spawn(move || {
             listener.serve(
                 64,
@@ -69,13 +99,13 @@ impl FileBox {
                 move |socket, peer| {
                     if is_on.load(Ordering::SeqCst) {
                         locked(&sockets).push(socket.clone());
-                        let entrance = locked(&theirs).clone();
+                        let entrance = locked(&theirs).entrance.clone();
                         entrance.serve(socket, peer);
                     }
                 },
             )
         });
-        Ok(Self { dir, port, gate, entrance, live, on })
+        Ok(Self { state: state.into(), dir, port, run, live, on })
     }
 
     fn address(&self) -> String {
@@ -84,16 +114,24 @@ impl FileBox {
 
     fn code(&self) -> Result<String> {
         let invitation = Invitation { name: Some("pc".into()), user: Some("anna".into()) };
-        Ok(self.gate.invite(&invitation)?.0.to_string())
+        Ok(self.gate().invite(&invitation)?.0.to_string())
+    }
+
+    fn gate(&self) -> Arc<Gate> {
+        locked(&self.run).gate.clone()
     }
 
     /// Every connection ends; for a while nobody is admitted; then it is another run.
-    fn reboot(&self, boot_id: &str, away: Duration) -> Result<()> {
+    fn reboot(&self, boot_id: &str, stop: Stop, away: Duration) -> Result<()> {
         self.on.store(false, Ordering::SeqCst);
+        if stop == Stop::InOrder {
+            let run = locked(&self.run).clone();
+            end_in_order(&run.gate, &run.shelf, run.runs)?;
+        }
         for socket in locked(&self.live).drain(..) {
             Stream::shutdown(&*socket);
         }
-        *locked(&self.entrance) = entrance(&self.dir, &self.gate, boot_id)?;
+        *locked(&self.run) = Run::begin(&self.state, boot_id)?;
         std::thread::sleep(away);
         self.on.store(true, Ordering::SeqCst);
         Ok(())
@@ -178,6 +216,35 @@ impl Person<'_> {
         Ok(())
     }
 
+    /// A box that stops in order has all that it took, synced or not: the copy knows nothing of it.
+    fn copies_while_the_box_restarts(&mut self) -> Result<()> {
+        let the_box = self.the_box;
+        self.mkdir("/mnt/again")?;
+        let growing = the_box.dir.join("again/big");
+        let (copied, back) = std::thread::scope(|scope| -> Result<_> {
+            let reboot = scope.spawn(|| {
+                let start = Instant::now();
+                let has_begun = || std::fs::metadata(&growing).is_ok_and(|meta| meta.len() > 0);
+                while !has_begun() && start.elapsed() < LIMIT {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                the_box.reboot("in order", Stop::InOrder, AWAY).expect("the box reboots");
+                Instant::now()
+            });
+            let again = ClientRequest::Copy { from: "/src".into(), to: "/mnt/again".into() };
+            let copied = self.pc.ask(&again, LIMIT);
+            let back = reboot.join().map_err(|_| anyhow!("the box did not reboot"))?;
+            Ok((copied.map(|_| Instant::now()), back))
+        })?;
+        let copied = copied.context("copying while the box restarts")?;
+        ensure!(copied > back, "the copy was done before the box was away");
+        let same = std::fs::read(&growing)? == big();
+        ensure!(same, "the copy is not what was copied");
+        let status = self.does(&["status"])?;
+        ensure!(status.contains("connected; 2 reconnection(s), 0 open file(s) lost"), "{status}");
+        Ok(())
+    }
+
     /// Every record whose sync was answered is there, whatever the box did meanwhile.
     fn syncs_across_reboots(&mut self) -> Result<()> {
         let the_box = self.the_box;
@@ -185,7 +252,7 @@ impl Person<'_> {
             scope.spawn(|| {
                 for run in ["second", "third"] {
                     std::thread::sleep(Duration::from_millis(1500));
-                    the_box.reboot(run, Duration::from_secs(2)).expect("the box reboots");
+                    the_box.reboot(run, Stop::Cut, AWAY).expect("the box reboots");
                 }
             });
             self.pc.run(&["/init", "journal", "/mnt/journal"], None, LIMIT)
@@ -200,7 +267,7 @@ impl Person<'_> {
     }
 
     fn is_revoked(&mut self) -> Result<()> {
-        let cut = self.the_box.gate.revoke("pc")?;
+        let cut = self.the_box.gate().revoke("pc")?;
         ensure!(cut > 0, "revoking cut nothing");
         let start = Instant::now();
         let ran = self.pc.run(&["/init", "try", "/mnt"], None, LIMIT)?;
@@ -237,6 +304,7 @@ fn a_pc_uses_a_box() -> Result<()> {
     anna.does(&["mount", "test-box:data", "/mnt", "--owner=1000:1000"])?;
     anna.works_as_a_user("relay")?;
     anna.copies_while_the_cable_is_out()?;
+    anna.copies_while_the_box_restarts()?;
     anna.syncs_across_reboots()?;
     anna.is_revoked()?;
     anna.pc.ask(&ClientRequest::PowerOff, LIMIT).map(|_| ()).or(Ok(()))

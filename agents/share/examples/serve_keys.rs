@@ -1,9 +1,11 @@
 //! Serves one directory on the loopback as a box does, with keys, to try `goblin login` and `goblin mount`:
 //! `cargo run -p goblin-agent-share --example serve_keys -- DIRECTORY STATE-FOLDER [PORT]`; the share is `data`.
 //! Prints a code. Lines on standard input: `make code`, `cut all` ends every connection, `revoke NAME` forgets
-//! a client.
+//! a client, `end now` ends as the agent does when it is asked to stop.
 
-use goblin_agent_share::{BoardKeys, Entrance, Gate, Plain, Share};
+use goblin_agent_share::{
+    BoardKeys, Entrance, Gate, Introduction, Plain, Runs, Share, Shelf, end_in_order,
+};
 use goblin_core_ninep::{Limits, Stream};
 use goblin_core_trust::PublicKey;
 use goblin_core_trust::door::Invitation;
@@ -31,10 +33,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let boards = BoardKeys { own: me.public(), peer: PublicKey::of_seed(&[2; 32]) };
     let gate = Gate::open(&state.join("access.json"), boards, vec!["data".into()])?;
     let gate = Arc::new(gate);
-    let run = std::process::id().to_string();
-    let names = ("trial box".to_owned(), run);
+    let shelf = Shelf::from(shares);
+    let runs = Runs::begin(&state.join("runs.json"))?;
+    // As if the machine started with this program.
+    let boot_id = std::process::id().to_string();
+    let about = Introduction { box_name: "trial box".into(), boot_id, runs: Some(runs.clone()) };
     let entrance =
-        Entrance::new(&me, gate.clone(), shares, Plain::Refused, Limits::default(), names)?;
+        Entrance::new(&me, gate.clone(), shelf.clone(), Plain::Refused, Limits::default(), about)?;
     let listener = Listener::tcp_at(SocketAddr::from(([127, 0, 0, 1], port)))?;
     println!("serving {} on 127.0.0.1:{}", directory.display(), listener.local_port()?);
     let live: Arc<Mutex<Vec<Arc<Socket>>>> = Arc::default();
@@ -62,7 +67,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     socket.shutdown();
                 }
             }
-            _ => println!("say `make code`, `cut all` or `revoke NAME`"),
+            ("end", _) => {
+                println!("{} connections cut", end_in_order(&gate, &shelf, runs)?);
+                return Ok(());
+            }
+            _ => println!("say `make code`, `cut all`, `revoke NAME` or `end now`"),
         }
     }
     loop {

@@ -1,8 +1,9 @@
 //! The agent's life: provisioning, pool, listener, status.
 
 use crate::command;
-use crate::enter::{Entrance, Plain};
+use crate::enter::{Entrance, Introduction, Plain};
 use crate::gate::{BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Gate, GateError};
+use crate::runs::Runs;
 use crate::shaking::SHAKING_MAX;
 use crate::shelf::{Shelf, ShelfError};
 use goblin_core_config::{Provision, ShareSection};
@@ -11,8 +12,10 @@ use goblin_core_trust::{KeyError, PublicKey, ShareSpec};
 use goblin_core_types::{ConnectionStatus, PoolState, PoolStatus, ShareStatus, paths};
 use goblin_sys::provision::LoadError;
 use goblin_sys::socket::Listener;
+use goblin_sys::terminate::Terminate;
 use goblin_sys::{notify, provision, state};
 use goblin_tls::{Identity, TlsError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit};
 use std::io;
 use std::path::Path;
@@ -66,12 +69,15 @@ pub enum ShareError {
     /// The listener broke.
     #[error("no more connections can be accepted: {0}")]
     Accept(io::Error),
+    /// The request to stop cannot be waited for.
+    #[error("the request to stop cannot be waited for: {0}")]
+    Terminate(io::Error),
     /// The status could not be published.
     #[error("the shares' status cannot be published: {0}")]
     Publish(io::Error),
 }
 
-/// Serves the provisioned shares until a fatal error.
+/// Serves the provisioned shares until it is asked to stop; then ends in order ([`end_in_order`]).
 ///
 /// # Errors
 /// [`ShareError`]; the supervisor starts the agent again.
@@ -79,6 +85,7 @@ pub fn run() -> Result<(), ShareError> {
     // Clients send the permission bits they want, their own umask applied.
     rustix::process::umask(rustix::fs::Mode::empty());
     raise_descriptor_limit();
+    let terminate = Terminate::take_over().map_err(ShareError::Terminate)?;
     let provision = provision::load()?;
     let mut publisher = Publisher::default();
     let gate = open_gate(&provision)?;
@@ -92,14 +99,35 @@ pub fn run() -> Result<(), ShareError> {
         .map_err(ShareError::Accept)?;
     // Ready means that the agent runs and its status is true; whether shares are served is the health
     // check's question, and a missing disk must not keep the board from starting.
-    wait_for_pool(&gate, &mut publisher)?;
+    if !wait_for_pool(&gate, &mut publisher, &terminate)? {
+        return Ok(());
+    }
     let shelf = gate.serve_from(Path::new(paths::POOL_SHARES))?;
     let port = paths::PORT_SHARES;
     let listener =
         Listener::tcp(port, None).map_err(|source| ShareError::Listen { port, source })?;
-    let entrance = open_entrance(&provision, gate.clone(), &shelf)?;
+    let runs = Runs::begin(Path::new(paths::SHARE_RUNS)).map_err(ShareError::Accept)?;
+    let entrance = open_entrance(&provision, gate.clone(), &shelf, runs.clone())?;
     info!(port, shares = shelf.all().len(), "shares are served");
-    publish_while_serving(listener, entrance, &shelf, &gate, &mut publisher)
+    publish_while_serving(listener, entrance, &shelf, &gate, (&mut publisher, &terminate))?;
+    match end_in_order(&gate, &shelf, runs) {
+        Ok(cut) => info!(connections = cut, "all that clients wrote is on the disks"),
+        // Clients hear that they have to look; nothing else hangs on it.
+        Err(err) => warn!(%err, "whether all that clients wrote is on the disks is not known"),
+    }
+    Ok(())
+}
+
+/// Ends a run: nobody comes in, nothing is answered any more, what was taken is put on the disks, and the run is written
+/// down as one that ended in order. How many connections there were.
+///
+/// # Errors
+/// A disk's, or the list's: the run then counts as cut off.
+pub fn end_in_order(gate: &Gate, shelf: &Shelf, runs: Runs) -> io::Result<usize> {
+    let cut = gate.close();
+    shelf.sync()?;
+    runs.end()?;
+    Ok(cut)
 }
 
 fn open_gate(provision: &Provision) -> Result<Arc<Gate>, ShareError> {
@@ -117,6 +145,7 @@ fn open_entrance(
     provision: &Provision,
     gate: Arc<Gate>,
     shelf: &Shelf,
+    runs: Runs,
 ) -> Result<Entrance, ShareError> {
     let me = Identity::from_seed(&provision.keys.board_private.0)?;
     let plain = if provision.network.allow_plain_9p { Plain::Allowed } else { Plain::Refused };
@@ -125,8 +154,9 @@ fn open_entrance(
             "shares are also served without keys: whoever reaches the port may change everything"
         );
     }
-    let names = (provision.the_box.name.clone(), boot_id());
-    Ok(Entrance::new(&me, gate, shelf.clone(), plain, LIMITS_OF_ONE, names)?)
+    let box_name = provision.the_box.name.clone();
+    let about = Introduction { box_name, boot_id: boot_id(), runs: Some(runs) };
+    Ok(Entrance::new(&me, gate, shelf.clone(), plain, LIMITS_OF_ONE, about)?)
 }
 
 /// This run of the kernel; a name of its own where the kernel does not say, so that no client takes two
@@ -211,12 +241,17 @@ pub(crate) fn pool_problem(pool: Option<&PoolStatus>) -> Option<String> {
     Some(pool.problem.clone().unwrap_or_else(|| plain.into()))
 }
 
-fn wait_for_pool(gate: &Gate, publisher: &mut Publisher) -> Result<(), ShareError> {
+/// Waits until there is a pool; false when the agent is asked to stop before.
+fn wait_for_pool(
+    gate: &Gate,
+    publisher: &mut Publisher,
+    terminate: &Terminate,
+) -> Result<bool, ShareError> {
     let mut told = false;
     let mut pulse = notify::Pulse::default();
     loop {
         let pool: Option<PoolStatus> = state::read("pool");
-        let Some(problem) = pool_problem(pool.as_ref()) else { break };
+        let Some(problem) = pool_problem(pool.as_ref()) else { return Ok(true) };
         publisher.publish(not_served(&gate.served(), &problem))?;
         if !told {
             notify::ready();
@@ -224,9 +259,18 @@ fn wait_for_pool(gate: &Gate, publisher: &mut Publisher) -> Result<(), ShareErro
             info!("waiting for the pool");
         }
         pulse.beat();
-        std::thread::sleep(POOL_PAUSE);
+        if asked_to_stop(terminate, POOL_PAUSE) {
+            return Ok(false);
+        }
     }
-    Ok(())
+}
+
+/// Pauses, at most until the request to stop comes; true when it came.
+fn asked_to_stop(terminate: &Terminate, pause: Duration) -> bool {
+    let pause = Timespec::try_from(pause).unwrap_or_default();
+    // A wait that fails is a short one.
+    let _ = poll(&mut [PollFd::new(terminate, PollFlags::IN)], Some(&pause));
+    terminate.came()
 }
 
 fn publish_while_serving(
@@ -234,7 +278,7 @@ fn publish_while_serving(
     entrance: Entrance,
     shelf: &Shelf,
     gate: &Gate,
-    publisher: &mut Publisher,
+    (publisher, terminate): (&mut Publisher, &Terminate),
 ) -> Result<(), ShareError> {
     let (ended, end) = mpsc::channel();
     let accept = move || {
@@ -252,13 +296,16 @@ fn publish_while_serving(
     let mut pulse = notify::Pulse::default();
     loop {
         pulse.beat();
-        match end.recv_timeout(STATUS_PAUSE) {
+        if asked_to_stop(terminate, STATUS_PAUSE) {
+            return Ok(());
+        }
+        match end.try_recv() {
             Ok(Ok(never)) => match never {},
             Ok(Err(err)) => return Err(ShareError::Accept(err)),
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
+            Err(mpsc::TryRecvError::Disconnected) => {
                 return Err(ShareError::Accept(io::ErrorKind::BrokenPipe.into()));
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => {
+            Err(mpsc::TryRecvError::Empty) => {
                 publisher.publish_connections(gate.connected())?;
                 publisher.publish(shelf.all().iter().map(|share| share.status()).collect())?;
             }

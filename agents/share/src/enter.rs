@@ -1,6 +1,7 @@
 //! One connection from its first byte to its end: handshake, then 9P or enrolment.
 
 use crate::gate::{CLIENTS_MAX, Gate, ROOMY_MAX, Room, random};
+use crate::runs::Runs;
 use crate::shaking::{AtDoor, Shaking};
 use crate::shelf::Shelf;
 use crate::usage::Usage;
@@ -59,6 +60,17 @@ pub enum Plain {
     Refused,
 }
 
+/// What every client is told of the server.
+#[derive(Debug, Clone, Default)]
+pub struct Introduction {
+    /// Name of the box, for people.
+    pub box_name: String,
+    /// This run of the kernel.
+    pub boot_id: String,
+    /// This run of the agent, and those that ended in order; absent where nobody keeps a list.
+    pub runs: Option<Runs>,
+}
+
 /// Serves connections of one listener.
 #[derive(Debug)]
 pub struct Entrance {
@@ -67,13 +79,12 @@ pub struct Entrance {
     shelf: Shelf,
     plain: Plain,
     limits: Limits,
-    box_name: String,
-    boot_id: String,
+    about: Introduction,
     shaking: Shaking,
 }
 
 impl Entrance {
-    /// For the shares of a box; `boot_id` is this run of the kernel.
+    /// For the shares of a box.
     ///
     /// # Errors
     /// [`TlsError::OwnKey`].
@@ -83,7 +94,7 @@ impl Entrance {
         shelf: impl Into<Shelf>,
         plain: Plain,
         limits: Limits,
-        names: (String, String),
+        about: Introduction,
     ) -> Result<Self, TlsError> {
         let for_files = gate.clone();
         let services: Vec<(Service, goblin_tls::Admit)> = vec![
@@ -92,17 +103,8 @@ impl Entrance {
             (Service::Enrol, Arc::new(|_: &PublicKey| true)),
         ];
         let acceptor = Acceptor::new(me, services)?;
-        let (box_name, boot_id) = names;
-        Ok(Self {
-            acceptor,
-            gate,
-            shelf: shelf.into(),
-            plain,
-            limits,
-            box_name,
-            boot_id,
-            shaking: Shaking::default(),
-        })
+        let shelf = shelf.into();
+        Ok(Self { acceptor, gate, shelf, plain, limits, about, shaking: Shaking::default() })
     }
 
     /// Serves a connection until it ends.
@@ -172,9 +174,12 @@ impl Entrance {
     }
 
     fn greeting(&self, grant: &Grant) -> Greeting {
+        let runs = self.about.runs.as_ref();
         Greeting {
-            box_name: self.box_name.clone(),
-            boot_id: self.boot_id.clone(),
+            box_name: self.about.box_name.clone(),
+            boot_id: self.about.boot_id.clone(),
+            run: runs.map_or_else(String::new, |runs| runs.own().to_owned()),
+            ended: runs.map_or_else(Vec::new, |runs| runs.ended().to_vec()),
             client: grant.client.clone(),
             user: grant.user.clone(),
             shares: grant.shares.clone(),

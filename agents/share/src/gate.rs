@@ -101,6 +101,8 @@ struct State {
     door: Door,
     live: BTreeMap<u64, Live>,
     next_live: u64,
+    /// The agent ends: nobody comes in any more.
+    closed: bool,
     /// For each key that is, or was, connected: no more than there are keys.
     ledgers: BTreeMap<PublicKey, Arc<Ledger>>,
 }
@@ -191,6 +193,7 @@ impl Gate {
             door: Door::default(),
             live: BTreeMap::new(),
             next_live: 0,
+            closed: false,
             ledgers: BTreeMap::new(),
         };
         Ok(Self {
@@ -259,6 +262,9 @@ impl Gate {
         socket: &Arc<Socket>,
     ) -> Result<Entry, NoEntry> {
         let mut state = self.lock();
+        if state.closed {
+            return Err(NoEntry::Closed);
+        }
         let is_board = |key: &PublicKey| *key == self.boards.peer || *key == self.boards.own;
         let own = state.live.values().filter(|live| live.key == key).count();
         let others = state.live.values().filter(|live| !is_board(&live.key)).count();
@@ -287,6 +293,13 @@ impl Gate {
         let ledger = state.ledgers.entry(key).or_default().clone();
         drop(state);
         Ok(Entry { gate: self.clone(), id, grant, usage, ledger, room })
+    }
+
+    /// Lets nobody in any more and cuts everybody: nothing is answered from now on. How many there were.
+    pub fn close(&self) -> usize {
+        let mut state = self.lock();
+        state.closed = true;
+        cut(&state, |_| true)
     }
 
     fn take_over(&self, id: u64, mount: &[u8]) {
@@ -514,6 +527,9 @@ pub enum NoEntry {
     /// It has, or all clients have, too many connections.
     #[error("there are too many connections; close some of them")]
     TooMany,
+    /// The agent ends.
+    #[error("the server is about to end; try again in a moment")]
+    Closed,
 }
 
 fn now_unix_s() -> u64 {

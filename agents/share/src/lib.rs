@@ -25,6 +25,8 @@
 //! - One connection cannot take what all need: descriptors are counted for each ([`Usage`]). The first
 //!   [`ROOMY_MAX`] clients get long messages and queues, the others of [`CLIENTS_MAX`] get short ones, so that all of
 //!   them at their limits fit into the unit's memory.
+//! - Asked to stop, the agent cuts everybody and puts on the disks what it took; clients of a run that ended so need not
+//!   fear for what they have not synced (`runs`).
 //! - A mount that comes again (`goblin-mount:NAME` as its user name) takes over from its former connection: that one
 //!   is cut, and its locks and writes have ended before the new one attaches.
 //! - `n_uname`, user names, lock owners and modes of access sent by the client prove nothing here and decide
@@ -37,6 +39,7 @@
 //!   enter    handshake -> greeting -> 9P, or enrolment by a code
 //!   gate     keys, rights, codes, live connections; kept in /state/config/access.json
 //!   command  /run/goblin/share.sock: clients, shares, groups, rights
+//!   runs     runs of the agent that ended in order; kept in /state/config/share-runs.json
 //!   shelf    the shares of now        history  changes of late, each with what undoes it
 //! ```
 //!
@@ -54,14 +57,15 @@ mod gate;
 mod history;
 mod host;
 mod node;
+mod runs;
 mod shaking;
 mod share;
 mod shelf;
 mod usage;
 mod waiters;
 
-pub use agent::{ShareError, run};
-pub use enter::{Entrance, Plain};
+pub use agent::{ShareError, end_in_order, run};
+pub use enter::{Entrance, Introduction, Plain};
 pub use file::HostOpen;
 pub use gate::{
     BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Changed, Entry, Gate, GateError, NoEntry,
@@ -69,6 +73,7 @@ pub use gate::{
 };
 pub use host::{Arrives, Caller, HostTree};
 pub use node::Node;
+pub use runs::Runs;
 pub use shaking::SHAKING_MAX;
 pub use share::Share;
 pub use shelf::{Shelf, ShelfError};

@@ -97,6 +97,14 @@ impl Share {
         }
     }
 
+    /// Puts on the disks all that was written to its file system.
+    ///
+    /// # Errors
+    /// The disk's, also one that it had since the share is served.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&*self.all)?)
+    }
+
     /// The count to remember before looking at a file.
     pub(crate) fn change_count(&self) -> u64 {
         self.counts.changes.load(Ordering::Acquire)

@@ -2,6 +2,7 @@
 
 use crate::Share;
 use goblin_core_trust::ShareSpec;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -53,6 +54,16 @@ impl Shelf {
     /// The shares of now.
     pub fn all(&self) -> Arc<[Arc<Share>]> {
         self.0.shares.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts on the disks all that was written to shares, those that are served no more included.
+    ///
+    /// # Errors
+    /// A disk's, also one that it had since a share is served.
+    pub fn sync(&self) -> io::Result<()> {
+        self.all().iter().try_for_each(|share| share.sync())?;
+        let Some(parent) = &self.0.parent else { return Ok(()) };
+        Ok(rustix::fs::syncfs(File::open(parent)?)?)
     }
 
     /// Serves these from now on. One that stays as it is stays the same: its counts go on. Directories are never

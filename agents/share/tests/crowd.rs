@@ -1,7 +1,8 @@
 //! As many connections as the agent admits, with keys, each with open fids: what they cost, and who still comes in.
 
 use goblin_agent_share::{
-    BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Entrance, Gate, Plain, ROOMY_MAX, Share,
+    BoardKeys, CLIENTS_MAX, CONNECTIONS_OF_ONE_MAX, Entrance, Gate, Introduction, Plain, ROOMY_MAX,
+    Share,
 };
 use goblin_core_ninep::client::Client;
 use goblin_core_ninep::{Limits, MSIZE_MAX};
@@ -64,9 +65,9 @@ fn start(dir: &std::path::Path) -> SocketAddr {
     let gate = Arc::new(Gate::open(&dir.join("access.json"), boards, vec!["home".into()]).unwrap());
     let share = Share::new("home", &dir.join("home"), false).unwrap();
     let shares: Arc<[Arc<Share>]> = Arc::from([Arc::new(share)]);
-    let names = ("box".to_owned(), "boot".to_owned());
+    let about = Introduction { box_name: "box".into(), boot_id: "boot".into(), runs: None };
     let entrance =
-        Entrance::new(&me, gate, shares, Plain::Refused, Limits::default(), names).unwrap();
+        Entrance::new(&me, gate, shares, Plain::Refused, Limits::default(), about).unwrap();
     let listener = Listener::tcp_at(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], listener.local_port().unwrap()));
     std::thread::spawn(move || {

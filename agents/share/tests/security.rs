@@ -1,6 +1,9 @@
 //! Who comes in and who does not, over real sockets: keys, codes, rights, and bytes that are no TLS.
 
-use goblin_agent_share::{BoardKeys, Caller, Entrance, Gate, HostTree, Plain, Share, Usage};
+use goblin_agent_share::{
+    BoardKeys, Caller, Entrance, Gate, HostTree, Introduction, Plain, Runs, Share, Shelf, Usage,
+    end_in_order,
+};
 use goblin_core_ninep::client::{Client, ClientError, open};
 use goblin_core_ninep::{Errno, Limits, Names, Request, Stream};
 use goblin_core_trust::door::{Invitation, TRIES_MAX};
@@ -23,6 +26,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 struct TestBox {
     dir: TempDir,
     gate: Arc<Gate>,
+    shelf: Shelf,
+    runs: Runs,
     address: SocketAddr,
 }
 
@@ -45,15 +50,22 @@ impl TestBox {
         let shares: Arc<[Arc<Share>]> = Arc::from([share("home"), share("films")]);
         let gate = Arc::new(gate(&dir));
         let me = Identity::from_seed(&STORAGE).unwrap();
-        let names = ("test box".to_owned(), "boot".to_owned());
+        let shelf = Shelf::from(shares);
+        let runs = Runs::begin(&dir.path().join("runs.json")).unwrap();
+        let about = Introduction {
+            box_name: "test box".into(),
+            boot_id: "boot".into(),
+            runs: Some(runs.clone()),
+        };
         let entrance =
-            Entrance::new(&me, gate.clone(), shares, plain, Limits::default(), names).unwrap();
+            Entrance::new(&me, gate.clone(), shelf.clone(), plain, Limits::default(), about)
+                .unwrap();
         let listener = Listener::tcp_at(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], listener.local_port().unwrap()));
         std::thread::spawn(move || {
             listener.serve(64, |_| {}, move |socket, peer| entrance.serve(socket, peer))
         });
-        Self { dir, gate, address }
+        Self { dir, gate, shelf, runs, address }
     }
 
     fn socket(&self) -> Arc<Socket> {
@@ -512,4 +524,17 @@ fn one_client_cannot_take_all_descriptors() {
     drop(client);
     served.join().unwrap();
     assert_eq!(usage.descriptors(), 0);
+}
+
+#[test]
+fn an_end_in_order_cuts_everybody_and_is_known_to_the_next_run() {
+    let here = TestBox::start(Plain::Refused);
+    let (mut client, word) = here.files(&COMPUTE).unwrap();
+    let root = client.attach("home", "").unwrap();
+    assert_eq!((word.run.as_str(), word.ended.len()), (here.runs.own(), 0));
+    assert_eq!(end_in_order(&here.gate, &here.shelf, here.runs.clone()).unwrap(), 1);
+    assert!(client.getattr(&root).is_err(), "nothing is answered any more");
+    assert!(here.files(&COMPUTE).is_err(), "nobody comes in any more");
+    let next = Runs::begin(&here.dir.path().join("runs.json")).unwrap();
+    assert_eq!(next.ended(), [word.run]);
 }

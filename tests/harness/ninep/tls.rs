@@ -1,7 +1,7 @@
 //! Both ends of a server with keys: the agent's own entrance, and a client that is the other board.
 
 use anyhow::{Context, Result};
-use goblin_agent_share::{BoardKeys, Entrance, Gate, Plain, Share};
+use goblin_agent_share::{BoardKeys, Entrance, Gate, Introduction, Plain, Share};
 use goblin_core_ninep::Limits;
 use goblin_core_trust::PublicKey;
 use goblin_sys::socket::Socket;
@@ -26,8 +26,8 @@ pub fn entrance(shares: Arc<[Arc<Share>]>, limits: Limits) -> Result<Entrance> {
     let names = shares.iter().map(|share| share.name().into()).collect();
     // Nobody is enrolled, so nothing is ever written there.
     let gate = Gate::open("/nonexistent/access.json".as_ref(), boards, names)?;
-    let names = ("bench".to_owned(), "bench".to_owned());
-    Ok(Entrance::new(&me, Arc::new(gate), shares, Plain::Refused, limits, names)?)
+    let about = Introduction { box_name: "bench".into(), boot_id: "bench".into(), runs: None };
+    Ok(Entrance::new(&me, Arc::new(gate), shares, Plain::Refused, limits, about)?)
 }
 
 /// A connection that has been greeted.

@@ -197,7 +197,8 @@ impl Relay {
         let watch =
             thread::Builder::new().name("relay-watch".into()).spawn(move || watch(&for_watch))?;
         relay.threads.push(watch);
-        let mut down = Down { shared, dial, patience, listener, boot_id: first.1.boot_id };
+        let mut down =
+            Down { shared, dial, patience, listener, boot_id: first.1.boot_id, run: first.1.run };
         let down =
             thread::Builder::new().name("relay-down".into()).spawn(move || down.run(server))?;
         relay.threads.push(down);
@@ -283,6 +284,7 @@ struct Down {
     patience: Patience,
     listener: Listener,
     boot_id: String,
+    run: String,
 }
 
 impl Down {
@@ -350,7 +352,7 @@ impl Down {
         let (stream, greeting) = (self.dial)()?;
         let limit = Some(RESTORE_LIMIT);
         stream.socket().set_limits(limit, limit)?;
-        let same_run = !greeting.boot_id.is_empty() && greeting.boot_id == self.boot_id;
+        let kept = has_kept(&self.boot_id, &self.run, &greeting);
         let (msize, fids) = {
             let state = self.shared.state();
             (state.table.msize(), state.table.fids())
@@ -359,7 +361,7 @@ impl Down {
         let fates = match msize {
             Some(msize) => {
                 let locks = if lost_at.elapsed() < LOCKS_WAIT { Locks::Wait } else { Locks::Lose };
-                restore::restore(&stream, msize, &fids, same_run, locks)?
+                restore::restore(&stream, msize, &fids, kept, locks)?
             }
             None => Vec::new(),
         };
@@ -390,9 +392,16 @@ impl Down {
         // Replies must be read while requests are sent, or both ends could wait for each other.
         let (shared, to) = (self.shared.clone(), stream.clone());
         thread::Builder::new().name("relay-again".into()).spawn(move || ask_again(&shared, &to))?;
-        self.boot_id = greeting.boot_id;
+        (self.boot_id, self.run) = (greeting.boot_id, greeting.run);
         Ok((stream, lost))
     }
+}
+
+/// Whether the server still has all that it took on the last connection, in its run `run`: its kernel never stopped, or
+/// that run ended in order.
+fn has_kept(boot_id: &str, run: &str, greeting: &Greeting) -> bool {
+    let is_same = |own: &str, theirs: &str| !own.is_empty() && own == theirs;
+    is_same(boot_id, &greeting.boot_id) || greeting.ended.iter().any(|ended| is_same(run, ended))
 }
 
 fn ask_again(shared: &Shared, server: &TlsStream) {

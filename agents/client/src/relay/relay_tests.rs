@@ -140,3 +140,17 @@ fn the_end_of_the_mount_is_the_end_of_the_relay() {
     drop(client);
     assert!(relay.wait(Duration::from_secs(10)));
 }
+
+#[test]
+fn what_a_server_took_is_kept_by_its_kernel_or_by_an_end_in_order() {
+    let word = |boot_id: &str, ended: &[&str]| Greeting {
+        boot_id: boot_id.into(),
+        run: "now".into(),
+        ended: ended.iter().map(|run| (*run).to_owned()).collect(),
+        ..Greeting::default()
+    };
+    assert!(has_kept("a", "then", &word("a", &[])));
+    assert!(has_kept("a", "then", &word("b", &["before", "then"])));
+    assert!(!has_kept("a", "then", &word("b", &["before"])), "it was cut off");
+    assert!(!has_kept("", "", &word("", &["", "before"])), "a server that says nothing");
+}

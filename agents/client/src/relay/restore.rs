@@ -140,7 +140,7 @@ impl<S: Stream> Asker<'_, S> {
 }
 
 /// Binds `fids` on a fresh connection of a session with `msize`; answers which are not well.
-/// `same_run`: the server is the same run as before, so what it took is still there.
+/// `kept`: what the server took is still there, although not synced.
 ///
 /// # Errors
 /// The connection's; begin again with another one.
@@ -148,7 +148,7 @@ pub fn restore<S: Stream>(
     stream: &S,
     msize: u32,
     fids: &[(u32, Fid)],
-    same_run: bool,
+    kept: bool,
     locks: Locks,
 ) -> io::Result<Vec<(u32, Fate)>> {
     let mut asker = Asker { stream, msize, frame: Vec::new() };
@@ -167,7 +167,7 @@ pub fn restore<S: Stream>(
             match asker.bind(*number, fid, locks) {
                 Err(Failure::Io(err)) => return Err(err),
                 Err(Failure::Refused) => Fate::Lost,
-                Ok(()) if fid.fate == Fate::Unsure || (fid.dirty && !same_run) => Fate::Unsure,
+                Ok(()) if fid.fate == Fate::Unsure || (fid.dirty && !kept) => Fate::Unsure,
                 Ok(()) => continue,
             }
         };

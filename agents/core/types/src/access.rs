@@ -43,6 +43,10 @@ pub struct Greeting {
     pub box_name: String,
     /// The kernel's boot id: what was written and not synced is still there while it stays the same.
     pub boot_id: String,
+    /// Name of this run of the server, used once; empty from one that has none.
+    pub run: String,
+    /// Runs before it that ended in order: all that they took is on the disks, synced or not.
+    pub ended: Vec<String>,
     /// Name the peer is enrolled by.
     pub client: String,
     /// The user it stands for.

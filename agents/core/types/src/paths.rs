@@ -41,6 +41,8 @@ pub const KEYS_GROUP: u32 = 70;
 pub const PROVISION_RESULT: &str = "/state/config/provision-result.json";
 /// Enrolled clients and rights to shares; storage board only, mode 0600.
 pub const ACCESS: &str = "/state/config/access.json";
+/// Runs of the file server that ended in order; storage board only.
+pub const SHARE_RUNS: &str = "/state/config/share-runs.json";
 /// What people set of units, `UNIT.toml` each; see `goblin_init_core::settings`.
 pub const UNIT_SETTINGS: &str = "/state/config/units";
 /// The updater's store: verified metadata and blobs by digest.
