@@ -93,7 +93,8 @@ macro_rules! works {
 
 /// Served from memory: disks have a limit of hard links, of 65,000 or so, and the suite makes them all where it is known.
 const IN_MEMORY: &[&str] = &["pjdfstest"];
-const WORKS: &[Work] = works!["fsx", "sqlite", "git", "tree", "dbench", "fio", "pjdfstest"];
+const WORKS: &[Work] =
+    works!["fsx", "sqlite", "git", "home", "tree", "dbench", "fio", "stress", "pjdfstest"];
 /// What all scripts begin with: where they work, and which cache mode the mount has.
 const HEAD: &str = "set -eu; export HOME=/root LC_ALL=C PATH=/usr/sbin:/usr/bin; cd /mnt/work";
 /// What the works run, beside the two crates.
@@ -110,6 +111,8 @@ const PACKAGES: &[&str] = &[
     "sqlite3",
     "dbench",
     "fio",
+    "stress-ng",
+    "util-linux",
     "libacl1",
     "libgcc-s1",
 ];
