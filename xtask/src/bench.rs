@@ -3,8 +3,8 @@
 mod boot;
 mod init;
 mod machine;
+mod mounts;
 mod ninep;
-
 mod table;
 mod update;
 
@@ -13,7 +13,7 @@ use anyhow::Result;
 /// Measures ours beside peers, in one run; results go to target/bench/NAME.json.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cargo xtask bench boot\n  cargo xtask bench init\n  cargo xtask bench 9p\n  cargo xtask bench update"
+    after_help = "Example:\n  cargo xtask bench boot\n  cargo xtask bench init\n  cargo xtask bench 9p\n  cargo xtask bench 9p --only mounts\n  cargo xtask bench update"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -26,9 +26,10 @@ enum What {
     Boot,
     /// PID 1 beside systemd, runit and s6: instructions to all services ready, memory, restarts.
     Init,
-    /// The 9P server beside diod: processor time and time of metadata, small files, bulk data, listings.
+    /// The 9P server beside diod: processor time and time of metadata, small files, bulk data, listings; and
+    /// through mounts, beside diod, NFS and Samba.
     #[command(name = "9p")]
-    Ninep,
+    Ninep(ninep::NinepArgs),
     /// Fetching an update beside casync, zchunk, zsync, xdelta3, zstd and ostree: bytes, requests, CPU, memory.
     Update(update::UpdateArgs),
 }
@@ -41,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Boot => boot::run(),
         What::Init => init::run(),
-        What::Ninep => ninep::run(),
+        What::Ninep(args) => ninep::run(args),
         What::Update(args) => update::run(args),
     }
 }

@@ -42,7 +42,7 @@ pub struct Place<'a> {
 /// As [`spec`].
 pub fn on(place: &Place<'_>, suite: Suite, root: Initramfs) -> Result<ClientSpec> {
     let Place { source, dir, name, memory_mib } = *place;
-    let kernel = debian::client_kernel(suite)?;
+    let kernel = debian::client_kernel(suite, &[])?;
     let programs = compile::test_binaries()?;
     let shown = dir.join(format!("{name}.input"));
     let _ = std::fs::remove_file(&shown);
@@ -73,6 +73,15 @@ fn archive(
     }
     initramfs.file("init", 0o755, host::read(init)?);
     initramfs.file(GOBLIN.trim_start_matches('/'), 0o755, host::read(goblin)?);
+    add_modules(&mut initramfs, kernel)?;
+    initramfs.pack()
+}
+
+/// Adds a kernel's modules as `/modules`, with `/modules/order`: their names in the order to load them, one a line.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn add_modules(initramfs: &mut Initramfs, kernel: &debian::ClientKernel) -> Result<()> {
     let mut order = String::new();
     for module in &kernel.modules {
         let name = module.file_name().context("a module has no name")?.to_string_lossy();
@@ -81,5 +90,5 @@ fn archive(
         initramfs.file(&format!("modules/{name}"), 0o644, host::read(module)?);
     }
     initramfs.file("modules/order", 0o644, order.into_bytes());
-    initramfs.pack()
+    Ok(())
 }

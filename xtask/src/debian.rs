@@ -189,11 +189,12 @@ pub struct ClientKernel {
     pub package: Package,
 }
 
-/// Fetches the stock amd64 kernel of a Debian release: what a client PC runs.
+/// Fetches the stock amd64 kernel of a Debian release: what a client PC runs; `further` modules beside those that every
+/// client loads.
 ///
 /// # Errors
 /// When it cannot be fetched or has not the modules that are needed.
-pub fn client_kernel(suite: Suite) -> Result<ClientKernel> {
+pub fn client_kernel(suite: Suite, further: &[&str]) -> Result<ClientKernel> {
     let name = apt::AptRoot::open(suite)?.dependency("linux-image-amd64", "linux-image-")?;
     let (tree, packages) = apt::fetch_tree(&[&name], suite, Closure::Named)?;
     let package = packages.into_iter().next().context("apt fetched no kernel")?;
@@ -207,7 +208,7 @@ pub fn client_kernel(suite: Suite) -> Result<ClientKernel> {
         .map(|folder| tree.join(folder).join(&release))
         .find(|path| path.is_dir())
         .with_context(|| format!("{name} has no modules"))?;
-    let ordered = load_order(&modules, CLIENT_MODULES)?;
+    let ordered = load_order(&modules, &[CLIENT_MODULES, further].concat())?;
     let modules = ordered.iter().map(|path| uncompressed(path)).collect::<Result<_>>()?;
     Ok(ClientKernel { vmlinuz, release, modules, package })
 }

@@ -229,7 +229,7 @@ fn provision_unit() -> Result<String> {
 fn measure(kernel: &Path, dir: &Path, guest: &Guest<'_>) -> Result<Boot> {
     host::say(format!("measuring {} (half a minute to two)", guest.name));
     let log = dir.join(format!("boot-{}.log", guest.name));
-    let (mut child, serial) = machine::start(kernel, &guest.initramfs, guest.append, &log)?;
+    let (mut child, serial) = machine::start_board(kernel, &guest.initramfs, guest.append, &log)?;
     let boot = follow(&serial, &guest.marks);
     let _ = child.kill();
     let _ = child.wait();

@@ -92,7 +92,7 @@ pub fn run() -> Result<()> {
 fn measure(kernel: &Path, dir: &Path, guest: &Guest) -> Result<Found> {
     host::say(format!("measuring {} (a quarter of a minute)", guest.name));
     let log = dir.join(format!("init-{}.log", guest.name));
-    let (mut child, serial) = machine::start(kernel, &guest.initramfs, peers::APPEND, &log)?;
+    let (mut child, serial) = machine::start_board(kernel, &guest.initramfs, peers::APPEND, &log)?;
     let found = follow(&serial);
     let _ = child.kill();
     let _ = child.wait();

@@ -4,8 +4,9 @@
 //! ever adds. Processor time is the server's own; clients are not counted. Files lie in memory (`/dev/shm`) where that
 //! is to be had: what is compared are servers, and a disk that others write to would be all that is seen of them.
 //!
-//! Rows that begin with `tls_` show ours through the agent's entrance, with keys, beside ours without.
+//! Works on mounts are in `mounts.rs`. Rows that begin with `tls_` show ours through the agent's entrance, with keys, beside ours without.
 
+use super::mounts;
 use super::table::{self, Row};
 use crate::{compile, debian, host};
 use anyhow::{Context, Result, ensure};
@@ -21,6 +22,23 @@ const ROUNDS: usize = 5;
 /// Time of each scene in a round.
 const SCENE_MS: u32 = 700;
 
+/// `cargo xtask bench 9p`
+#[derive(Debug, clap::Args)]
+pub(super) struct NinepArgs {
+    /// Measure one half alone; the file then holds nothing else
+    #[arg(long)]
+    only: Option<Half>,
+}
+
+/// Halves of the measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Half {
+    /// Messages of a load generator
+    Messages,
+    /// Works on mounts in a guest
+    Mounts,
+}
+
 /// Best figures of one server: microseconds for each unit, by scene.
 type Best = BTreeMap<String, (f64, f64)>;
 
@@ -28,7 +46,20 @@ type Best = BTreeMap<String, (f64, f64)>;
 ///
 /// # Errors
 /// When a server does not start or refuses the load.
-pub(super) fn run() -> Result<()> {
+pub(super) fn run(args: &NinepArgs) -> Result<()> {
+    let wanted = |half: Half| args.only.is_none_or(|only| only == half);
+    let mut table = Vec::new();
+    if wanted(Half::Messages) {
+        table.extend(messages()?);
+    }
+    if wanted(Half::Mounts) {
+        table.extend(mounts::measure()?);
+    }
+    table::publish("9p", &table)
+}
+
+/// Rows of a load generator's messages, without a kernel between.
+fn messages() -> Result<Vec<Row>> {
     let (ours, client) = compile::share_server()?;
     let (words, version) = debian::diod()?;
     let site = Site::new()?;
@@ -57,7 +88,7 @@ pub(super) fn run() -> Result<()> {
     table.extend(with_keys.into_iter().filter(|row| {
         row.metric.strip_prefix("tls_").is_some_and(|metric| kept.contains(&metric))
     }));
-    table::publish("9p", &table)
+    Ok(table)
 }
 
 /// Where the served files lie; removed at the end.
