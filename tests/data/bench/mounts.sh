@@ -54,7 +54,12 @@ on_mount() {
     mount "$@" /mnt > /tmp/mount 2>&1 && break
     sleep 1
   done
-  if ! grep -q " /mnt " /proc/mounts; then say "absent $server $(tail -n 1 /tmp/mount)"; return; fi
+  if ! grep -q " /mnt " /proc/mounts; then
+    # What mount says is short; the kernel and the server know more.
+    { dmesg | tail -n 4; tail -n 6 /tmp/log; } > /dev/console
+    say "absent $server $(head -n 1 /tmp/mount)"
+    return
+  fi
   work tar_in tar_in && work tar_out tar_out || return
   # What git remembers of each file has to be what this mount says of it.
   git init --quiet -b main /mnt && git -C /mnt config core.fileMode false &&
@@ -65,7 +70,7 @@ on_mount() {
   rm -rf "/srv/$server"
 }
 
-over_9p() { on_mount -i -t 9p -o "trans=tcp,version=9p2000.L,uname=root,access=any,msize=524288,$1" 127.0.0.1; }
+over_9p() { on_mount -i -t 9p -o "trans=tcp,version=9p2000.L,uname=root,access=user,msize=524288,$1" 127.0.0.1; }
 
 server=ours
 mkdir /srv/$server

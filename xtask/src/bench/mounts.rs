@@ -27,6 +27,7 @@ const PACKAGES: &[&str] = &[
     "bash",
     "coreutils",
     "mount",
+    "util-linux",
     "kmod",
     "iproute2",
     "grep",
@@ -51,6 +52,7 @@ const MODULES: &[&str] = &[
     "ecb",
     "ccm",
     "gcm",
+    "ghash_generic",
     "ctr",
 ];
 /// A server without names, printers and accounts: who comes in is root, as at the others.
@@ -134,6 +136,8 @@ fn guest(dir: &Path, stock: &ClientKernel) -> Result<(PathBuf, Vec<Package>)> {
         .file("usr/bin/share-server", 0o755, host::read(&ours)?)
         .file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/usr/bin/bash\n".to_vec())
         .file("etc/group", 0o644, b"root:x:0:\n".to_vec())
+        .file("etc/hosts", 0o644, b"127.0.0.1 localhost\n".to_vec())
+        .file("etc/nsswitch.conf", 0o644, b"hosts: files\n".to_vec())
         .file("etc/smb.conf", 0o644, SAMBA.into())
         .file("tree.tar", 0o644, host::read(&source.join("tree.tar"))?);
     client_guest::add_modules(&mut root, stock)?;
