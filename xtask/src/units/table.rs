@@ -98,6 +98,9 @@ fn walls(unit: &Unit, sandbox: &Sandbox) -> Vec<&'static str> {
     if unit.orders {
         missing.push("gives PID 1 orders");
     }
+    if unit.even_unguarded {
+        missing.push("starts without control groups");
+    }
     if sandbox.mounts == Mounts::Host {
         missing.push("the board's own mounts");
     } else {
