@@ -6,6 +6,7 @@
 //! closes, so that an end without words means that the program runs.
 #![allow(unsafe_code, reason = "fork, exec and the end of a child")]
 
+mod disks;
 mod kernel;
 mod landlock;
 mod limits;

@@ -4,6 +4,9 @@
 use crate::bench::{folder, turn};
 use crate::init::Units;
 use anyhow::{Context, Result, bail, ensure};
+use goblin_core_types::paths;
+use goblin_image::gpt::{self, Gpt, Partition};
+use goblin_init_core::{seccomp, unit};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
@@ -49,6 +52,16 @@ fn every_limit_bites_and_disks_are_left_clean() -> Result<()> {
     let service = "kind = \"service\"\nready = \"notify\"\n";
     units.write("keeps", service, &["limits", "keep"], "requires = [\"disk\"]\n");
 
+    for (name, write) in [
+        ("writes-data", "write_disks = \"data\"\n"),
+        ("writes-system", "write_disks = \"system\"\n"),
+        ("writes-none", ""),
+    ] {
+        opens(&mut units, name, write)?;
+    }
+    let system = dir.join("system.img");
+    system_disk(&system)?;
+
     let drive = |path: &Path| {
         let path = path.display();
         format!(
@@ -56,12 +69,13 @@ fn every_limit_bites_and_disks_are_left_clean() -> Result<()> {
         )
     };
     let machine = format!(
-        "-no-reboot{}{}",
+        "-no-reboot{}{}{}",
         drive(&bare).replace("{}", "bare"),
-        drive(&kept).replace("{}", "kept")
+        drive(&kept).replace("{}", "kept"),
+        drive(&system).replace("{}", "system")
     );
     let guest = units.boot_on(&machine, &dir, 256)?;
-    for phase in ["cpu", "memory-high", "memory-max", "oom-one", "pids", "again", "io"] {
+    for phase in ["cpu", "memory-high", "memory-max", "oom-one", "pids", "again", "io", "disks"] {
         guest.phase(phase)?;
     }
     guest.ends()?;
@@ -74,6 +88,40 @@ fn every_limit_bites_and_disks_are_left_clean() -> Result<()> {
     if features & RECOVER != 0 {
         bail!("the journal was not written back: {features:#x}")
     }
+    Ok(())
+}
+
+/// A unit in the board's own tree of mounts, as those are that mount disks for the board.
+fn opens(units: &mut Units, name: &str, write: &str) -> Result<()> {
+    let walls = format!(
+        "[sandbox]\nuser = \"root\"\nmounts = \"host\"\n\
+         seccomp = [\"@basic-io\", \"@file-write\", \"@mount\"]\n{write}"
+    );
+    let service = "kind = \"service\"\nready = \"start\"\n";
+    units.write(name, service, &["limits", "open"], &format!("{QUICK}{walls}"));
+    let text = format!("description = \"d\"\n{service}exec = [\"/x\"]\n{walls}");
+    let sandbox = unit::parse(name, &text)?.sandbox.context("no sandbox")?;
+    let list = format!("{}/{name}.bpf", seccomp::FOLDER);
+    units.root.file(list.trim_start_matches('/'), 0o644, seccomp::compile(&sandbox));
+    Ok(())
+}
+
+/// A disk with a partition for the boot record.
+fn system_disk(path: &Path) -> Result<()> {
+    let sectors = DISK_BYTES / gpt::SECTOR_BYTES;
+    let record = Partition {
+        number: 1,
+        type_guid: gpt::TYPE_RECORD,
+        unique_guid: gpt::TYPE_STATE,
+        first_lba: 2048,
+        last_lba: 4095,
+        attributes: 0,
+        name: paths::PART_RECORD.into(),
+    };
+    let table = Gpt::new(gpt::TYPE_STATE, sectors, vec![record])?;
+    let mut disk = std::fs::File::create(path)?;
+    disk.set_len(DISK_BYTES)?;
+    table.write(&mut disk)?;
     Ok(())
 }
 

@@ -38,7 +38,23 @@ const OPS_AT_ONCE: f64 = 10.0;
 /// Bytes of each.
 const BLOCK_BYTES: usize = 4096;
 
-const LOOKS: [Phase; 7] = [
+/// What a unit that may open disks tries to open, to write and to read, in this order; with what it is told of it.
+const OPENED: [(&str, bool); 6] = [
+    ("/dev/vda", true),
+    ("/dev/vdc", true),
+    ("/dev/vdc1", true),
+    ("/dev/vdc1", false),
+    ("/dev/kmsg", true),
+    ("/dev/null", true),
+];
+/// The same of those that may write to data disks, to the system's, which is the third one here, and to none.
+const MAY_OPEN: [(&str, &str); 3] = [
+    ("writes-data", "ok 1 1 ok 1 ok"),
+    ("writes-system", "1 ok ok ok 1 ok"),
+    ("writes-none", "1 1 1 1 1 ok"),
+];
+
+const LOOKS: [Phase; 8] = [
     ("cpu", cpu),
     ("memory-high", memory_high),
     ("memory-max", memory_max),
@@ -46,6 +62,7 @@ const LOOKS: [Phase; 7] = [
     ("pids", pids),
     ("again", again),
     ("io", disk),
+    ("disks", disks),
 ];
 
 /// Looks at everything, then ends the board.
@@ -74,6 +91,7 @@ pub(crate) fn act(words: &[&str]) {
         ["crowd"] => crowd(),
         ["write"] => write(),
         ["keep"] => keep(),
+        ["open"] => open(),
         other => Err(io::Error::other(format!("no such deed: {other:?}"))),
     };
     if let Err(err) = done {
@@ -146,6 +164,24 @@ fn keep() -> io::Result<()> {
         file.write_all(&[1; BLOCK_BYTES])?;
         std::thread::sleep(LOOK);
     }
+}
+
+/// Tells which devices it can open.
+fn open() -> io::Result<()> {
+    let word = |(path, write): (&str, bool)| {
+        let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        match rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(_) => "ok".to_owned(),
+            Err(err) => err.raw_os_error().to_string(),
+        }
+    };
+    let unit = std::env::var("GOBLIN_UNIT").unwrap_or_default();
+    std::fs::write(opened_by(&unit), OPENED.map(word).join(" "))?;
+    park()
+}
+
+fn opened_by(unit: &str) -> String {
+    format!("{}/{unit}/opened", goblin_core_types::paths::RUN_STATE)
 }
 
 fn read(unit: &str, file: &str) -> io::Result<String> {
@@ -304,4 +340,22 @@ fn disk() -> Judged {
     }
     judge::units()?;
     Ok(format!("{count} operations, at most {most:.0}"))
+}
+
+/// Who sees all of the board's devices opens those that its file gives.
+fn disks() -> Judged {
+    for (name, expected) in MAY_OPEN {
+        let until = Instant::now() + PATIENCE;
+        let told = loop {
+            match std::fs::read_to_string(opened_by(name)) {
+                Ok(told) if !told.is_empty() => break told,
+                _ if Instant::now() > until => return Err(format!("{:?}", unit(name)?).into()),
+                _ => std::thread::sleep(LOOK),
+            }
+        };
+        if told != expected {
+            return Err(format!("{name}: {OPENED:?}: {told}, not {expected}").into());
+        }
+    }
+    Ok(String::new())
 }
