@@ -274,10 +274,14 @@ fn memory_high() -> Judged {
 fn memory_max() -> Judged {
     let groups = reaches("bursts", "memory.events", "oom_group_kill", 1)?;
     let until = Instant::now() + PATIENCE;
-    // PID 1 hears of it a moment later.
-    while unit("bursts")?.restarts == 0 {
+    // PID 1 hears of it a moment later: the parent, which took nothing, is gone too.
+    loop {
+        let found = unit("bursts")?;
+        if found.pid.is_none() && found.detail.contains("signal 9") {
+            break;
+        }
         if Instant::now() > until {
-            return Err(format!("{:?}", unit("bursts")?).into());
+            return Err(format!("{found:?}").into());
         }
         std::thread::sleep(LOOK);
     }
