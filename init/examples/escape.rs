@@ -8,12 +8,23 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Where the test's first unit wrote the number of a process of nobody's.
 const VICTIM: &str = "/run/goblin/victim";
 
+/// preinit, as the kernel would start it.
+const PREINIT: &str = "/init";
+/// What it keeps open from the moment on in which the board is guarded.
+const WATCHDOG: &str = goblin_sys::watchdog::DEVICE;
+/// Mounts that preinit may make before: `/dev`, in which the watchdog lies.
+const MOUNTS_BEFORE: u32 = 1;
+
 fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        return hold_preinit();
+    }
     goblin_sys::sandbox::report_refusals();
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "victim") {
@@ -41,10 +52,6 @@ fn main() -> ExitCode {
 
 /// Stops PID 1 as a debugger does, until the hardware watchdog resets the board; says so when it did.
 fn hold() -> ExitCode {
-    let say = |text: &str| {
-        // For the host, over the console.
-        let _ = std::fs::write("/dev/kmsg", format!("<3>hold: {text}\n"));
-    };
     if goblin_sys::watchdog::has_reset() {
         say("the watchdog had reset the board");
     } else {
@@ -61,6 +68,104 @@ fn hold() -> ExitCode {
     loop {
         std::thread::park();
     }
+}
+
+/// A line for the host, over the console.
+fn say(text: &str) {
+    let _ = std::fs::write("/dev/kmsg", format!("<3>hold: {text}\n"));
+}
+
+/// As process 1, in the place of preinit: becomes preinit, which a child of it holds as a debugger does when it has
+/// armed the watchdog and goes on to mount file systems. Nothing of preinit itself knows of that.
+fn hold_preinit() -> ExitCode {
+    for (kind, target) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
+        let flags = rustix::mount::MountFlags::empty();
+        // What is not there is missed below.
+        let _ = rustix::mount::mount(kind, target, kind, flags, None::<&std::ffi::CStr>);
+    }
+    if goblin_sys::watchdog::has_reset() {
+        say("the watchdog had reset the board");
+        loop {
+            std::thread::park();
+        }
+    }
+    let Ok((attached, child_attached)) = rustix::pipe::pipe() else { return ExitCode::FAILURE };
+    // SAFETY: this program has one thread, so no lock can be held by another one.
+    match unsafe { libc::fork() } {
+        0 => {
+            drop(attached);
+            let held = step_to_the_first_mount_behind_the_watchdog(child_attached);
+            match held {
+                Ok(exe) => say(&format!("{exe} is held, and has the watchdog open")),
+                Err(err) => say(&format!("FAILED: preinit is not held: {err}")),
+            }
+            loop {
+                std::thread::park();
+            }
+        }
+        _ => {
+            drop(child_attached);
+            let mut room = [0; 1];
+            // Its end, when the child is ready.
+            let _ = rustix::io::read(&attached, &mut room);
+            drop(attached);
+            let err =
+                std::os::unix::process::CommandExt::exec(&mut std::process::Command::new(PREINIT));
+            say(&format!("FAILED: {PREINIT}: {err}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lets process 1 run from system call to system call, and leaves it where it mounts something with the watchdog
+/// open. Returns what program it is.
+fn step_to_the_first_mount_behind_the_watchdog(
+    attached: std::os::fd::OwnedFd,
+) -> io::Result<String> {
+    let options = libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACESYSGOOD;
+    // SAFETY: integers only; the one that is traced is not this process.
+    call(unsafe { libc::ptrace(libc::PTRACE_SEIZE, 1, 0, options) })?;
+    drop(attached);
+    let (mut executed, mut mounts, mut entering) = (false, 0, false);
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is an integer that the call writes to.
+        call(unsafe { libc::waitpid(1, &raw mut status, libc::__WALL) }.into())?;
+        if !libc::WIFSTOPPED(status) {
+            return Err(io::Error::other("it has ended"));
+        }
+        if status >> 16 == libc::PTRACE_EVENT_EXEC {
+            if std::mem::replace(&mut executed, true) {
+                return Err(io::Error::other("it has handed over"));
+            }
+            // The end of the very call of exec comes next.
+            entering = false;
+        } else if executed && libc::WSTOPSIG(status) == libc::SIGTRAP | 0x80 {
+            if entering && called()? == libc::SYS_mount {
+                let open = std::fs::read_dir("/proc/1/fd")?.flatten().any(|entry| {
+                    std::fs::read_link(entry.path()).is_ok_and(|to| to == Path::new(WATCHDOG))
+                });
+                if open {
+                    return Ok(std::fs::read_link("/proc/1/exe")?.display().to_string());
+                }
+                mounts += 1;
+                if mounts > MOUNTS_BEFORE {
+                    return Err(io::Error::other("it goes on without a watchdog"));
+                }
+            }
+            entering = !entering;
+        }
+        // SAFETY: integers only; signals of others are not passed on, for preinit waits for none.
+        call(unsafe { libc::ptrace(libc::PTRACE_SYSCALL, 1, 0, 0) })?;
+    }
+}
+
+/// The system call at whose beginning process 1 stands.
+fn called() -> io::Result<libc::c_long> {
+    let register = std::mem::offset_of!(libc::user_regs_struct, orig_rax);
+    // SAFETY: integers only: the place of a register in `struct user`, which begins with them.
+    let number = unsafe { libc::ptrace(libc::PTRACE_PEEKUSER, 1, register, 0) };
+    if number < 0 { Err(io::Error::last_os_error()) } else { Ok(number) }
 }
 
 fn attempts(unit: &str) -> Vec<(&'static str, io::Result<()>)> {

@@ -40,25 +40,73 @@ const NUMBER_BYTES_MAX: usize = 32;
 const IO_MAX: &str = "io.max";
 /// What it is told of a disk that has none any more.
 const NO_IO_LIMIT: &str = "rbps=max wbps=max riops=max wiops=max";
-/// What the other files hold in a group without limits.
+/// What the other files are told in a group without limits; of `cpu.max` the quota alone, the period stays.
 const NO_LIMIT: [(&str, &str); 7] = [
     ("memory.high", "max"),
     ("memory.max", "max"),
     ("memory.oom.group", "0"),
     ("cpu.weight", "100"),
-    ("cpu.max", "max 100000"),
+    ("cpu.max", "max"),
     ("pids.max", "max"),
     ("io.weight", "default 100"),
 ];
 /// Controllers that limits of units are for, each named as its files begin.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 
+/// Whether there is a tree: found out once, by [`prepare`].
+static TREE: AtomicBool = AtomicBool::new(false);
+
+/// Why a unit has no group, and is not started therefore.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The board has no tree, and the unit's file asks for what only a group can keep.
+    #[error(
+        "there are no control groups on this board, and without them nothing keeps `{key}`; \
+         look for the reason in PID 1's first lines"
+    )]
+    NoTree {
+        /// The key of the unit's file.
+        key: &'static str,
+    },
+    /// A unit has limits of disks, and which disks there are is not to be found out.
+    #[error("the disks that `limits.io_max` is for cannot be listed: {BLOCK}: {source}")]
+    Disks {
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The kernel refused.
+    #[error("{doing}: {source}")]
+    Kernel {
+        /// What was tried.
+        doing: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+/// Says what was tried when the kernel refused.
+fn trying<T, E: Into<io::Error>>(
+    doing: &'static str,
+    result: Result<T, E>,
+) -> Result<T, GroupError> {
+    result.map_err(|err| GroupError::Kernel { doing, source: err.into() })
+}
+
 /// Makes the parent group.
 ///
 /// # Errors
 /// When the tree is not mounted.
 pub fn prepare() -> io::Result<()> {
-    fs::create_dir_all(UNITS)
+    fs::create_dir_all(UNITS)?;
+    // A folder of that name may be there without a tree in it.
+    fs::metadata(Path::new(UNITS).join("cgroup.procs"))?;
+    TREE.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// True when units have groups.
+pub fn is_there() -> bool {
+    TREE.load(Ordering::Relaxed)
 }
 
 /// Hands the controllers of these files down to the units, each when the first unit has a limit that it is for: it
@@ -108,36 +156,71 @@ pub struct Setting {
     pub needed: bool,
 }
 
-/// Makes a unit's group and opens it.
+/// What is known of the limits that a unit's group holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// Nothing: it is new, or its limits changed, or nobody knows how far the last start came.
+    Unknown,
+    /// What the unit's limits say, for a process that wrote them has run.
+    ItsLimits,
+}
+
+/// Makes a unit's group and opens it. `None` for one that needs none, on a board without a tree, and for one that is
+/// started even there.
 ///
 /// # Errors
-/// When the group cannot be made.
-pub fn make(unit: &Unit) -> io::Result<Group> {
+/// When there is no group that could keep what the unit's file asks for.
+pub fn make(unit: &Unit, holds: Holds) -> Result<Option<Group>, GroupError> {
+    if !is_there() {
+        return match unit.kept_by_group() {
+            Some(key) if !unit.even_unguarded => Err(GroupError::NoTree { key }),
+            _ => Ok(None),
+        };
+    }
     let path = group(&unit.name);
-    let old = match fs::create_dir(&path) {
+    let settings = match holds {
+        // Disks come and go.
+        Holds::ItsLimits => to_be_set(Vec::new(), io_limits(&unit.limits, Path::new(BLOCK))?)?,
+        Holds::Unknown => all_settings(&path, &unit.limits)?,
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = trying("open", rustix::fs::open(&path, flags, Mode::empty()))?;
+    if unit.sandbox.as_deref().is_some_and(|sandbox| !may_write_sysctls(sandbox)) {
+        trying("sysctl guard", guard(&folder))?;
+    }
+    Ok(Some(Group { folder, settings }))
+}
+
+/// Makes a group where there is none, and tells all that is to be written there.
+fn all_settings(path: &Path, limits: &Limits) -> Result<Vec<Setting>, GroupError> {
+    let old = match fs::create_dir(path) {
         Ok(()) => false,
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => true,
-        Err(err) => return Err(err),
+        Err(err) => return trying("make", Err(err)),
     };
-    let limits = &unit.limits;
-    let limited = settings(limits, pids_default()).into_iter().chain(io_limits(limits));
-    let limited: Vec<_> = limited.collect();
+    let mut limited = settings(limits, pids_default());
+    limited.extend(io_limits(limits, Path::new(BLOCK))?);
     hand_down(limited.iter().map(|(file, _)| *file));
     // What an earlier start was limited to, and this one is not.
-    let lifted = if old { lifted(&path, &limited) } else { Vec::new() };
-    let setting = |(file, value, needed)| -> io::Result<Setting> {
-        Ok(Setting { file: CString::new(file)?, value, needed })
+    let lifted = if old { lifted(path, &limited) } else { Vec::new() };
+    to_be_set(lifted, limited)
+}
+
+/// A file and what is written to it.
+type Word = (&'static str, String);
+
+fn to_be_set(lifted: Vec<Word>, limited: Vec<Word>) -> Result<Vec<Setting>, GroupError> {
+    let setting = |((file, value), needed)| {
+        let file = trying("name", CString::new(file).map_err(io::Error::from))?;
+        Ok(Setting { file, value, needed })
     };
-    let lifted = lifted.into_iter().map(|(file, value)| (file, value, false));
+    let lifted = lifted.into_iter().map(|word| (word, false));
     // There is no such file where no scheduler of disks knows weights: a wish, no limit.
-    let limited = limited.into_iter().map(|(file, value)| (file, value, file != "io.weight"));
-    let settings = lifted.chain(limited).map(setting).collect::<io::Result<_>>()?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(&path, flags, Mode::empty())?;
-    if unit.sandbox.as_deref().is_some_and(|sandbox| !may_write_sysctls(sandbox)) {
-        guard(&folder).map_err(|err| io::Error::new(err.kind(), format!("sysctl guard: {err}")))?;
-    }
-    Ok(Group { folder, settings })
+    let limited = limited.into_iter().map(|word| {
+        let needed = word.0 != "io.weight";
+        (word, needed)
+    });
+    lifted.chain(limited).map(setting).collect()
 }
 
 /// Takes the kernel's settings from a group: root owns them, and a unit of root's that may mount gets past every
@@ -160,18 +243,15 @@ fn may_write_sysctls(sandbox: &Sandbox) -> bool {
 }
 
 /// What a unit's `io.max` is told, one line for each disk that is there; none for a unit without such limits.
-fn io_limits(limits: &Limits) -> Vec<(&'static str, String)> {
-    match limits.io_max.words() {
-        Some(words) => {
-            disks(Path::new(BLOCK)).map(|disk| (IO_MAX, format!("{disk} {words}"))).collect()
-        }
-        None => Vec::new(),
-    }
+fn io_limits(limits: &Limits, sysfs: &Path) -> Result<Vec<Word>, GroupError> {
+    let Some(words) = limits.io_max.words() else { return Ok(Vec::new()) };
+    let disks = disks(sysfs).map_err(|source| GroupError::Disks { source })?;
+    Ok(disks.into_iter().map(|disk| (IO_MAX, format!("{disk} {words}"))).collect())
 }
 
 /// What takes limits away that a group has and that are not among `limited`. Files of controllers that were never
 /// handed down are not there.
-fn lifted(group: &Path, limited: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+fn lifted(group: &Path, limited: &[Word]) -> Vec<Word> {
     let absent = |file: &str| limited.iter().all(|(limited, _)| *limited != file);
     let none = NO_LIMIT.iter().filter(|(file, _)| absent(file) && group.join(file).exists());
     let mut lifted: Vec<_> = none.map(|(file, value)| (*file, (*value).to_owned())).collect();
@@ -185,14 +265,25 @@ fn lifted(group: &Path, limited: &[(&'static str, String)]) -> Vec<(&'static str
     lifted
 }
 
-/// `MAJOR:MINOR` of every disk that is a device; not of partitions, of disks in memory and loops.
-fn disks(sysfs: &Path) -> impl Iterator<Item = String> {
-    let entries = fs::read_dir(sysfs).into_iter().flatten().flatten().take(DISKS_MAX);
-    let disks = entries.map(|entry| entry.path()).filter(|path| path.join("device").exists());
-    disks.filter_map(|path| {
-        let number = goblin_sys::files::read_bounded(&path.join("dev"), NUMBER_BYTES_MAX).ok()?;
-        Some(String::from_utf8_lossy(&number).trim().to_owned())
-    })
+/// `MAJOR:MINOR` of every disk that is a device; not of partitions, of disks in memory and loops. One that was pulled
+/// out while it was looked at is none.
+fn disks(sysfs: &Path) -> io::Result<Vec<String>> {
+    let mut disks = Vec::new();
+    for entry in fs::read_dir(sysfs)? {
+        let path = entry?.path();
+        if !path.join("device").exists() {
+            continue;
+        }
+        match goblin_sys::files::read_bounded(&path.join("dev"), NUMBER_BYTES_MAX) {
+            Ok(number) => disks.push(String::from_utf8_lossy(&number).trim().to_owned()),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            Err(err) => return Err(err),
+        }
+        if disks.len() > DISKS_MAX {
+            return Err(io::Error::other(format!("more than {DISKS_MAX} disks")));
+        }
+    }
+    Ok(disks)
 }
 
 /// Processes of a unit whose file has no `pids_max`; none where the kernel does not say how many it has.
@@ -206,7 +297,7 @@ fn pids_default() -> Option<u64> {
 }
 
 /// Files of a group and what is written to them; `pids` is for units that do not say how many processes.
-fn settings(limits: &Limits, pids: Option<u64>) -> Vec<(&'static str, String)> {
+fn settings(limits: &Limits, pids: Option<u64>) -> Vec<Word> {
     let bytes = |mib: u32| u64::from(mib).saturating_mul(1 << 20).to_string();
     let mut settings = Vec::new();
     let mut set = |file, value: Option<String>| settings.extend(value.map(|value| (file, value)));
@@ -229,20 +320,38 @@ fn cpu_max(percent: u32) -> String {
     format!("{quota_us} {CPU_PERIOD_US}")
 }
 
-/// The unit that a process belongs to; `None` for one that is in no unit's group.
+/// Where a process is in the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a unit's group, or below it.
+    Unit(String),
+    /// In none: PID 1, and its children that are no units.
+    Root,
+    /// Anywhere else, where PID 1 puts nobody.
+    Elsewhere,
+}
+
+/// Where a process is.
 ///
 /// # Errors
 /// When the process is gone.
-pub fn unit_of(pid: u32) -> io::Result<Option<String>> {
+pub fn place_of(pid: u32) -> io::Result<Place> {
     let path = format!("/proc/{pid}/cgroup");
     let bytes = goblin_sys::files::read_bounded(Path::new(&path), GROUP_BYTES_MAX)?;
-    Ok(unit_in(&String::from_utf8_lossy(&bytes)).map(str::to_owned))
+    Ok(place_in(&String::from_utf8_lossy(&bytes)))
 }
 
-/// The unit in `0::/units/NAME/..` (cgroups(7)).
-fn unit_in(text: &str) -> Option<&str> {
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/units/"))?;
-    path.split('/').next().filter(|name| !name.is_empty())
+/// The place in `0::/units/NAME/..` (cgroups(7)).
+fn place_in(text: &str) -> Place {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    if path == Some("/") {
+        return Place::Root;
+    }
+    let below = path.and_then(|path| path.strip_prefix("/units/"));
+    match below.and_then(|below| below.split('/').next()).filter(|name| !name.is_empty()) {
+        Some(name) => Place::Unit(name.to_owned()),
+        None => Place::Elsewhere,
+    }
 }
 
 /// Kills every process of every unit.
@@ -261,13 +370,44 @@ mod tests {
 
     #[test]
     fn a_process_belongs_to_the_unit_at_the_top() {
-        assert_eq!(unit_in("0::/units/share\n"), Some("share"));
-        assert_eq!(unit_in("1:x:/\n0::/units/apps/one\n"), Some("apps"));
-        for other in ["0::/\n", "0::/units\n", "0::/units/\n", ""] {
-            assert_eq!(unit_in(other), None, "{other}");
+        assert_eq!(place_in("0::/units/share\n"), Place::Unit("share".into()));
+        assert_eq!(place_in("1:x:/\n0::/units/apps/one\n"), Place::Unit("apps".into()));
+        assert_eq!(place_in("0::/\n"), Place::Root);
+        // Nobody's children, and so nobody's rights.
+        for other in ["0::/units\n", "0::/units/\n", "0::/other\n", "0::/../x\n", "1:x:/\n", ""] {
+            assert_eq!(place_in(other), Place::Elsewhere, "{other}");
         }
-        assert!(unit_of(std::process::id()).is_ok());
-        assert!(unit_of(u32::MAX).is_err());
+        assert!(place_of(std::process::id()).is_ok());
+        assert!(place_of(u32::MAX).is_err());
+    }
+
+    fn unit(more: &str) -> Unit {
+        let text = format!("description = 'd'\nkind = 'service'\nexec = ['/x']\n{more}");
+        goblin_init_core::unit::parse("x", &text).unwrap()
+    }
+
+    /// No test makes a tree.
+    #[test]
+    fn without_a_tree_nobody_runs_without_what_its_file_asks_for() {
+        assert!(!is_there());
+        for (more, key) in [
+            ("[limits]\nmemory_max_mib = 9\n", "limits.memory_max_mib"),
+            ("[limits]\npids_max = 9\n", "limits.pids_max"),
+            ("[limits]\nio_max = { read_ops_per_s = 10 }\n", "limits.io_max"),
+            ("[limits]\ncpu_max_percent = 9\n", "limits.cpu_max_percent"),
+            ("[limits]\nmemory_high_mib = 9\n", "limits.memory_high_mib"),
+            ("[sandbox]\n", "sandbox"),
+        ] {
+            let refused = make(&unit(more), Holds::Unknown);
+            let Err(GroupError::NoTree { key: found }) = refused else { panic!("{refused:?}") };
+            assert_eq!(found, key);
+            let spoken = unit(&format!("even_unguarded = true\n{more}"));
+            assert!(make(&spoken, Holds::Unknown).unwrap().is_none(), "{more}");
+        }
+        // A wish, and what the process carries itself.
+        for more in ["", "[limits]\ncpu_weight = 9\nio_weight = 9\nnice = 3\nnofile = 99\n"] {
+            assert!(make(&unit(more), Holds::Unknown).unwrap().is_none(), "{more}");
+        }
     }
 
     #[test]
@@ -294,11 +434,15 @@ mod tests {
             fs::create_dir_all(disk.join(if real { "device" } else { "queue" })).unwrap();
             fs::write(disk.join("dev"), number).unwrap();
         }
-        let mut found: Vec<String> = disks(dir.path()).collect();
+        let mut found = disks(dir.path()).unwrap();
         found.sort();
         assert_eq!(found, ["259:0", "8:0"]);
-        assert_eq!(disks(&dir.path().join("absent")).count(), 0);
-        assert!(io_limits(&Limits::default()).is_empty());
+        let absent = dir.path().join("absent");
+        assert!(io_limits(&Limits::default(), &absent).unwrap().is_empty());
+        let limits = unit("[limits]\nio_max = { read_ops_per_s = 10 }\n").limits;
+        assert_eq!(io_limits(&limits, dir.path()).unwrap().len(), 2);
+        // Who has such limits does not run without them.
+        assert!(matches!(io_limits(&limits, &absent), Err(GroupError::Disks { .. })));
     }
 
     #[test]

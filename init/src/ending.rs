@@ -5,6 +5,7 @@
 //! it ends what these limits do not.
 
 use crate::cgroup;
+use crate::finish::{ALL_UNMOUNTED, STAYS};
 use crate::record::Job;
 use crate::runtime::{Runtime, now_ms};
 use goblin_core_types::LogLevel;
@@ -45,7 +46,7 @@ pub fn end(mut runtime: Runtime, how: How) -> ! {
     let late: Vec<String> = runtime
         .ring
         .newest(4, Some("init"))
-        .filter(|line| line.text.contains("stays "))
+        .filter(|line| line.text.contains(STAYS) || line.text == ALL_UNMOUNTED)
         .map(|line| line.text.clone())
         .collect();
     for line in late {

@@ -27,10 +27,16 @@ const KERNEL_FS: [&str; 14] = [
     "tracefs",
 ];
 
-/// Unmounts and syncs. Lines for the log go to standard error, which PID 1 reads.
+/// What is told when nothing stays mounted.
+pub const ALL_UNMOUNTED: &str = "every file system was taken away";
+/// Is in each line about something that was not to be taken away.
+pub const STAYS: &str = "stays ";
+
+/// Unmounts and syncs. Lines for the log go to standard error, which PID 1 reads: what stayed mounted, or that
+/// nothing did.
 pub fn run() {
     for round in 0..ROUNDS_MAX {
-        let mounts = wanted(mount::mounts().unwrap_or_default());
+        let mounts = mounted();
         if mounts.is_empty() {
             break;
         }
@@ -41,6 +47,16 @@ pub fn run() {
         }
     }
     rustix::fs::sync();
+    match mount::mounts().map(wanted) {
+        Ok(mounts) if mounts.is_empty() => eprintln!("{ALL_UNMOUNTED}"),
+        Ok(_) => {}
+        Err(err) => eprintln!("what is mounted {STAYS}so, for it cannot be read: {err}"),
+    }
+}
+
+/// What is to be taken away; what cannot be read is told at the end.
+fn mounted() -> Vec<Mount> {
+    mount::mounts().map(wanted).unwrap_or_default()
 }
 
 fn wanted(mounts: Vec<Mount>) -> Vec<Mount> {
@@ -57,10 +73,10 @@ fn take_away(mount: &Mount, last: bool) {
     if !last {
         return;
     }
-    eprintln!("{} stays mounted: {err}", mount.target.display());
+    eprintln!("{} {STAYS}mounted: {err}", mount.target.display());
     // Read-only is as good as unmounted for what is on the disk.
     if let Err(err) = mount::remount(&mount.target, MountFlags::RDONLY, "") {
-        eprintln!("{} stays writable: {err}", mount.target.display());
+        eprintln!("{} {STAYS}writable: {err}", mount.target.display());
     }
 }
 

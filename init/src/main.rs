@@ -34,6 +34,7 @@ mod finish;
 mod kmsg;
 mod memory;
 mod mounting;
+mod peer;
 mod power;
 mod preinit;
 mod record;

@@ -7,7 +7,7 @@ mod settings;
 mod sockets;
 
 use self::sockets::Question;
-use crate::cgroup;
+use crate::cgroup::Place;
 use crate::control::{
     ASKERS_MAX, Accepted, Answers, CONNECTIONS_MAX, Connection, FOLLOWERS_MAX, Listener, Rights,
     Wish,
@@ -16,6 +16,7 @@ use crate::ending;
 use crate::finish::signal_all;
 use crate::kmsg::{KernelLog, KernelRecord, Kmsg};
 use crate::log_ring::{Lines, LogRing, RING_BYTES_MAX};
+use crate::peer::{self, Peer};
 use crate::power::PowerButton;
 use crate::record::Job;
 use crate::spawn::{self, Started};
@@ -139,6 +140,8 @@ pub struct Runtime {
     settings_child: Option<(u32, settings::Job)>,
     /// First line of each unit that was not shown with a failure yet.
     shown_seq: BTreeMap<UnitIndex, u64>,
+    /// Whether each unit's group is known to hold the unit's limits.
+    group_holds: Vec<bool>,
     /// Listening sockets of socket units.
     sockets: BTreeMap<UnitIndex, OwnedFd>,
     /// Control connections among the sources.
@@ -176,6 +179,7 @@ impl Runtime {
             epoll,
             sources: BTreeMap::new(),
             next_token: 1,
+            group_holds: vec![false; supervisor.count()],
             supervisor,
             ring: LogRing::new(RING_BYTES_MAX),
             kmsg: Kmsg::open(),
@@ -238,7 +242,7 @@ impl Runtime {
     /// Listens to the kernel's devices, if a unit waits for one, and tells which are there.
     fn watch_devices(&mut self) {
         let units = (0..self.supervisor.count()).filter_map(|index| self.supervisor.unit(index));
-        let wanted = units.filter_map(|unit| unit.device.clone()).collect();
+        let wanted = units.filter_map(|unit| unit.device.as_deref().map(str::to_owned)).collect();
         match Uevents::open(wanted) {
             Ok(Some(uevents)) => {
                 let there = uevents.look();
@@ -480,6 +484,12 @@ impl Runtime {
             };
             if let Some(index) = self.supervisor.by_pid(pid) {
                 self.drain(index);
+                // One that ended by itself had started its program: what did not says so with this status.
+                if let Exit::Status(code) = exit
+                    && code != spawn::NOT_EXECUTED
+                {
+                    self.set_holds(index, true);
+                }
                 self.event(Event::Ended(index, exit));
             } else if let Some((_, decides)) = self.job.take_if(|(job, _)| *job == pid) {
                 self.job_ended(exit, decides);
@@ -555,6 +565,10 @@ impl Runtime {
         let state = read_pipe(pipe, NOTIFY_TURN_BYTES, |bytes| {
             lines.take(bytes, |line| words.push(serde_json::from_str::<Notify>(line)));
         });
+        // Only its program speaks here, after all that comes before exec.
+        if words.iter().any(Result::is_ok) {
+            self.set_holds(index, true);
+        }
         for word in words {
             match word {
                 Ok(Notify::Ready) => self.event(Event::Ready(index)),
@@ -629,23 +643,23 @@ impl Runtime {
         }
     }
 
-    /// What the peer of a connection may do, by the unit whose cgroup it is in, and its name. One that is in
-    /// none is no unit's: a child of PID 1, or a program of a board without cgroups.
+    /// What the peer of a connection may do, by the unit whose cgroup it is in, and its name. PID 1 and its own
+    /// children, in no unit's, may do all. Who cannot be told may only ask.
     fn rights_of(&self, socket: &OwnedFd) -> (Rights, EndBy) {
-        let Ok(peer) = rustix::net::sockopt::socket_peercred(socket) else {
-            return (Rights::Ask, EndBy::Program);
+        let stranger = (Rights::Ask, EndBy::Program);
+        let unit = match peer::of(socket) {
+            Ok(Peer { place: Some(Place::Unit(name)), .. }) => self.supervisor.find(&name),
+            Ok(Peer { place: Some(Place::Root), .. }) => return (Rights::Order, EndBy::Program),
+            // Without groups only the process that PID 1 started itself is known to be a unit's.
+            Ok(Peer { pid, place: None }) => self.supervisor.by_pid(pid),
+            Ok(Peer { place: Some(Place::Elsewhere), .. }) | Err(_) => None,
         };
-        let name = match cgroup::unit_of(peer.pid.as_raw_pid().unsigned_abs()) {
-            Ok(Some(name)) => name,
-            Ok(None) => return (Rights::Order, EndBy::Program),
-            Err(_) => return (Rights::Ask, EndBy::Program),
+        let Some(unit) = unit.and_then(|index| self.supervisor.unit(index)) else {
+            return stranger;
         };
-        let unit = self.supervisor.find(&name).and_then(|index| self.supervisor.unit(index));
-        let rights = match unit {
-            Some(unit) if unit.orders || unit.sandbox.is_none() => Rights::Order,
-            _ => Rights::Ask,
-        };
-        (rights, EndBy::Unit { name })
+        let may_order = unit.orders || unit.sandbox.is_none();
+        let rights = if may_order { Rights::Order } else { Rights::Ask };
+        (rights, EndBy::Unit { name: unit.name.clone() })
     }
 
     fn talk(&mut self, connection: &mut Connection) {
@@ -701,6 +715,10 @@ impl Runtime {
                 let text = format!("{word}: {why}");
                 self.log(LogLevel::Info, &text);
                 self.kmsg.say_always(&format!("goblin-init: {text}"));
+            }
+            // Limits may be others from now on.
+            if matches!(event, Event::SettingsRead(_)) {
+                self.group_holds.fill(false);
             }
             self.supervisor.step_into(now_ms(), event, &mut actions);
             for action in actions.drain(..) {

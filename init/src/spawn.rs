@@ -6,6 +6,7 @@
 //! closes, so that an end without words means that the program runs.
 #![allow(unsafe_code, reason = "fork, exec and the end of a child")]
 
+mod disks;
 mod kernel;
 mod landlock;
 mod limits;
@@ -17,7 +18,7 @@ mod stage;
 pub use kernel::{guard_sysctls, inherited, sysctl_guard};
 pub use stage::{Started, explain};
 
-use crate::cgroup::{self, Group};
+use crate::cgroup::{self, Group, Holds};
 use goblin_init_core::unit::Unit;
 use goblin_sys::notify::NOTIFY_ENV;
 use kernel::{duplicate, last_errno, reset_signals};
@@ -33,7 +34,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 /// which comes behind them.
 const FIRST_FD: RawFd = 3;
 /// Exit status of a child that did not reach its program.
-const NOT_EXECUTED: i32 = 127;
+pub const NOT_EXECUTED: i32 = 127;
 /// Search path of units; the base image has no other programs.
 const PATH: &str = "PATH=/usr/bin:/usr/sbin:/bin:/sbin";
 
@@ -67,23 +68,24 @@ impl Program {
     /// # Errors
     /// When the cgroup or the sandbox cannot be prepared, or a word holds a NUL.
     pub fn of_unit(unit: &Unit) -> io::Result<Self> {
-        Self::with_sockets(unit, &[])
+        Self::with_sockets(unit, &[], Holds::Unknown)
     }
 
-    /// The program of a unit, with listening sockets and their names passed on.
+    /// The program of a unit, with listening sockets and their names passed on; `holds` tells what is known of its
+    /// group.
     ///
     /// # Errors
     /// As for [`Program::of_unit`], and when a descriptor cannot be made.
-    pub fn with_sockets(unit: &Unit, sockets: &[(&str, BorrowedFd<'_>)]) -> io::Result<Self> {
-        let cgroup = if std::path::Path::new(cgroup::CGROUP).join("cgroup.procs").exists() {
-            Some(cgroup::make(unit).map_err(|err| named("cgroup", &err))?)
-        } else {
-            None
-        };
-        let env = unit.env.iter().map(|(name, value)| format!("{name}={value}"));
+    pub fn with_sockets(
+        unit: &Unit,
+        sockets: &[(&str, BorrowedFd<'_>)],
+        holds: Holds,
+    ) -> io::Result<Self> {
+        let cgroup = cgroup::make(unit, holds).map_err(|err| named("cgroup", &err))?;
+        let env = unit.env.iter().map(str::to_owned);
         let env = env.chain([format!("GOBLIN_UNIT={}", unit.name)]);
         let passed = Passed::new(sockets).map_err(|err| named("descriptors", &err))?;
-        let mut program = Self::new(&unit.exec, env, cgroup, passed)?;
+        let mut program = Self::new(unit.exec.iter(), env, cgroup, passed)?;
         program.limits =
             limits::Prepared::new(&unit.limits).map_err(|err| named("limits", &err))?;
         let sandbox = unit.sandbox.as_deref();
@@ -94,7 +96,7 @@ impl Program {
             .map_err(|err| named("sandbox", &err))?;
         if let (Some(group), Some(sandbox)) = (&program.cgroup, &program.sandbox) {
             let guarded = sandbox.guard_devices(&group.folder);
-            guarded.map_err(|err| named("device guard", &err.into()))?;
+            guarded.map_err(|err| named("device guard", &err))?;
         }
         Ok(program)
     }
@@ -104,11 +106,11 @@ impl Program {
     /// # Errors
     /// When a word holds a NUL.
     pub fn helper(exec: &[String]) -> io::Result<Self> {
-        Self::new(exec, std::iter::empty(), None, Passed::default())
+        Self::new(exec.iter().map(String::as_str), std::iter::empty(), None, Passed::default())
     }
 
-    fn new(
-        exec: &[String],
+    fn new<'a>(
+        exec: impl Iterator<Item = &'a str>,
         env: impl Iterator<Item = String>,
         cgroup: Option<Group>,
         sockets: Passed,
@@ -117,7 +119,7 @@ impl Program {
         let notify = format!("{NOTIFY_ENV}=/proc/self/fd/{}", sockets.notify_fd());
         let fixed = [PATH.to_owned(), "HOME=/".into(), notify];
         Ok(Self {
-            exec: exec.iter().map(|word| c_string(word.as_bytes())).collect::<Result<_, _>>()?,
+            exec: exec.map(|word| c_string(word.as_bytes())).collect::<Result<_, _>>()?,
             env: env
                 .chain(fixed)
                 .chain(sockets.env())
@@ -258,8 +260,8 @@ fn limit(group: &Group) -> rustix::io::Result<()> {
 }
 
 /// An error that says which step it comes from.
-fn named(step: &str, err: &io::Error) -> io::Error {
-    io::Error::new(err.kind(), format!("{step}: {err}"))
+fn named(step: &str, err: &impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("{step}: {err}"))
 }
 
 fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
@@ -296,6 +298,16 @@ mod tests {
             run(&["/bin/sh", "-c", "for fd in /proc/self/fd/[4-9]; do readlink $fd; done"]);
         // The shell may open its own; none of ours is a pipe beyond 3.
         assert!(!text.contains("pipe:"), "{text}");
+    }
+
+    #[test]
+    fn a_unit_whose_limits_nobody_would_keep_is_not_started() {
+        let text =
+            "description = 'd'\nkind = 'service'\nexec = ['/bin/true']\n[limits]\npids_max = 9\n";
+        let unit = goblin_init_core::unit::parse("x", text).unwrap();
+        let err = Program::of_unit(&unit).unwrap_err().to_string();
+        assert!(err.starts_with("cgroup: there are no control groups"), "{err}");
+        assert!(err.contains("`limits.pids_max`"), "{err}");
     }
 
     #[test]

@@ -68,10 +68,15 @@ impl Units {
         self.root.file(&format!("usr/lib/goblin/units/{name}.toml"), 0o644, unit.into());
     }
 
-    pub(crate) fn boot(mut self, dir: &Path, memory_mib: u32) -> Result<Guest> {
+    pub(crate) fn boot(self, dir: &Path, memory_mib: u32) -> Result<Guest> {
+        self.boot_on("-no-reboot", dir, memory_mib)
+    }
+
+    /// `machine` are further words of QEMU's.
+    pub(crate) fn boot_on(mut self, machine: &str, dir: &Path, memory_mib: u32) -> Result<Guest> {
         let path = dir.join("guest.cpio");
         host::write_whole(&path, &self.root.pack()?)?;
-        Guest::start(dir, &path, memory_mib, PID_1_AT_ONCE)
+        Guest::start_on(machine, dir, &path, (memory_mib, PID_1_AT_ONCE))
     }
 }
 
@@ -140,6 +145,9 @@ impl Guest {
         let last = ["goblin-init: goes off now", "goblin-init: reboots now"];
         if !self.serial.all().iter().any(|line| last.iter().any(|word| line.contains(word))) {
             bail!("PID 1's last word was not heard");
+        }
+        if !self.serial.all().iter().any(|line| line.contains(qemu::ALL_UNMOUNTED)) {
+            bail!("PID 1 does not say that nothing stayed mounted");
         }
         let took_s = stamp(&done)? - stamp(&told)?;
         println!("the end took {took_s:.1} s by the guest's clock");
@@ -234,6 +242,35 @@ fn a_board_whose_pid_1_hangs_is_reset_by_the_hardware() -> Result<()> {
     println!("{held}\n{told}");
     let panics = guest.serial.all().iter().any(|line| line.contains("Kernel panic"));
     if panics { bail!("the kernel panicked before the watchdog") } else { Ok(()) }
+}
+
+/// preinit itself is held, in the shipped program, as soon as it goes on from arming the watchdog.
+#[test]
+fn a_board_whose_preinit_hangs_is_reset_by_the_hardware() -> Result<()> {
+    let _turn = turn();
+    let dir = folder("preinit-watchdog")?;
+    let mut root = Initramfs::default();
+    for name in ["dev", "proc", "sys", "run", "root"] {
+        root.dir(name);
+    }
+    root.file("init", 0o755, host::read(&compile::init(Lto::Off)?)?);
+    root.file("hold", 0o755, host::read(&compile::escape()?)?);
+    // That it is there makes the program preinit; it does not come to mount it.
+    root.file("base.erofs", 0o644, Vec::new());
+    let path = dir.join("guest.cpio");
+    host::write_whole(&path, &root.pack()?)?;
+    let machine = "-device i6300esb -action watchdog=reset";
+    let guest = Guest::start_on(machine, &dir, &path, (256, "rdinit=/hold"))?;
+    let (from, held) = guest.serial.wait_from(0, "hold: ", PHASE_LIMIT)?;
+    if !held.contains("hold: /init is held, and has the watchdog open") {
+        bail!("{held}");
+    }
+    let (_, told) = guest.serial.wait_from(from, "hold: the watchdog had reset", PHASE_LIMIT)?;
+    println!("{held}\n{told}");
+    match guest.serial.all().iter().find(|line| line.contains("Kernel panic")) {
+        Some(line) => bail!("the kernel panicked before the watchdog: {line}"),
+        None => Ok(()),
+    }
 }
 
 #[test]

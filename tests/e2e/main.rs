@@ -9,6 +9,7 @@ mod escape;
 mod full_state;
 mod init;
 mod kinds;
+mod limits;
 mod main_job;
 mod pair;
 mod plugs;

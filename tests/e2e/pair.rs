@@ -47,6 +47,7 @@ fn a_box_with_a_hard_day_recovers() -> Result<()> {
     let mut storage = lab.start(Role::Storage)?;
     lab::wait_both(&channel, Version::new(1, 0, 0), BOOT_LIMIT)?;
     commands_answer(&channel)?;
+    plugs::cards_have_names_that_stay(&channel)?;
     plugs::a_stick_comes_and_goes(&mut storage, &channel, &dir)?;
     plugs::devices_call_in_what_they_may(&mut storage, &channel)?;
     earlier_boots_are_remembered(&channel)?;

@@ -56,6 +56,14 @@ pub fn devices_call_in_what_they_may(storage: &mut Board, channel: &Channel) -> 
     )
 }
 
+/// The storage board's network cards have names that stay: by their burnt-in addresses, and by their places.
+pub fn cards_have_names_that_stay(channel: &Channel) -> Result<()> {
+    for name in ["name=enx525400600102", "name=enx525400600202", "name=enp"] {
+        wait_log(channel, "devices", &["network card named", name])?;
+    }
+    Ok(())
+}
+
 /// Waits for one line of a unit on the storage board that has all the words.
 fn wait_log(channel: &Channel, unit: &str, words: &[&str]) -> Result<()> {
     let deadline = Instant::now() + LIMIT;

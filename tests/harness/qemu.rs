@@ -16,6 +16,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// What PID 1 says before a board goes off, when no file system stayed mounted.
+pub const ALL_UNMOUNTED: &str = "goblin-init: every file system was taken away";
+/// Its first word of a boot.
+const INIT_STARTS: &str = "goblin-init: start";
+/// Longest wait for words that were said before a machine ended.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
+
 /// Every machine is of this kind.
 const QEMU: &str = "qemu-system-x86_64";
 /// Ties a machine's life to ours.
@@ -402,7 +409,7 @@ impl Board {
     /// still starts does not feel the button yet: it is pressed again and again.
     ///
     /// # Errors
-    /// When the board is not off at the deadline; it is then cut off.
+    /// When the board is not off at the deadline (it is then cut off), or went off with a file system mounted.
     pub fn power_off(mut self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         while self.is_running() && Instant::now() < deadline {
@@ -410,11 +417,11 @@ impl Board {
             let _ = self.qmp.execute("system_powerdown", serde_json::json!({}));
             let pause = BUTTON_EVERY.min(deadline.saturating_duration_since(Instant::now()));
             if exits_within(&mut self.child, pause) {
-                return Ok(());
+                break;
             }
         }
         if !self.is_running() {
-            return Ok(());
+            return self.left_clean();
         }
         bail!(
             "the {} board did not power off within {} s and was cut off; last lines:\n{}",
@@ -422,6 +429,18 @@ impl Board {
             limit.as_secs(),
             self.serial.tail(10)
         )
+    }
+
+    /// Whether the last PID 1 that ran, if any did, said that nothing stayed mounted.
+    fn left_clean(&self) -> Result<()> {
+        let lines = self.serial.all();
+        let Some(start) = lines.iter().rposition(|line| line.contains(INIT_STARTS)) else {
+            return Ok(());
+        };
+        let told = self.serial.wait_from(start, ALL_UNMOUNTED, LAST_WORDS_LIMIT);
+        told.map(drop).with_context(|| {
+            format!("the {} board went off with something mounted", self.spec.name)
+        })
     }
 
     /// Pulls the plug: QEMU is killed, as a power cut would (see the crate's power-cut notes for what

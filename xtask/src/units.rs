@@ -34,16 +34,17 @@ pub fn load(folder: &Path, is_program: impl Fn(&str) -> bool) -> Result<Vec<Unit
         }
         texts.insert(name, text);
     }
-    let mut note = |name: &str, key: &str, what: String| {
-        let line = texts.get(name).map_or(1, |text| line_of(text, key));
+    let mut note_word = |name: &str, (key, word): (&str, Option<&str>), what: String| {
+        let line = texts.get(name).map_or(1, |text| line_of_word(text, key, word));
         problems.push(format!("{}:{line}: {what}", folder.join(format!("{name}.toml")).display()));
     };
     for (name, why) in graph::check(&units) {
-        note(&name, "requires", why.to_string());
+        note_word(&name, why.at(), why.to_string());
     }
+    let mut note = |name: &str, key: &str, what: String| note_word(name, (key, None), what);
     let mut ids: BTreeMap<u32, &str> = BTreeMap::new();
     for unit in &units {
-        let program = unit.exec.first().map(String::as_str).unwrap_or_default();
+        let program = unit.exec.first().unwrap_or_default();
         if program.is_empty() {
             // A mount, a device: there is nothing to run and to wall in.
             continue;
@@ -71,18 +72,19 @@ pub fn load(folder: &Path, is_program: impl Fn(&str) -> bool) -> Result<Vec<Unit
         }
     }
     // What a graph alone does not show: that what a unit needs is there in every role.
-    let mut stuck: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let mut stuck: BTreeMap<Stuck, Vec<String>> = BTreeMap::new();
     for scene in Scene::all().filter(|_| graph::check(&units).is_empty()) {
-        for Stuck { unit, why } in rehearsal::rehearse(&units, scene) {
-            stuck.entry((unit, why)).or_default().push(scene.to_string());
+        for unit in rehearsal::rehearse(&units, scene) {
+            stuck.entry(unit).or_default().push(scene.to_string());
         }
     }
-    for ((name, why), scenes) in stuck {
-        let what = format!(
-            "never becomes ready {}: {why}; give it the `roles` of what it needs, or need that by `after` only",
-            scenes.join("; ")
-        );
-        note(&name, "requires", what);
+    for (Stuck { unit, key, needs, why }, scenes) in stuck {
+        let remedy = match needs {
+            Some(_) => "give it the `roles` of what it needs, or need that by `after` only",
+            None => "correct the key",
+        };
+        let what = format!("`{key}`: never becomes ready {}: {why}; {remedy}", scenes.join("; "));
+        note_word(&unit, (key, needs.as_deref()), what);
     }
     let gates = units.iter().filter(|unit| unit.gate.is_some()).count();
     if gates != 1 && problems.is_empty() {
@@ -155,6 +157,9 @@ fn read(folder: &Path) -> Result<Vec<(String, String)>> {
 fn located(folder: &Path, text: &str, err: &UnitError) -> String {
     let line = match err {
         UnitError::Value { key, .. } => Some(line_of(text, key)),
+        UnitError::Toml { file, line, message, remedy } => {
+            return format!("{}:{line}: {message}; {remedy}", folder.join(file).display());
+        }
         _ => None,
     };
     let message = format!("{}/{err}", folder.display());
@@ -180,6 +185,22 @@ fn line_of(text: &str, dotted: &str) -> usize {
         }
     }
     if table.is_empty() { 1 } else { line_of(text, table) }
+}
+
+/// Line of a word in the list of a key, which may go over several lines; the key's own where it is not there.
+fn line_of_word(text: &str, key: &str, word: Option<&str>) -> usize {
+    let first = line_of(text, key);
+    let Some(word) = word else { return first };
+    let quoted = ["\"", "'"].map(|quote| format!("{quote}{word}{quote}"));
+    for (index, line) in text.lines().enumerate().skip(first.saturating_sub(1)) {
+        if quoted.iter().any(|quoted| line.contains(quoted)) {
+            return index + 1;
+        }
+        if line.contains(']') {
+            break;
+        }
+    }
+    first
 }
 
 #[cfg(test)]

@@ -14,17 +14,29 @@ pub enum GraphError {
         "`{key}` names `{missing}`, which is not a unit; add {missing}.toml or remove the word"
     )]
     Missing {
-        /// `requires`, `milestone` or `after`.
+        /// The key that names it.
         key: &'static str,
         /// The name.
         missing: String,
     },
     /// It waits for itself.
-    #[error("waits for itself: {}; remove one of these dependencies", path.join(" -> "))]
+    #[error("`{key}` makes it wait for itself: {}; remove one of these dependencies", path.join(" -> "))]
     Cycle {
+        /// The key with which it names the second of the path.
+        key: &'static str,
         /// From the unit round to the unit; of a long way the first names, `..` and the last one.
         path: Vec<String>,
     },
+}
+
+impl GraphError {
+    /// The key of the unit's file that is to blame, and the word in its list.
+    pub fn at(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Self::Missing { key, missing } => (*key, Some(missing.as_str())),
+            Self::Cycle { key, path } => (*key, path.get(1).map(String::as_str)),
+        }
+    }
 }
 
 /// How a unit depends on another one. All of them say that the other one comes first, and at the end of the
@@ -155,6 +167,13 @@ impl Graph {
         left
     }
 
+    /// The key with which the first unit of a path names the second.
+    fn key_of_first(&self, path: &[usize]) -> &'static str {
+        let edges = path.first().map_or(&[][..], |first| self.needs(*first));
+        let edge = edges.iter().find(|(_, to)| path.get(1) == Some(to));
+        edge.map_or(Need::Requires, |(need, _)| *need).key()
+    }
+
     /// The shortest way from a unit back to itself, along units that are suspects.
     fn circle(&self, start: usize, suspects: &[bool]) -> Option<Vec<usize>> {
         // Breadth first; `came_from` is also the set of units seen.
@@ -245,7 +264,7 @@ pub fn dependencies(unit: &Unit) -> impl Iterator<Item = (Need, &str)> {
         (Need::Wants, &unit.wants),
         (Need::After, &unit.after),
     ];
-    lists.into_iter().flat_map(|(need, list)| list.iter().map(move |name| (need, name.as_str())))
+    lists.into_iter().flat_map(|(need, list)| list.iter().map(move |name| (need, name)))
 }
 
 /// The units that can never be started, by name, each with the first reason found. Units that only
@@ -263,7 +282,10 @@ pub fn check(units: &[Unit]) -> BTreeMap<String, GraphError> {
         let circular = || {
             let path =
                 graph.circle(index, &suspects).filter(|_| suspects.get(index) == Some(&true));
-            path.map(|path| GraphError::Cycle { path: names_of(units, &path) })
+            path.map(|path| GraphError::Cycle {
+                key: graph.key_of_first(&path),
+                path: names_of(units, &path),
+            })
         };
         if let Some(error) = missing.or_else(circular) {
             errors.insert(unit.name.clone(), error);
@@ -337,10 +359,14 @@ mod tests {
         assert_eq!(errors.keys().collect::<Vec<_>>(), ["a", "b", "c", "e", "f"]);
         assert_eq!(
             errors["a"].to_string(),
-            "waits for itself: a -> b -> c -> a; remove one of these dependencies"
+            "`requires` makes it wait for itself: a -> b -> c -> a; remove one of these dependencies"
         );
         assert!(errors["e"].to_string().contains("nobody.toml"));
         assert!(errors["f"].to_string().contains("f -> f"));
+        assert_eq!(errors["a"].at(), ("requires", Some("b")));
+        assert_eq!(errors["b"].at(), ("after", Some("c")));
+        assert_eq!(errors["e"].at(), ("after", Some("nobody")));
+        assert_eq!(errors["f"].at(), ("requires", Some("f")));
     }
 
     #[test]

@@ -27,3 +27,4 @@ pub mod shutdown;
 pub mod supervise;
 pub mod uevent;
 pub mod unit;
+pub mod words;

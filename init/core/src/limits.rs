@@ -63,6 +63,25 @@ impl IoMax {
     }
 }
 
+/// The limits of a unit. Most units have none, and then they take no room.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnLimits(Option<Box<Limits>>);
+
+impl From<Limits> for OwnLimits {
+    fn from(limits: Limits) -> Self {
+        Self((limits != Limits::NONE).then(|| Box::new(limits)))
+    }
+}
+
+impl std::ops::Deref for OwnLimits {
+    type Target = Limits;
+
+    fn deref(&self) -> &Limits {
+        const NONE: &Limits = &Limits::NONE;
+        self.0.as_deref().unwrap_or(NONE)
+    }
+}
+
 /// What a unit may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +117,42 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What a unit without `[limits]` has.
+    const NONE: Self = Self {
+        memory_high_mib: None,
+        memory_max_mib: None,
+        cpu_weight: None,
+        cpu_max_percent: None,
+        pids_max: None,
+        io_weight: None,
+        io_max: IoMax {
+            read_kib_per_s: None,
+            write_kib_per_s: None,
+            read_ops_per_s: None,
+            write_ops_per_s: None,
+        },
+        oom_group: None,
+        oom_score_adj: None,
+        nice: None,
+        nofile: None,
+        core_mib: None,
+        memlock_kib: None,
+    };
+
+    /// The first key that only a control group can keep. Shares (`cpu_weight`, `io_weight`) are wishes and not among
+    /// them, and what `oom_group` says is of no use without `memory_max_mib`.
+    pub fn kept_by_group(&self) -> Option<&'static str> {
+        [
+            ("limits.memory_high_mib", self.memory_high_mib.is_some()),
+            ("limits.memory_max_mib", self.memory_max_mib.is_some()),
+            ("limits.cpu_max_percent", self.cpu_max_percent.is_some()),
+            ("limits.pids_max", self.pids_max.is_some()),
+            ("limits.io_max", self.io_max != IoMax::default()),
+        ]
+        .into_iter()
+        .find_map(|(key, is_set)| is_set.then_some(key))
+    }
+
     /// Refuses what the kernel would refuse, or what no unit could run with.
     ///
     /// # Errors
@@ -167,6 +222,15 @@ mod tests {
             nofile = 1024\ncore_mib = 0\nmemlock_kib = 64\n[io_max]\nread_kib_per_s = 64\n\
             write_kib_per_s = 1024\nread_ops_per_s = 10\nwrite_ops_per_s = 500";
         assert_eq!(check(all), Ok(()));
+    }
+
+    #[test]
+    fn no_limits_take_no_room() {
+        assert_eq!(Limits::NONE, Limits::default());
+        assert_eq!(OwnLimits::from(Limits::default()), OwnLimits::default());
+        assert_eq!(*OwnLimits::default(), Limits::default());
+        let some = Limits { nice: Some(0), ..Limits::default() };
+        assert_eq!(*OwnLimits::from(some.clone()), some);
     }
 
     #[test]

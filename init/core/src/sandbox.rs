@@ -45,6 +45,16 @@ pub enum Network {
     Host,
 }
 
+/// Which whole disks a unit may write to, with their partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteDisks {
+    /// The one that goblinux is on.
+    System,
+    /// Every other one, also one that is plugged in later.
+    Data,
+}
+
 /// A checked sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
@@ -74,7 +84,8 @@ pub struct Sandbox {
     pub private_tmp: bool,
     /// Whether it sees only its own processes in `/proc`.
     pub hide_proc: bool,
-    /// Whether `/dev` holds but the harmless nodes and `devices`.
+    /// Whether `/dev` holds but the harmless nodes and `devices`. No other device can be opened then; nor by a unit in
+    /// the board's own tree of mounts, where they can be seen.
     pub private_dev: bool,
     /// Device nodes it may use; one that ends in `*` stands for all of its folder that begin so, and
     /// `PARTLABEL=NAME` for a partition of the system disk.
@@ -83,6 +94,8 @@ pub struct Sandbox {
     pub read_devices: Vec<String>,
     /// Whether it may read any disk that it finds a node of, one that is plugged in later too.
     pub read_disks: bool,
+    /// Disks that it may read and write; any other one it may then read too.
+    pub write_disks: Option<WriteDisks>,
     /// Whether the host name is its own to change.
     pub private_uts: bool,
     /// Whether System V IPC is its own.
@@ -110,6 +123,7 @@ pub struct RawSandbox {
     devices: Vec<String>,
     read_devices: Vec<String>,
     read_disks: bool,
+    write_disks: Option<WriteDisks>,
     private_uts: Option<bool>,
     private_ipc: Option<bool>,
 }
@@ -141,14 +155,21 @@ impl RawSandbox {
         }
         let landlock = self.landlock.unwrap_or(!may_mount);
         let private_dev = self.private_dev.unwrap_or(own_mounts);
+        // The group of a unit in the board's own tree is guarded too.
+        let guarded = private_dev || !own_mounts;
         let named = !self.devices.is_empty() || !self.read_devices.is_empty();
-        if named && !private_dev && !landlock {
+        if named && !guarded && !landlock {
             let problem = "is given, but the unit has all of /dev".to_owned();
             return refuse("sandbox.devices", problem, "remove it, or `private_dev = false`");
         }
-        if self.read_disks && !private_dev {
-            let problem = "is given, but the unit has all of /dev".to_owned();
-            return refuse("sandbox.read_disks", problem, "remove it, or `private_dev = false`");
+        for (key, is_given) in [
+            ("sandbox.read_disks", self.read_disks),
+            ("sandbox.write_disks", self.write_disks.is_some()),
+        ] {
+            if is_given && !guarded {
+                let problem = "is given, but the unit has all of /dev".to_owned();
+                return refuse(key, problem, "remove it, or `private_dev = false`");
+            }
         }
         Ok(Sandbox {
             user: self.user(name, file)?,
@@ -170,6 +191,7 @@ impl RawSandbox {
             devices: self.devices,
             read_devices: self.read_devices,
             read_disks: self.read_disks,
+            write_disks: self.write_disks,
         })
     }
 

@@ -348,7 +348,7 @@ mod tests {
         );
         assert_eq!(limits.io_max.write_kib_per_s, Some(512));
         assert_eq!(settings.log_rate, Some(LogRate { per_s: 1, burst: 2 }));
-        assert_eq!(Settings::default().limits(shipped), *shipped);
+        assert_eq!(Settings::default().limits(shipped), **shipped);
         assert_eq!(one("extra.toml", "").unwrap(), Settings::default());
     }
 

@@ -6,9 +6,10 @@ mod kinds;
 mod place;
 
 pub use self::place::{Address, MOUNT_FLAGS, MountPlace, Probe, ProbeKind};
-use crate::limits::Limits;
+use crate::limits::{Limits, OwnLimits};
 use crate::log_rate::LogRate;
 use crate::sandbox::{RawSandbox, Sandbox};
+use crate::words::Words;
 use goblin_core_types::Role;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -51,19 +52,19 @@ pub struct Unit {
     /// What it is.
     pub kind: Kind,
     /// Program by absolute path, and its arguments; only services and tasks have one.
-    pub exec: Vec<String>,
+    pub exec: Words,
     /// Boards it is for; empty: any.
-    pub roles: Vec<RoleWord>,
+    pub roles: Box<[RoleWord]>,
     /// Whether it is started without anybody asking; else only when a unit that is started needs it.
     pub autostart: bool,
     /// Units that must be ready before it is started, and as long as it runs.
-    pub requires: Vec<String>,
+    pub requires: Words,
     /// Units that must have become ready once before it is started; what becomes of them later is no matter.
-    pub milestone: Vec<String>,
+    pub milestone: Words,
     /// Units that are started with it and before it; it is started too if they fail.
-    pub wants: Vec<String>,
+    pub wants: Words,
     /// Units whose first start must have come to an end, good or bad, before it is started.
-    pub after: Vec<String>,
+    pub after: Words,
     /// When it counts as ready.
     pub ready: ReadyBy,
     /// Whom to ask, for [`ReadyBy::Probe`].
@@ -73,7 +74,7 @@ pub struct Unit {
     /// First and longest pause before it is started again, in milliseconds.
     pub backoff_ms: (u64, u64),
     /// Exit statuses with which it says that it must not be started again, whatever `restart` says.
-    pub no_restart_status: Vec<u8>,
+    pub no_restart_status: Box<[u8]>,
     /// Failures, with no steady run between them, after which it is given up; absent: never.
     pub restarts_max: Option<u32>,
     /// A task is started this long after PID 1 began, at the earliest, in milliseconds.
@@ -89,10 +90,13 @@ pub struct Unit {
     /// It may give PID 1 orders over the control socket: start and stop units, reboot. A unit without a
     /// sandbox may anyway.
     pub orders: bool,
+    /// It is started even where there are no control groups, which keep limits and guard devices: it tells people
+    /// why the others are not.
+    pub even_unguarded: bool,
     /// What a mount mounts.
     pub mount: Option<Box<MountPlace>>,
     /// Device whose presence makes a device unit ready, as the kernel's reports name it: `block:sda1`.
-    pub device: Option<String>,
+    pub device: Option<Box<str>>,
     /// Where a socket listens.
     pub listen: Option<Box<Address>>,
     /// Without it the board cannot be healthy: when it ends for good during a trial, the trial failed.
@@ -106,13 +110,13 @@ pub struct Unit {
     /// From start to readiness, in milliseconds; 0: no limit.
     pub start_timeout_ms: u64,
     /// What it may use.
-    pub limits: Limits,
+    pub limits: OwnLimits,
     /// What it may see, touch and ask; `None`: whatever root may.
     pub sandbox: Option<Box<Sandbox>>,
     /// Lines it may write.
     pub log_rate: LogRate,
-    /// Added to the environment.
-    pub env: BTreeMap<String, String>,
+    /// Added to the environment, each as `NAME=value`.
+    pub env: Words,
 }
 
 /// What kind of unit.
@@ -131,6 +135,14 @@ pub enum Kind {
     Socket,
     /// Ready when all that it requires is ready.
     Milestone,
+}
+
+impl Unit {
+    /// The first key of its file that only a control group can keep: a limit, or the sandbox, of which the guards of
+    /// devices and of the kernel's settings hang on the group.
+    pub fn kept_by_group(&self) -> Option<&'static str> {
+        self.limits.kept_by_group().or(self.sandbox.as_ref().map(|_| "sandbox"))
+    }
 }
 
 impl Kind {
@@ -180,7 +192,7 @@ pub enum RoleWord {
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {
     /// The file cannot be read.
-    #[error("{file}: cannot be read: {source}")]
+    #[error("{file}: cannot be read: {source}; make it a readable file of UTF-8 text")]
     Read {
         /// Its name.
         file: String,
@@ -188,12 +200,16 @@ pub enum UnitError {
         source: io::Error,
     },
     /// It is not TOML, or has keys and words that units do not have.
-    #[error("{file}: {message}")]
+    #[error("{file}: line {line}: {message}; {remedy}")]
     Toml {
         /// Its name.
         file: String,
-        /// Line, key and what was expected instead.
+        /// Where, from 1 on.
+        line: usize,
+        /// Key and what was expected instead.
         message: String,
+        /// What to write instead.
+        remedy: &'static str,
     },
     /// A value breaks a rule.
     #[error("{file}: `{key}` {problem}; {remedy}")]
@@ -252,6 +268,8 @@ struct RawUnit {
     stop_last: bool,
     #[serde(default)]
     orders: bool,
+    #[serde(default)]
+    even_unguarded: bool,
     mount: Option<MountPlace>,
     device: Option<String>,
     listen: Option<String>,
@@ -273,24 +291,6 @@ struct RawUnit {
     log_rate: LogRate,
     #[serde(default)]
     env: BTreeMap<String, String>,
-}
-
-impl RawUnit {
-    /// Gives back the room in which lists and words could still grow.
-    fn shrink(&mut self) {
-        let lists = [
-            &mut self.exec,
-            &mut self.requires,
-            &mut self.milestone,
-            &mut self.wants,
-            &mut self.after,
-        ];
-        for list in lists {
-            list.shrink_to_fit();
-            list.iter_mut().for_each(String::shrink_to_fit);
-        }
-        self.description.shrink_to_fit();
-    }
 }
 
 fn yes() -> bool {
@@ -351,12 +351,24 @@ pub fn parse(name: &str, text: &str) -> Result<Unit, UnitError> {
         let line = err.span().map_or(1, |span| {
             text.get(..span.start).unwrap_or_default().matches('\n').count().saturating_add(1)
         });
-        UnitError::Toml {
-            file: file.clone(),
-            message: format!("line {line}: {}", err.message().replace('\n', " ")),
-        }
+        let message = err.message().replace('\n', " ");
+        UnitError::Toml { file: file.clone(), line, remedy: remedy_of(&message), message }
     })?;
     Checker { file }.check(name, raw)
+}
+
+/// What to do about text that is not as a unit file should be, by the beginning of the parser's sentence.
+fn remedy_of(message: &str) -> &'static str {
+    const REMEDIES: [(&str, &str); 6] = [
+        ("unknown field", "remove the key or write it as one of those"),
+        ("missing field", "add the key"),
+        ("unknown variant", "write one of those words"),
+        ("invalid type", "write a value of the type that is expected"),
+        ("invalid value", "write a value as it is expected"),
+        ("duplicate key", "remove one of the two"),
+    ];
+    let known = REMEDIES.iter().find(|(begin, _)| message.starts_with(begin));
+    known.map_or("correct the TOML of this line", |(_, remedy)| remedy)
 }
 
 struct Checker {
@@ -374,7 +386,7 @@ impl Checker {
     }
 
     fn check(&self, name: &str, mut raw: RawUnit) -> Result<Unit, UnitError> {
-        raw.shrink();
+        raw.description.shrink_to_fit();
         self.check_name("file name", name)?;
         self.check_exec(raw.kind, &raw.exec)?;
         self.check_lists(&raw)?;
@@ -398,18 +410,18 @@ impl Checker {
             name: name.to_owned(),
             description: raw.description,
             kind: raw.kind,
-            exec: raw.exec,
+            exec: raw.exec.into_iter().collect(),
             roles: self.roles(&raw.roles)?,
             autostart: raw.autostart,
-            requires: raw.requires,
-            milestone: raw.milestone,
-            wants: raw.wants,
-            after: raw.after,
+            requires: raw.requires.into_iter().collect(),
+            milestone: raw.milestone.into_iter().collect(),
+            wants: raw.wants.into_iter().collect(),
+            after: raw.after.into_iter().collect(),
             ready,
             probe: probe.map(Box::new),
             restart,
             backoff_ms: (raw.backoff_ms[0], raw.backoff_ms[1]),
-            no_restart_status: raw.no_restart_status,
+            no_restart_status: raw.no_restart_status.into(),
             restarts_max: raw.restarts_max,
             delay_ms: raw.delay_ms,
             every_ms: raw.every_ms,
@@ -417,18 +429,19 @@ impl Checker {
             refuse_stop: raw.refuse_stop,
             stop_last: raw.stop_last,
             orders: raw.orders,
+            even_unguarded: raw.even_unguarded,
             mount: raw.mount.map(Box::new),
-            device: raw.device,
+            device: raw.device.map(Into::into),
             listen: listen.map(Box::new),
             critical: raw.critical,
             trial_only: raw.trial_only,
             gate: raw.gate.then(|| raw.gate_deadline_s.unwrap_or(GATE_DEADLINE_DEFAULT_S)),
             stop_timeout_ms: raw.stop_timeout_ms,
             start_timeout_ms: raw.start_timeout_ms,
-            limits: raw.limits,
+            limits: raw.limits.into(),
             sandbox: sandbox.map(Box::new),
             log_rate: raw.log_rate,
-            env: raw.env,
+            env: raw.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
         })
     }
 
@@ -526,7 +539,7 @@ impl Checker {
         raw.limits.check(&self.file)
     }
 
-    fn roles(&self, words: &[String]) -> Result<Vec<RoleWord>, UnitError> {
+    fn roles(&self, words: &[String]) -> Result<Box<[RoleWord]>, UnitError> {
         words
             .iter()
             .map(|word| match word.as_str() {
@@ -580,9 +593,20 @@ mod tests {
             let text = refusal(extra);
             assert!(text.starts_with("x.toml: ") && text.contains(&format!("`{key}`")), "{text}");
         }
-        assert!(parse("x", "").unwrap_err().to_string().contains("missing field `description`"));
+        let text = parse("x", "").unwrap_err().to_string();
+        assert!(text.contains("missing field `description`; add the key"), "{text}");
         let text = refusal("kind2 = 1");
         assert!(text.contains("line 4") && text.contains("expected one of"), "{text}");
+        assert!(text.ends_with("; remove the key or write it as one of those"), "{text}");
+        for (extra, remedy) in [
+            ("critical = 3", "write a value of the type that is expected"),
+            ("restart = 'maybe'", "write one of those words"),
+            ("kind = 'task'", "remove one of the two"),
+            ("critical = = true", "correct the TOML of this line"),
+        ] {
+            let text = refusal(extra);
+            assert!(text.contains("line 4") && text.ends_with(&format!("; {remedy}")), "{text}");
+        }
         let relative = MINIMAL.replace("/bin/x", "x");
         assert!(parse("x", &relative).unwrap_err().to_string().contains("`exec`"));
         assert!(parse("kernel", MINIMAL).unwrap_err().to_string().contains("in the log"));

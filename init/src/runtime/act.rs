@@ -1,7 +1,7 @@
 //! The supervisor's actions as system calls, and the children that write the boot record.
 
 use super::{INIT, Runtime, Source, now_ms};
-use crate::cgroup;
+use crate::cgroup::{self, Holds};
 use crate::finish::signal_one;
 use crate::log_ring::Lines;
 use crate::record::{Job, now_unix_s};
@@ -79,7 +79,7 @@ impl Runtime {
             })
             .collect();
         let program = match &unit.mount {
-            None => Program::with_sockets(unit, &sockets),
+            None => Program::with_sockets(unit, &sockets, self.holds(index)),
             Some(place) => Program::of_unit(&itself(
                 unit,
                 &["mount", &place.what, &place.target, &place.fs_type, &place.options],
@@ -87,8 +87,24 @@ impl Runtime {
         };
         let child = program.and_then(|program| program.start());
         let (name, log_rate) = (unit.name.clone(), unit.log_rate);
+        // Until it is known that this process came so far.
+        self.set_holds(index, false);
         self.ring.limit(now_ms(), &name, log_rate);
         self.forked(index, name, child)
+    }
+
+    fn holds(&self, index: UnitIndex) -> Holds {
+        match self.group_holds.get(index) {
+            Some(true) => Holds::ItsLimits,
+            _ => Holds::Unknown,
+        }
+    }
+
+    /// A unit's process has written its limits, or may not have done so.
+    pub(super) fn set_holds(&mut self, index: UnitIndex, holds: bool) {
+        if let Some(known) = self.group_holds.get_mut(index) {
+            *known = holds;
+        }
     }
 
     fn unmount(&mut self, index: UnitIndex) -> Event {

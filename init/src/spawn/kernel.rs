@@ -212,15 +212,26 @@ pub(super) struct OpenDevice {
     pub(super) may_write: bool,
 }
 
-/// A program for cgroups that lets their processes open these devices and no other, whatever node they find or make;
-/// with `read_disks` any disk too, but not to write.
+/// Which disks may be opened beside the devices that are named.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Disks<'a> {
+    /// None.
+    No,
+    /// Any, to read.
+    Read,
+    /// Any; those of these numbers, major and minor, only to read.
+    WriteBut(&'a [(u32, u32)]),
+}
+
+/// A program for cgroups that lets their processes open these devices and disks and no other, whatever node they find
+/// or make.
 ///
 /// Source: `BPF_PROG_TYPE_CGROUP_DEVICE` in `include/uapi/linux/bpf.h`: `struct bpf_cgroup_dev_ctx` is
 /// `access_type[4] major[4] minor[4]`, of which the lower half of the first is the kind (1 a disk, 2 characters) and
 /// the upper half what is asked for (1 to make a node, 2 to read, 4 to write); the answer is 1 to allow.
 pub(super) fn device_guard(
     devices: &[OpenDevice],
-    read_disks: bool,
+    disks: Disks<'_>,
 ) -> rustix::io::Result<OwnedFd> {
     let line =
         |code, registers, offset, immediate| Instruction { code, registers, offset, immediate };
@@ -232,8 +243,8 @@ pub(super) fn device_guard(
         line(0x61, 0x14, 4, 0),      // r4 = major
         line(0x61, 0x15, 8, 0),      // r5 = minor
     ];
+    let number = |number: u32| i32::from_ne_bytes(number.to_ne_bytes());
     for device in devices {
-        let number = |number: u32| i32::from_ne_bytes(number.to_ne_bytes());
         let refused = if device.may_write { !7 } else { !3 };
         program.extend([
             line(0x55, 0x02, 7, if device.is_block { 1 } else { 2 }), // another kind: next
@@ -246,14 +257,36 @@ pub(super) fn device_guard(
             line(0x95, 0x00, 0, 0),                                   // exit
         ]);
     }
-    if read_disks {
+    let read_only = match disks {
+        Disks::WriteBut(numbers) => numbers,
+        Disks::No | Disks::Read => &[],
+    };
+    for (major, minor) in read_only {
         program.extend([
-            line(0x55, 0x02, 5, 1),     // no disk: on
-            line(0xbf, 0x30, 0, 0),     // r0 = r3
-            line(0x57, 0x00, 0, 0b101), // making a node, writing
-            line(0x55, 0x00, 2, 0),     // any of them: on
-            line(0xb7, 0x00, 0, 1),     // r0 = 1
-            line(0x95, 0x00, 0, 0),     // exit
+            line(0x55, 0x02, 7, 1),              // no disk: next
+            line(0x55, 0x04, 6, number(*major)), // another major: next
+            line(0x55, 0x05, 5, number(*minor)), // another minor: next
+            line(0x57, 0x03, 0, 0b101),          // making a node, writing
+            line(0xb7, 0x00, 0, 1),              // r0 = 1
+            line(0x15, 0x03, 1, 0),              // none of them: over the next
+            line(0xb7, 0x00, 0, 0),              // r0 = 0
+            line(0x95, 0x00, 0, 0),              // exit
+        ]);
+    }
+    let refused = match disks {
+        Disks::No => None,
+        // Making a node, writing.
+        Disks::Read => Some(0b101),
+        Disks::WriteBut(_) => Some(0b001),
+    };
+    if let Some(refused) = refused {
+        program.extend([
+            line(0x55, 0x02, 5, 1),       // no disk: on
+            line(0xbf, 0x30, 0, 0),       // r0 = r3
+            line(0x57, 0x00, 0, refused), // what is not allowed
+            line(0x55, 0x00, 2, 0),       // any of it: on
+            line(0xb7, 0x00, 0, 1),       // r0 = 1
+            line(0x95, 0x00, 0, 0),       // exit
         ]);
     }
     program.extend([line(0xb7, 0, 0, 0), line(0x95, 0, 0, 0)]);

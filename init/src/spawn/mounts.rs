@@ -1,6 +1,7 @@
 //! What a unit sees of the file systems: its own tree of mounts, in which only what it may write to can
 //! be written to.
 
+use super::disks;
 use super::kernel::{self, Writing};
 use super::sandbox::{c_string, names};
 use goblin_init_core::sandbox::{Mounts, Network, Sandbox};
@@ -52,6 +53,8 @@ pub(super) struct Prepared {
     hide_proc: bool,
     write_paths: Vec<CString>,
     dev: Option<Dev>,
+    /// What it may open of the board's own `/dev`, which it sees.
+    guard: Option<Dev>,
 }
 
 /// A `/dev` of its own.
@@ -60,6 +63,8 @@ struct Dev {
     folders: Vec<CString>,
     nodes: Vec<Node>,
     read_disks: bool,
+    /// Numbers of disks that it must not write to, where it may write to others.
+    forbidden: Option<Vec<(u32, u32)>>,
     user: u32,
 }
 
@@ -87,6 +92,7 @@ impl Prepared {
             hide_proc: sandbox.hide_proc,
             write_paths: write_paths.map(c_string).collect::<Result<_, _>>()?,
             dev: sandbox.private_dev.then(|| Dev::new(sandbox)).transpose()?,
+            guard: (sandbox.mounts == Mounts::Host).then(|| Dev::new(sandbox)).transpose()?,
         })
     }
 
@@ -97,6 +103,7 @@ impl Prepared {
             namespaces: UnshareFlags::from_bits_retain(1),
             write_paths: Vec::new(),
             dev: None,
+            guard: None,
             ..*self
         }
     }
@@ -146,11 +153,16 @@ impl Prepared {
     }
 
     /// Puts the unit's group under a program that lets it open what its own `/dev` has: a unit that may mount could
-    /// mount the kernel's.
+    /// mount the kernel's. One that sees the board's own may open what its file names, and no more.
     pub(super) fn guard_devices(&self, group: &OwnedFd) -> rustix::io::Result<()> {
-        let Some(dev) = &self.dev else { return Ok(()) };
+        let Some(dev) = self.dev.as_ref().or(self.guard.as_ref()) else { return Ok(()) };
         let devices: Vec<kernel::OpenDevice> = dev.nodes.iter().map(Node::opened).collect();
-        kernel::guard_devices(group, &kernel::device_guard(&devices, dev.read_disks)?)
+        let disks = match &dev.forbidden {
+            Some(numbers) => kernel::Disks::WriteBut(numbers),
+            None if dev.read_disks => kernel::Disks::Read,
+            None => kernel::Disks::No,
+        };
+        kernel::guard_devices(group, &kernel::device_guard(&devices, disks)?)
     }
 
     /// In the child, while it is still root: makes its `/dev`.
@@ -195,7 +207,9 @@ impl Dev {
             });
         }
         let folders = folders.iter().map(|path| c_string(path)).collect::<Result<_, _>>()?;
-        Ok(Self { folders, nodes, read_disks: sandbox.read_disks, user: sandbox.user.id() })
+        let forbidden = sandbox.write_disks.map(disks::forbidden).transpose()?;
+        let (read_disks, user) = (sandbox.read_disks, sandbox.user.id());
+        Ok(Self { folders, nodes, read_disks, forbidden, user })
     }
 
     fn make(&self) -> rustix::io::Result<()> {

@@ -135,10 +135,9 @@ mod tests {
         let text = "description = 'd'\nkind = 'service'\nexec = ['/bin/sh', '-c',             'test $LISTEN_PID = $$ && echo $LISTEN_FDS $LISTEN_FDNAMES $GOBLIN_SOCKETS $GOBLIN_NOTIFY; readlink /proc/self/fd/3']\n";
         let unit = goblin_init_core::unit::parse("x", text).unwrap();
         let sockets = [("web", listener.as_fd()), ("web2", listener.as_fd())];
-        let exec: Vec<String> = unit.exec.clone();
         let env = std::iter::empty();
         let passed = Passed::new(&sockets).unwrap();
-        let child = Program::new(&exec, env, None, passed).unwrap().start().unwrap();
+        let child = Program::new(unit.exec.iter(), env, None, passed).unwrap().start().unwrap();
         let pid = rustix::process::Pid::from_raw(child.pid as i32);
         rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
         assert_eq!(explain(child.status.as_fd()), Started::Executed);

@@ -63,13 +63,13 @@ pub(crate) fn run(phases: &[Phase]) {
         let over = std::fs::write(PHASE, "").map_err(Into::into);
         let judged = judged.and_then(|said| over.and_then(|()| whole(&before)).map(|()| said));
         match (judged, memory()) {
-            (Ok(said), Ok((rss, peak))) if peak <= RSS_KIB_MAX => {
+            (Ok(said), Ok([rss, peak, own])) if peak <= RSS_KIB_MAX => {
                 let took = began.elapsed().as_millis();
                 say(&format!(
-                    "{name} ok in {took} ms, PID 1 holds {rss} KiB, at most {peak}{said}"
+                    "{name} ok in {took} ms, PID 1 holds {rss} KiB, {own} of them its own, at most {peak}{said}"
                 ));
             }
-            (Ok(_), Ok((rss, peak))) => say(&format!("{name} FAILED: {rss} KiB, once {peak}")),
+            (Ok(_), Ok([rss, peak, _])) => say(&format!("{name} FAILED: {rss} KiB, once {peak}")),
             (Err(err), _) | (_, Err(err)) => say(&format!("{name} FAILED: {err}")),
         }
     }
@@ -372,14 +372,14 @@ fn storm() {
     }
 }
 
-/// Memory of PID 1: `VmRSS` and its peak, `VmHWM`, in KiB (proc(5)).
-fn memory() -> Result<(u64, u64), Box<dyn std::error::Error>> {
+/// Memory of PID 1: `VmRSS`, its peak, `VmHWM`, and what no file holds too, `RssAnon`, in KiB (proc(5)).
+fn memory() -> Result<[u64; 3], Box<dyn std::error::Error>> {
     let status = std::fs::read_to_string("/proc/1/status")?;
     let field = |name: &str| -> Result<u64, Box<dyn std::error::Error>> {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
         Ok(line.split_whitespace().next().ok_or("no number")?.parse()?)
     };
-    Ok((field("VmRSS:")?, field("VmHWM:")?))
+    Ok([field("VmRSS:")?, field("VmHWM:")?, field("RssAnon:")?])
 }
 
 pub(crate) fn unit(name: &str) -> Result<UnitStatus, Box<dyn std::error::Error>> {

@@ -8,6 +8,7 @@
 
 mod judge;
 mod kinds;
+mod limits;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use std::io::Write;
@@ -27,6 +28,8 @@ fn main() {
         ["judge", "escape"] => judge::tell_escapes(),
         ["judge", "kinds"] => kinds::judge(),
         ["kinds", words @ ..] => kinds::act(words),
+        ["judge", "limits"] => limits::judge(),
+        ["limits", words @ ..] => limits::act(words),
         ["lay-out"] => lay_out(),
         ["nothing"] => {}
         ["serve"] => park(),
@@ -77,7 +80,7 @@ fn bomb() {
 
 /// Takes memory until the kernel takes the process. A process that may be spared by the kernel's choice
 /// (a negative adjustment) is worse for its neighbours.
-fn fill(adjustment: i32) {
+pub(crate) fn fill(adjustment: i32) {
     // Without the right to do so the evil is less, and the judge sees the rest.
     let _ = std::fs::write("/proc/self/oom_score_adj", adjustment.to_string());
     let mut held: Vec<Vec<u8>> = Vec::new();

@@ -1,6 +1,6 @@
 //! `rootfs/units/README.md`: what each unit may do, from the unit files.
 
-use goblin_init_core::sandbox::{Mounts, Network, Sandbox, User};
+use goblin_init_core::sandbox::{Mounts, Network, Sandbox, User, WriteDisks};
 use goblin_init_core::seccomp;
 use goblin_init_core::unit::Unit;
 use std::fmt::Write;
@@ -67,7 +67,12 @@ fn reach(unit: &Unit, sandbox: &Sandbox) -> Vec<String> {
     };
     let kept: Vec<_> = sandbox.capabilities.iter().map(|kept| kept.name().to_owned()).collect();
     let read_devices = sandbox.read_devices.iter().map(|device| format!("{device} (read)"));
-    let disks = sandbox.read_disks.then(|| "any disk (read)".to_owned());
+    let reads = sandbox.read_disks || sandbox.write_disks.is_some();
+    let written = sandbox.write_disks.map(|disks| match disks {
+        WriteDisks::System => "the system disk".to_owned(),
+        WriteDisks::Data => "any disk but the system's".to_owned(),
+    });
+    let disks = written.into_iter().chain(reads.then(|| "any disk (read)".to_owned()));
     let devices: Vec<_> =
         sandbox.devices.iter().cloned().chain(read_devices).chain(disks).collect();
     let sockets: Vec<_> = sandbox.sockets.iter().map(|family| family.name()).collect();
@@ -76,7 +81,6 @@ fn reach(unit: &Unit, sandbox: &Sandbox) -> Vec<String> {
         (Network::None, false) => format!("none; {}", sockets.join(" ")),
         (Network::Host, _) => sockets.join(" "),
     };
-    let everything = sandbox.mounts == Mounts::Host;
     let open = |listed: &[String], open: bool| {
         if open { "as its user".to_owned() } else { listed.join(" ") }
     };
@@ -86,7 +90,7 @@ fn reach(unit: &Unit, sandbox: &Sandbox) -> Vec<String> {
         kept.join(" "),
         open(&sandbox.read_paths, !sandbox.landlock),
         open(&sandbox.write_paths, !sandbox.landlock && !sandbox.read_only),
-        if everything && !sandbox.landlock { "as its user".into() } else { devices.join(" ") },
+        devices.join(" "),
         network,
         walls(unit, sandbox).join(", "),
     ]
@@ -97,6 +101,9 @@ fn walls(unit: &Unit, sandbox: &Sandbox) -> Vec<&'static str> {
     let mut missing = Vec::new();
     if unit.orders {
         missing.push("gives PID 1 orders");
+    }
+    if unit.even_unguarded {
+        missing.push("starts without control groups");
     }
     if sandbox.mounts == Mounts::Host {
         missing.push("the board's own mounts");

@@ -37,6 +37,10 @@ fn mounting_for_all_hides_nothing() {
     let sandbox = parse("mounts = 'host'\nseccomp = ['@mount']").unwrap();
     assert!(!sandbox.read_only && !sandbox.landlock && !sandbox.private_dev && !sandbox.hide_proc);
     assert!(parse("mounts = 'host'\nread_only = true").unwrap_err().contains("sandbox.read_only"));
+    let sandbox =
+        parse("mounts = 'host'\ndevices = ['/dev/btrfs-control']\nwrite_disks = 'data'").unwrap();
+    assert_eq!((sandbox.devices.len(), sandbox.write_disks), (1, Some(WriteDisks::Data)));
+    assert!(parse("write_disks = 'all'").unwrap_err().contains("unknown variant"));
     let both = "seccomp = ['@mount']\nlandlock = true";
     assert!(parse(both).unwrap_err().contains("sandbox.landlock"));
 }
@@ -54,7 +58,8 @@ fn refusals_name_the_key() {
         ("devices = ['/etc/passwd']", "sandbox.devices"),
         ("read_devices = ['PARTLABEL=../x']", "sandbox.read_devices"),
         ("read_disks = true\nprivate_dev = false", "sandbox.read_disks"),
-        ("mounts = 'host'\nseccomp = ['@mount']\ndevices = ['/dev/sda']", "sandbox.devices"),
+        ("seccomp = ['@mount']\nprivate_dev = false\ndevices = ['/dev/sda']", "sandbox.devices"),
+        ("write_disks = 'data'\nprivate_dev = false", "sandbox.write_disks"),
     ] {
         let text = parse(text).unwrap_err();
         assert!(text.starts_with("net.toml: ") && text.contains(key), "{text}");

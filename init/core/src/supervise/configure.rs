@@ -156,7 +156,7 @@ impl super::slot::Slot {
             let limits = settings.limits(&self.unit.limits);
             let log_rate = settings.log_rate.unwrap_or(self.unit.log_rate);
             self.tuned = Some(Box::new(Tuned {
-                limits: std::mem::replace(&mut self.unit.limits, limits),
+                limits: std::mem::replace(&mut self.unit.limits, limits.into()),
                 log_rate: std::mem::replace(&mut self.unit.log_rate, log_rate),
                 settings,
             }));

@@ -1,6 +1,7 @@
 //! A boot in which everything does what it should: programs start, are ready, and end when they are told to.
 //! What does not become ready then never will, on any board. For the check of unit files before they ship.
 
+use super::report::Blocker;
 use super::slot::Slot;
 use super::{Action, Boot, Event, Exit, How, Order, Supervisor, UnitIndex};
 use crate::unit::{Kind, ReadyBy, Unit};
@@ -40,10 +41,14 @@ impl std::fmt::Display for Scene {
 }
 
 /// A unit that is not where it should be although nothing went wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stuck {
     /// Its name.
     pub unit: String,
+    /// The key of its file that keeps it there.
+    pub key: &'static str,
+    /// The unit that this key names, where it is a dependency.
+    pub needs: Option<String>,
     /// Where it stands, in a sentence.
     pub why: String,
 }
@@ -58,7 +63,7 @@ pub fn rehearse(units: &[Unit], scene: Scene) -> Vec<Stuck> {
     stage.event(Event::Start);
     for unit in units {
         if let Some(name) = &unit.device {
-            stage.event(Event::Device { name: name.clone(), present: true });
+            stage.event(Event::Device { name: name.to_string(), present: true });
         }
     }
     for index in 0..units.len() {
@@ -144,15 +149,29 @@ impl Stage {
         let slots = self.supervisor.slots.iter().enumerate();
         let stuck = slots.filter(|(_, slot)| is_stuck(slot));
         stuck
-            .filter_map(|(index, _)| self.supervisor.status(index))
-            .map(|status| Stuck {
-                why: match status.detail.as_str() {
+            .filter_map(|(index, _)| Some((index, self.supervisor.status(index)?)))
+            .map(|(index, status)| {
+                let (key, needs) = self.blame(index, status.phase);
+                let why = match status.detail.as_str() {
                     "" => format!("is {:?}", status.phase).to_lowercase(),
                     detail => detail.to_owned(),
-                },
-                unit: status.name,
+                };
+                Stuck { unit: status.name, key, needs, why }
             })
             .collect()
+    }
+
+    /// The key that keeps a unit where it is, and the unit that it names.
+    fn blame(&self, index: UnitIndex, phase: UnitPhase) -> (&'static str, Option<String>) {
+        let name = |index| self.supervisor.name(index).map(str::to_owned);
+        match self.supervisor.blocker(self.now_ms, index) {
+            Some(Blocker::Need(need, to)) => (need.key(), name(to)),
+            Some(Blocker::Role) => ("roles", None),
+            Some(Blocker::Pause(_)) => ("delay_ms", None),
+            _ if phase == UnitPhase::Stopping => ("stop_timeout_ms", None),
+            _ if phase == UnitPhase::Starting => ("ready", None),
+            Some(Blocker::Settings) | None => ("kind", None),
+        }
     }
 }
 
@@ -226,5 +245,18 @@ mod tests {
         let circle = [service("a", "requires = ['b']"), service("b", "after = ['a']")];
         let names: Vec<_> = stuck(&circle, None, false).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn the_key_that_is_to_blame_is_named() {
+        for key in ["requires", "milestone"] {
+            let units = [
+                service("pool", "roles = ['storage']"),
+                service("share", &format!("{key} = ['pool']")),
+            ];
+            let stuck = rehearse(&units, Scene { role: None, trial: false });
+            let [stuck] = stuck.as_slice() else { panic!("{stuck:?}") };
+            assert_eq!((stuck.key, stuck.needs.as_deref()), (key, Some("pool")));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One unit's state.
 
 use super::Exit;
-use crate::limits::Limits;
+use crate::limits::OwnLimits;
 use crate::log_rate::LogRate;
 use crate::settings::Settings;
 use crate::unit::{Kind, Unit};
@@ -90,7 +90,7 @@ pub(super) struct Slot {
 /// What a person set of a unit, and what was shipped in its place.
 #[derive(Debug)]
 pub(super) struct Tuned {
-    pub(super) limits: Limits,
+    pub(super) limits: OwnLimits,
     pub(super) log_rate: LogRate,
     pub(super) settings: Settings,
 }

@@ -94,11 +94,11 @@ impl World {
     fn check_start(&self, index: UnitIndex) {
         assert!(self.shutdown_ms.is_none(), "nothing starts after the order to end");
         let unit = self.board.unit(index).unwrap();
-        for name in &unit.requires {
+        for name in unit.requires.iter() {
             let other = &self.board.slots[self.board.find(name).unwrap()];
             assert!(other.serves(), "{} starts before {name}", unit.name);
         }
-        for name in &unit.milestone {
+        for name in unit.milestone.iter() {
             let other = self.board.status(self.board.find(name).unwrap()).unwrap();
             assert!(other.ready_ms.is_some(), "{} starts before {name} was reached", unit.name);
         }
