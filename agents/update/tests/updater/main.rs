@@ -6,3 +6,6 @@ mod pair;
 mod parcels;
 mod single;
 mod sources;
+#[allow(dead_code, reason = "frozen as it was; not every part is looked at")]
+#[path = "../../../core/types/tests/previous/wire.rs"]
+mod wire;
