@@ -78,6 +78,8 @@ pub enum Rude {
     Fails,
     /// Sends a byte at a time.
     Drips,
+    /// Says nothing of an end, and sends until the board hangs up.
+    NeverEnds,
 }
 
 /// Files of a web server, and what is wrong with it.
@@ -89,6 +91,8 @@ pub struct Server {
     pub requests: Arc<Mutex<Vec<String>>>,
     /// Where each piece began that was asked for.
     pub began: Arc<Mutex<Vec<(String, usize)>>>,
+    /// Bytes of answers without end that were taken.
+    pub endless_bytes: Arc<AtomicU64>,
 }
 
 impl Server {
@@ -100,6 +104,7 @@ impl Server {
             fault: Arc::new(Mutex::new(Fault::None)),
             requests: Arc::default(),
             began: Arc::default(),
+            endless_bytes: Arc::default(),
         };
         let served = server.clone();
         std::thread::spawn(move || {
@@ -157,6 +162,14 @@ impl Server {
                 sent[middle] ^= 1;
             }
             _ => {}
+        }
+        if rude == Some(Rude::NeverEnds) {
+            let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
+            let piece = [b' '; 8192];
+            while stream.write_all(&piece).is_ok() {
+                self.endless_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            }
+            return None;
         }
         let head = format!("{head}Content-Length: {}\r\nConnection: close\r\n\r\n", sent.len());
         let _ = stream.write_all(head.as_bytes());

@@ -209,6 +209,39 @@ fn servers_that_lie_are_refused_with_nothing_changed() {
 }
 
 #[test]
+fn servers_that_never_end_are_hung_up_on() {
+    let parts = [
+        ("timestamp.json", 16 << 10),
+        ("snapshot.json", 64 << 10),
+        ("targets.json", 2 << 20),
+        ("manifest.json", 4 << 20),
+        ("/pack", 1 << 20),
+        ("blobs/", 1 << 20),
+    ];
+    for (part, useful_bytes) in parts {
+        let with = if part == "blobs/" { With::Nothing } else { With::Pack };
+        let (server, board) = setup(with, part == "blobs/");
+        let before = board.fixed();
+        *server.fault.lock().unwrap() = Fault::Rude(part, Rude::NeverEnds);
+        let reply = tell(&mut board.updater(), &STAGE);
+        assert!(
+            matches!(reply, goblin_core_types::UpdateReply::Failed { .. }),
+            "{part}: {reply:?}"
+        );
+        assert_eq!(board.fixed(), before, "{part}");
+        board.check_store();
+        let asked = asked(&server, part) as u64;
+        assert!(asked > 0, "{part} was never asked for");
+        // What is of use, and what two ends hold between them, each time it was asked for.
+        let taken = server.endless_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(
+            taken <= asked * (useful_bytes + (16 << 20)),
+            "{part}: {taken} bytes in {asked} tries"
+        );
+    }
+}
+
+#[test]
 fn cut_piece_goes_on_where_it_was() {
     let (server, board) = setup(With::Pack, false);
     let pack_bytes = server.files.lock().unwrap()[&pack_path(v(2))].len();
