@@ -164,11 +164,7 @@ impl Server {
             _ => {}
         }
         if rude == Some(Rude::NeverEnds) {
-            let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
-            let piece = [b' '; 8192];
-            while stream.write_all(&piece).is_ok() {
-                self.endless_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            }
+            self.never_end(&mut stream, &head);
             return None;
         }
         let head = format!("{head}Content-Length: {}\r\nConnection: close\r\n\r\n", sent.len());
@@ -191,6 +187,15 @@ impl Server {
         }
         let _ = stream.write_all(&sent);
         Some(())
+    }
+
+    /// Sends until the board hangs up.
+    fn never_end(&self, stream: &mut std::net::TcpStream, head: &str) {
+        let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
+        let piece = [b' '; 8192];
+        while stream.write_all(&piece).is_ok() {
+            self.endless_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
     }
 }
 
