@@ -24,14 +24,9 @@ fn same_words<A: Serialize, B: Serialize + DeserializeOwned>(all: &[A]) {
     }
 }
 
-/// A status in which everything is there.
-fn status() -> now::BoardStatus {
-    use now::{
-        Attempt, AttemptStage, BoardStatus, BootEnd, BootStatus, Check, CheckState, EndBy, EndKind,
-        FailReason, Health, HealthState, OrderedEnd, PoolState, PoolStatus, Quarantined,
-        ResetLevel, ResetReport, SlotState, SlotStatus, UpdateOutcome, UpdatePhase, UpdateReport,
-        UpdateSettings, UpdateStatus, WriteCount, Written,
-    };
+/// A boot on trial that failed, with everything there.
+fn attempt() -> now::Attempt {
+    use now::{Attempt, AttemptStage, BootEnd, EndBy, EndKind, FailReason, OrderedEnd};
     let end = OrderedEnd {
         how: EndKind::Reboot,
         by: EndBy::Unit { name: "update".into() },
@@ -39,7 +34,7 @@ fn status() -> now::BoardStatus {
         done: true,
         at_unix_s: 5,
     };
-    let attempt = Attempt {
+    Attempt {
         version: TWO,
         boot: 7,
         trial: true,
@@ -48,16 +43,44 @@ fn status() -> now::BoardStatus {
         last_lines: vec!["a line".into()],
         at_unix_s: 4,
         end: Some(BootEnd::Ordered(end)),
-    };
-    let count = WriteCount { bytes: 1, changes: 2, syncs: 3 };
-    let report = UpdateReport {
+    }
+}
+
+/// How its upgrade ended.
+fn report() -> now::UpdateReport {
+    let count = now::WriteCount { bytes: 1, changes: 2, syncs: 3 };
+    now::UpdateReport {
         from: ONE,
         to: TWO,
-        outcome: UpdateOutcome::FellBack,
+        outcome: now::UpdateOutcome::FellBack,
         reason: "it did not come up".into(),
         last_lines: vec!["a line".into()],
         at_unix_s: 6,
-        written: Some(Written { esp: count, state: count }),
+        written: Some(now::Written { esp: count, state: count }),
+    }
+}
+
+/// The boot that runs, and what went before it.
+fn boot() -> now::BootStatus {
+    now::BootStatus {
+        version: Some(ONE),
+        attempts: vec![attempt()],
+        reports: vec![report()],
+        last_reset: Some(now::ResetReport {
+            level: now::ResetLevel::Settings,
+            done: true,
+            reason: "asked".into(),
+            at_unix_s: 1,
+        }),
+        ..now::BootStatus::default()
+    }
+}
+
+/// A status in which everything is there.
+fn status() -> now::BoardStatus {
+    use now::{
+        BoardStatus, Check, CheckState, Health, HealthState, PoolState, PoolStatus, Quarantined,
+        SlotState, SlotStatus, UpdatePhase, UpdateSettings, UpdateStatus,
     };
     let slot = SlotStatus {
         version: TWO,
@@ -68,18 +91,7 @@ fn status() -> now::BoardStatus {
     };
     BoardStatus {
         role: Some(now::Role::Storage),
-        boot: BootStatus {
-            version: Some(ONE),
-            attempts: vec![attempt],
-            reports: vec![report.clone()],
-            last_reset: Some(ResetReport {
-                level: ResetLevel::Settings,
-                done: true,
-                reason: "asked".into(),
-                at_unix_s: 1,
-            }),
-            ..BootStatus::default()
-        },
+        boot: boot(),
         slots: vec![slot],
         health: Health {
             state: HealthState::Degraded,
@@ -93,7 +105,7 @@ fn status() -> now::BoardStatus {
         update: UpdateStatus {
             phase: UpdatePhase::Staged,
             target: Some(TWO),
-            last: Some(report),
+            last: Some(report()),
             quarantine: vec![Quarantined {
                 version: TWO,
                 uki: now::Digest([2; 32]),
