@@ -1,10 +1,10 @@
 //! `cargo xtask powercut`: what a board finds on its system disk when the power fails at any instant.
 //!
-//! A compute board under UEFI goes through first boot, upgrade and rollback while QEMU logs each write
-//! and flush of its system disk. The log is then replayed onto the flashed disk. Between two flushes a
-//! disk may have kept anything, so prefixes, torn requests, lost and overtaking ones are tried. Each
-//! disk is looked at without booting it: partition table, boot record, ESP, the releases on it, the
-//! loader, the provisioning file. A few are booted.
+//! A compute board under UEFI goes through first boot, upgrade, rollback, a setting and a factory reset while
+//! QEMU logs each write and flush of its system disk. The log is then replayed onto the flashed disk.
+//! Between two flushes a disk may have kept anything, so prefixes, torn requests, lost and overtaking ones
+//! are tried. Each disk is looked at without booting it: partition table, boot record, ESP, the releases on
+//! it, the loader, the provisioning file. A few are booted.
 //!
 //! Then each precaution is taken away from the log, one at a time, and the replay has to notice
 //! ([`mutants`]).

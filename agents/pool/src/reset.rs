@@ -6,8 +6,8 @@
 use goblin_core_types::{ResetLevel, paths};
 use goblin_core_update::reset::{self, Fate};
 use goblin_sys::record::{self, RecordPartition};
+use goblin_sys::writer::Writer;
 use goblin_sys::{clock, files};
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -28,7 +28,8 @@ pub(crate) fn carry_out() {
     };
     let line = files::read_bounded(Path::new("/proc/cmdline"), COMMAND_LINE_BYTES_MAX);
     let line = line.unwrap_or_default();
-    match carry_out_in(&partition, Path::new(paths::STATE), &String::from_utf8_lossy(&line)) {
+    let (state, line) = (Path::new(paths::STATE), String::from_utf8_lossy(&line));
+    match carry_out_in(&partition, state, &line, &Writer::default()) {
         Ok(None) => {}
         Ok(Some(level)) => tracing::info!(%level, "factory reset done"),
         Err(err) => tracing::error!(%err, "the factory reset could not be done"),
@@ -40,6 +41,7 @@ fn carry_out_in(
     partition: &RecordPartition,
     state: &Path,
     command_line: &str,
+    writer: &Writer,
 ) -> io::Result<Option<ResetLevel>> {
     if let Some(level) = reset::on_command_line(command_line) {
         let at_unix_s = clock::now_unix().as_secs();
@@ -55,7 +57,7 @@ fn carry_out_in(
     }
     let Some(level) = partition.update(reset::begin)? else { return Ok(None) };
     tracing::warn!(%level, "factory reset: removing what people set and the board gathered");
-    if let Err(err) = remove_all(state, level) {
+    if let Err(err) = remove_all(state, level, writer) {
         let reason = err.to_string();
         partition.update(|record| reset::failed(record, &reason))?;
         return Err(err);
@@ -65,13 +67,13 @@ fn carry_out_in(
 }
 
 /// Removes everything that goes, durably.
-fn remove_all(state: &Path, level: ResetLevel) -> io::Result<()> {
-    remove_in(state, "", level, DEPTH_MAX)?;
-    rustix::fs::syncfs(File::open(state)?)?;
-    Ok(())
+fn remove_all(state: &Path, level: ResetLevel, writer: &Writer) -> io::Result<()> {
+    remove_in((state, level, writer), "", DEPTH_MAX)?;
+    writer.sync_all(state)
 }
 
-fn remove_in(state: &Path, folder: &str, level: ResetLevel, depth: usize) -> io::Result<()> {
+fn remove_in(what: (&Path, ResetLevel, &Writer), folder: &str, depth: usize) -> io::Result<()> {
+    let (state, level, writer) = what;
     // Listed first: what a listing says while entries go is not defined.
     let entries = std::fs::read_dir(state.join(folder))?.collect::<io::Result<Vec<_>>>()?;
     for entry in entries {
@@ -84,11 +86,11 @@ fn remove_in(state: &Path, folder: &str, level: ResetLevel, depth: usize) -> io:
         match reset::fate(level, &path) {
             Fate::Stays => {}
             Fate::Divided if is_dir && depth > 0 => {
-                remove_in(state, &path, level, depth.saturating_sub(1))?;
+                remove_in(what, &path, depth.saturating_sub(1))?;
             }
             Fate::Divided => {}
-            Fate::Goes if is_dir => std::fs::remove_dir_all(entry.path()).map_err(named)?,
-            Fate::Goes => std::fs::remove_file(entry.path()).map_err(named)?,
+            Fate::Goes if is_dir => writer.remove_tree(&entry.path()).map_err(named)?,
+            Fate::Goes => writer.remove(&entry.path()).map_err(named)?,
         }
     }
     Ok(())
@@ -97,7 +99,43 @@ fn remove_in(state: &Path, folder: &str, level: ResetLevel, depth: usize) -> io:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use goblin_sys::writer::{Change, Witness};
+    use std::collections::BTreeSet;
+    use std::fs::{self, File};
+    use std::path::PathBuf;
+    use std::sync::{Arc, Mutex};
+
+    /// What a reset did to the disks, in order.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    enum Did {
+        Recorded,
+        Removed(PathBuf),
+        Waited(PathBuf),
+    }
+
+    #[derive(Debug, Default)]
+    struct Tape(Mutex<Vec<Did>>);
+
+    impl Witness for Tape {
+        fn saw(&self, change: Change<'_>) {
+            self.0.lock().unwrap().push(match change {
+                Change::Write(..) => Did::Recorded,
+                Change::Remove(path) => Did::Removed(path.into()),
+                Change::SyncFile(path) | Change::SyncAll(path) => Did::Waited(path.into()),
+                other => panic!("a reset makes nothing: {other:?}"),
+            });
+        }
+    }
+
+    const FILES: [&str; 7] = [
+        "config/provision.toml",
+        "config/access.json",
+        "config/units/share.toml",
+        "update/settings.json",
+        "update/blobs/aa",
+        "journal/1.gj",
+        "pool/memory.json",
+    ];
 
     struct Board {
         dir: tempfile::TempDir,
@@ -111,15 +149,7 @@ mod tests {
                 .set_len(goblin_image::record::RECORD_BYTES)
                 .unwrap();
             let board = Self { dir };
-            for file in [
-                "config/provision.toml",
-                "config/access.json",
-                "config/units/share.toml",
-                "update/settings.json",
-                "update/blobs/aa",
-                "journal/1.gj",
-                "pool/memory.json",
-            ] {
+            for file in FILES {
                 let path = board.state().join(file);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, "x").unwrap();
@@ -140,7 +170,22 @@ mod tests {
         }
 
         fn boot(&self, command_line: &str) -> Option<ResetLevel> {
-            carry_out_in(&self.record(), &self.state(), command_line).unwrap()
+            let writer = Writer::default();
+            carry_out_in(&self.record(), &self.state(), command_line, &writer).unwrap()
+        }
+
+        /// Boots with everything taken down.
+        fn taped(&self) -> Vec<Did> {
+            let tape = Arc::new(Tape::default());
+            let writer = Writer::watched(tape.clone());
+            let record = self.record().counted_by(writer.clone());
+            carry_out_in(&record, &self.state(), "", &writer).unwrap().unwrap();
+            tape.0.lock().unwrap().clone()
+        }
+
+        /// Every file of STATE that is left.
+        fn left(&self) -> BTreeSet<String> {
+            FILES.iter().filter(|file| self.has(file)).map(|file| (*file).to_owned()).collect()
         }
 
         fn has(&self, file: &str) -> bool {
@@ -176,6 +221,78 @@ mod tests {
     }
 
     #[test]
+    fn the_order_leaves_the_record_only_after_the_disk_has_lost_what_goes() {
+        for level in ResetLevel::ALL {
+            let board = Board::new();
+            board.order(level);
+            let did = board.taped();
+            let record = board.dir.path().join("record");
+            let removed = did.iter().filter(|did| matches!(did, Did::Removed(_))).count();
+            assert!(removed > 0);
+            let (begun, rest) = did.split_at(2);
+            assert_eq!(begun, [Did::Recorded, Did::Waited(record.clone())], "{level}");
+            let (gone, end) = rest.split_at(removed);
+            assert!(gone.iter().all(|did| matches!(did, Did::Removed(_))), "{level}: {did:?}");
+            let wanted = [Did::Waited(board.state()), Did::Recorded, Did::Waited(record)];
+            assert_eq!(end, wanted, "{level}: what goes is waited for, then the record is told");
+        }
+    }
+
+    #[test]
+    fn a_power_cut_after_any_removal_of_any_level_is_made_good_by_the_next_boot() {
+        for level in ResetLevel::ALL {
+            let whole = Board::new();
+            whole.order(level);
+            let did = whole.taped();
+            let gone: Vec<&PathBuf> = did
+                .iter()
+                .filter_map(|did| match did {
+                    Did::Removed(path) => Some(path),
+                    _ => None,
+                })
+                .collect();
+            // A disk may have lost any of them when the power went.
+            for lost in 0u32..1 << gone.len() {
+                let board = Board::new();
+                board.order(level);
+                board.record().update(reset::begin).unwrap().unwrap();
+                for (_, path) in gone.iter().enumerate().filter(|(at, _)| lost >> at & 1 == 1) {
+                    let path = board.state().join(path.strip_prefix(whole.state()).unwrap());
+                    fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)).unwrap();
+                }
+                assert_eq!(board.boot(""), Some(level), "{lost:b}");
+                assert_eq!(board.left(), whole.left(), "{level}, {lost:b}");
+                assert!(
+                    board.has("pool/memory.json") && board.record().read().unwrap().reset.is_none()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_state_is_touched_and_of_it_nothing_of_the_pool() {
+        for level in ResetLevel::ALL {
+            let board = Board::new();
+            // The pool as a board has it: beside STATE, and linked to from within.
+            let pool = board.dir.path().join("pool");
+            fs::create_dir(&pool).unwrap();
+            fs::write(pool.join("photos"), "x").unwrap();
+            for link in ["journal/pool", "pool/disks", "pool-by-name"] {
+                std::os::unix::fs::symlink(&pool, board.state().join(link)).unwrap();
+            }
+            board.order(level);
+            for did in board.taped() {
+                if let Did::Removed(path) = did {
+                    let below = path.strip_prefix(board.state()).unwrap();
+                    assert!(!below.starts_with("pool"), "{level}: {}", path.display());
+                }
+            }
+            assert!(board.has("pool/memory.json") && board.has("pool/disks"), "{level}");
+            assert_eq!(fs::read(pool.join("photos")).unwrap(), b"x", "{level}");
+        }
+    }
+
+    #[test]
     fn a_boot_that_was_cut_off_in_the_middle_is_taken_up_by_the_next() {
         let board = Board::new();
         board.order(ResetLevel::System);
@@ -192,7 +309,8 @@ mod tests {
         board.order(ResetLevel::All);
         fs::remove_dir_all(board.state()).unwrap();
         for _ in 0..reset::TRIES_MAX {
-            assert!(carry_out_in(&board.record(), &board.state(), "").is_err());
+            let writer = Writer::default();
+            assert!(carry_out_in(&board.record(), &board.state(), "", &writer).is_err());
         }
         assert_eq!(board.boot(""), None);
         let report = board.record().read().unwrap().last_reset.unwrap();

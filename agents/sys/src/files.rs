@@ -1,5 +1,6 @@
 //! Files that are replaced whole: a reader sees the old or the new content, never a part.
 
+use crate::writer::Change;
 use rustix::fs::{Mode, OFlags};
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,14 +14,33 @@ use std::path::Path;
 /// # Errors
 /// Whatever the file system says; the old content is then still there.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace_told(path, bytes, mode, &|_| {})
+}
+
+/// [`replace`], with a word after each step.
+pub(crate) fn replace_told(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    tell: &dyn Fn(Change<'_>),
+) -> io::Result<()> {
     let (parent, temporary) = beside(path)?;
-    let written = write_new(&temporary, bytes, mode).and_then(|file| file.sync_all());
-    if let Err(err) = written.and_then(|()| std::fs::rename(&temporary, path)) {
+    let replaced = write_new(&temporary, bytes, mode).and_then(|file| {
+        tell(Change::Create(&temporary));
+        tell(Change::Write(&temporary, 0, bytes));
+        file.sync_all()?;
+        tell(Change::SyncFile(&temporary));
+        std::fs::rename(&temporary, path)
+    });
+    if let Err(err) = replaced {
         // The rest of a failed write only costs space; the first error is the one to report.
         let _ = std::fs::remove_file(&temporary);
         return Err(err);
     }
-    File::open(parent)?.sync_all()
+    tell(Change::Rename(&temporary, path));
+    File::open(parent)?.sync_all()?;
+    tell(Change::SyncFolder(parent));
+    Ok(())
 }
 
 /// Like [`replace`], without waiting for the disk: for tmpfs, where there is none.

@@ -33,3 +33,4 @@ pub mod terminate;
 pub mod uevent;
 pub mod vt;
 pub mod watchdog;
+pub mod writer;

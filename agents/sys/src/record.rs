@@ -3,6 +3,7 @@
 //! The frame (two copies, sequence, checksum) is [`goblin_image::record`]'s; this file adds the disk and
 //! the lock between processes: preinit, PID 1's children and the update agent all change the record.
 
+use crate::writer::{Change, Writer};
 use crate::{block, efivar};
 use goblin_core_types::{
     ATTEMPTS_KEPT_MAX, BootRecord, LAST_LINES_MAX, QUARANTINE_KEPT_MAX, REPORTS_KEPT_MAX, paths,
@@ -12,7 +13,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Longest line kept of a failed boot, in bytes.
 pub const LAST_LINE_BYTES_MAX: usize = 240;
@@ -23,6 +24,8 @@ const SCHEMA: u32 = 1;
 #[derive(Debug)]
 pub struct RecordPartition {
     device: File,
+    dev_path: PathBuf,
+    writer: Writer,
 }
 
 impl RecordPartition {
@@ -38,7 +41,14 @@ impl RecordPartition {
             Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS) => open(OFlags::RDONLY),
             opened => opened,
         };
-        Ok(Self { device: device?.into() })
+        let (dev_path, writer) = (dev_path.to_owned(), Writer::default());
+        Ok(Self { device: device?.into(), dev_path, writer })
+    }
+
+    /// Lets `writer` count its changes and tell of them.
+    #[must_use]
+    pub fn counted_by(self, writer: Writer) -> Self {
+        Self { writer, ..self }
     }
 
     /// The newest whole record; an empty one when neither copy is whole, which is how a new board
@@ -101,7 +111,9 @@ impl RecordPartition {
             encoded.map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
         // The device is open with O_DSYNC: when this returns, the disk has the bytes.
         self.device.write_all_at(&bytes, offset)?;
+        self.writer.note(Change::Write(&self.dev_path, offset, &bytes));
         self.device.sync_data()?;
+        self.writer.note(Change::SyncFile(&self.dev_path));
         Ok(result)
     }
 }

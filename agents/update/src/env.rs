@@ -8,9 +8,10 @@ use crate::peer::ControlTree;
 use crate::stick::{self, Stick};
 use goblin_core_types::{
     BoxId, InitReply, InitRequest, LinkState, LinkStatus, PoolStatus, Role, SlotStatus, TimeStatus,
-    UpdateStatus, Version, paths,
+    UpdateStatus, Version, WriteCount, Written, paths,
 };
 use goblin_sys::record::RecordPartition;
+use goblin_sys::writer::{Counts, Writer};
 use goblin_sys::{clock, state};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -36,6 +37,37 @@ pub struct Source {
     pub channel: String,
     /// Text of the trust root.
     pub root: String,
+}
+
+/// Whose hands change the two places that the updater writes to, beside the boot record.
+#[derive(Debug, Clone, Default)]
+pub struct Writers {
+    /// The ESP.
+    pub esp: Writer,
+    /// The store on STATE.
+    pub state: Writer,
+}
+
+impl Writers {
+    /// What was written since they were made.
+    pub(crate) fn written(&self) -> Written {
+        let count = |writer: &Writer| {
+            let Counts { changes, bytes, syncs } = writer.counts();
+            WriteCount { bytes, changes, syncs }
+        };
+        Written { esp: count(&self.esp), state: count(&self.state) }
+    }
+
+    /// What was written since `before`.
+    pub(crate) fn written_since(&self, before: &Written) -> Written {
+        let less = |now: WriteCount, then: WriteCount| WriteCount {
+            bytes: now.bytes.saturating_sub(then.bytes),
+            changes: now.changes.saturating_sub(then.changes),
+            syncs: now.syncs.saturating_sub(then.syncs),
+        };
+        let Written { esp, state } = self.written();
+        Written { esp: less(esp, before.esp), state: less(state, before.state) }
+    }
 }
 
 /// The board around the updater.
@@ -65,6 +97,8 @@ pub struct Env {
     pub retry_pause: Duration,
     /// Room left on STATE for everyone else, in bytes.
     pub spare_bytes: u64,
+    /// What changes files, and counts what it writes.
+    pub writers: Writers,
     /// Clock, neighbours, PID 1, status.
     pub hooks: Box<dyn Hooks>,
 }

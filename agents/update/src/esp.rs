@@ -6,6 +6,7 @@ use goblin_core_types::{Digest, SlotStatus, Version, paths};
 use goblin_core_update::slots::{self, EspFile, EspStep, NEW_FILE};
 use goblin_sys::block;
 use goblin_sys::mount::{self, MountFlags};
+use goblin_sys::writer::Writer;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -31,12 +32,19 @@ pub enum Guard {
 pub struct Esp {
     root: PathBuf,
     guard: Guard,
+    writer: Writer,
 }
 
 impl Esp {
     /// The ESP mounted at `root`.
     pub fn new(root: PathBuf, guard: Guard) -> Self {
-        Self { root, guard }
+        Self { root, guard, writer: Writer::default() }
+    }
+
+    /// Lets `writer` make its changes.
+    #[must_use]
+    pub fn written_by(self, writer: Writer) -> Self {
+        Self { writer, ..self }
     }
 
     fn linux(&self) -> PathBuf {
@@ -93,7 +101,7 @@ impl Esp {
             mount::remount(&self.root, flags, "").map_err(&failed)?;
         }
         let result = work();
-        let synced = File::open(&self.root).and_then(|root| Ok(rustix::fs::syncfs(&root)?));
+        let synced = self.writer.sync_all(&self.root);
         if self.guard == Guard::ReadOnly
             && let Err(err) = mount::remount(&self.root, flags | MountFlags::RDONLY, "")
         {
@@ -119,21 +127,19 @@ impl Esp {
                 let (path, done) = match step {
                     EspStep::Rename { from, to } => {
                         let from = linux.join(from);
-                        let done = rename_whole(&from, &linux.join(to));
+                        let done = self.rename_whole(&from, &linux.join(to));
                         (from, done)
                     }
                     EspStep::Delete { file } => {
                         let path = linux.join(file);
-                        let done = std::fs::remove_file(&path);
+                        let done = self.writer.remove(&path);
                         (path, done)
                     }
                 };
                 done.map_err(Self::error(&path))?;
-                let synced = File::open(&linux).and_then(|dir| {
-                    dir.sync_all()?;
-                    // FAT keeps the allocation table beside the directory.
-                    Ok(rustix::fs::syncfs(&dir)?)
-                });
+                // FAT keeps the allocation table beside the directory.
+                let synced =
+                    self.writer.sync_folder(&linux).and_then(|()| self.writer.sync_all(&linux));
                 synced.map_err(Self::error(&linux))?;
             }
             Ok(())
@@ -181,16 +187,16 @@ impl Esp {
         let failed = Self::error(&path);
         self.change(|| {
             let written = (|| {
-                let mut out =
-                    BufWriter::with_capacity(WRITE_BYTES, File::create(&path).map_err(&failed)?);
+                let new = self.writer.create(&path).map_err(&failed)?;
+                let mut out = BufWriter::with_capacity(WRITE_BYTES, new);
                 let value = write(&mut out)?;
                 let file = out.into_inner().map_err(|err| failed(err.into_error()))?;
-                file.sync_all().map_err(&failed)?;
+                file.sync().map_err(&failed)?;
                 Ok(value)
             })();
             if written.is_err() {
                 // The first error is the one to report; the next write truncates the rest anyway.
-                let _ = std::fs::remove_file(&path);
+                let _ = self.writer.remove(&path);
             }
             written
         })
@@ -210,15 +216,15 @@ impl Esp {
         .map_err(Self::error(&path))?;
         Ok(Digest(*hasher.finalize().as_bytes()))
     }
-}
 
-/// Renames a file so that the disk gets its new name together with its place and size.
-///
-/// Linux's vfat writes a new name with size 0 and no first cluster, and fills both in when it writes the
-/// inode. Syncing the directory first would make an empty file durable under the new name, the old name
-/// gone; syncing the file first puts all of it into one write of one sector.
-fn rename_whole(from: &Path, to: &Path) -> io::Result<()> {
-    let file = File::open(from)?;
-    std::fs::rename(from, to)?;
-    file.sync_all()
+    /// Renames a file so that the disk gets its new name together with its place and size.
+    ///
+    /// Linux's vfat writes a new name with size 0 and no first cluster, and fills both in when it writes the
+    /// inode. Syncing the directory first would make an empty file durable under the new name, the old name
+    /// gone; syncing the file first puts all of it into one write of one sector.
+    fn rename_whole(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let file = File::open(from)?;
+        self.writer.rename(from, to)?;
+        self.writer.sync_file(&file, to)
+    }
 }

@@ -35,7 +35,7 @@ mod unasked;
 mod updater;
 mod work;
 
-pub use env::{Env, Hooks, Source};
+pub use env::{Env, Hooks, Source, Writers};
 pub use error::UpdateError;
 pub use pair::{Leader, Peer, PeerError};
 pub use repository::walk;

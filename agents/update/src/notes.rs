@@ -5,6 +5,7 @@ use crate::error::UpdateError;
 use goblin_core_types::{UpdateSettings, UpdateSource, Version};
 use goblin_core_update::life::Failed;
 use goblin_sys::files;
+use goblin_sys::writer::Writer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -39,12 +40,13 @@ struct Failure {
 #[derive(Debug, Clone)]
 pub(crate) struct Notes {
     root: PathBuf,
+    writer: Writer,
 }
 
 impl Notes {
     /// In the folder `root`.
-    pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub(crate) fn new(root: PathBuf, writer: Writer) -> Self {
+        Self { root, writer }
     }
 
     /// What a person set; nothing where that cannot be read.
@@ -98,7 +100,7 @@ impl Notes {
         let path = self.root.join(name);
         let broken = |source| UpdateError::Store { path: path.clone(), source };
         let Some(note) = note else {
-            return match std::fs::remove_file(&path) {
+            return match self.writer.remove(&path) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => Err(broken(err)),
                 _ => Ok(()),
             };
@@ -108,6 +110,6 @@ impl Notes {
             return Ok(());
         }
         std::fs::create_dir_all(&self.root).map_err(broken)?;
-        files::replace(&path, &bytes, 0o600).map_err(broken)
+        self.writer.replace(&path, &bytes, 0o600).map_err(broken)
     }
 }

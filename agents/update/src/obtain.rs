@@ -23,8 +23,8 @@ use goblin_core_manifest::release::{
 use goblin_core_types::{Digest, Version};
 use goblin_image::recipe::BlobRef;
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 
 /// Room left for a patch beside the contents it makes, as one in so many bytes of them.
 const PATCH_ROOM: u64 = 2;
@@ -353,14 +353,10 @@ impl<'a> Work<'a> {
             _ => UpdateError::Store { path: place.clone(), source },
         };
         let here = self.patch_here(patch);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(here == 0)
-            .open(&place)
-            .map_err(store_error)?;
-        file.seek(SeekFrom::Start(here)).map_err(store_error)?;
+        if here == 0 {
+            self.store.drop_patches(None)?;
+        }
+        let mut file = self.store.write_patch(&patch.digest).map_err(store_error)?;
         let path = patch_path(patch.from, self.wanted.version);
         let mut pull = self.fetcher.pull(&path, here, patch.bytes.saturating_sub(here));
         let mut piece = vec![0; 64 << 10];
@@ -372,9 +368,10 @@ impl<'a> Work<'a> {
             file.write_all(piece.get(..read).unwrap_or_default()).map_err(store_error)?;
             moved(pull.at(), patch.bytes);
         }
-        file.seek(SeekFrom::Start(0)).map_err(store_error)?;
         let mut hasher = blake3::Hasher::new();
-        io::copy(&mut file, &mut hasher).map_err(store_error)?;
+        File::open(&place)
+            .and_then(|mut whole| io::copy(&mut whole, &mut hasher))
+            .map_err(store_error)?;
         let found = Digest(*hasher.finalize().as_bytes());
         if found != patch.digest {
             self.store.drop_patches(None)?;

@@ -1,6 +1,6 @@
 //! The updater as a service: its socket, its threads, and the bless task.
 
-use crate::env::{BoardHooks, Env, Source};
+use crate::env::{BoardHooks, Env, Source, Writers};
 use crate::error::UpdateError;
 use crate::esp::Guard;
 use crate::feed::Feeder;
@@ -75,6 +75,7 @@ fn environment() -> Result<Env, UpdateError> {
         }),
         retry_pause: RETRY_PAUSE,
         spare_bytes: SPARE_BYTES,
+        writers: Writers::default(),
         hooks: Box::new(BoardHooks),
     })
 }

@@ -13,6 +13,7 @@ use goblin_core_update::slots::FlipSource;
 use goblin_image::Contents;
 use goblin_image::recipe::BlobRef;
 use goblin_sys::files;
+use goblin_sys::writer::{Open, Writer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -62,12 +63,26 @@ const STAGED_SCHEMA: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    writer: Writer,
 }
 
 impl Store {
     /// Uses the folder `root`; made when first written to.
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, writer: Writer::default() }
+    }
+
+    /// Lets `writer` make its changes.
+    #[must_use]
+    pub fn written_by(self, writer: Writer) -> Self {
+        Self { writer, ..self }
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), UpdateError> {
+        match self.writer.remove(path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Self::error(path)(err)),
+            _ => Ok(()),
+        }
     }
 
     fn error(path: &Path) -> impl Fn(io::Error) -> UpdateError {
@@ -140,7 +155,7 @@ impl Store {
             return Ok(());
         }
         self.make_folders()?;
-        files::replace(&path, &bytes, 0o600).map_err(Self::error(&path))
+        self.writer.replace(&path, &bytes, 0o600).map_err(Self::error(&path))
     }
 
     /// The staged release, as remembered; whether its file is still there is the ESP's to say.
@@ -168,7 +183,7 @@ impl Store {
         self.make_folders()?;
         let bytes = serde_json::to_vec(&staged)
             .map_err(|err| UpdateError::Store { path: path.clone(), source: err.into() })?;
-        files::replace(&path, &bytes, 0o600).map_err(Self::error(&path))
+        self.writer.replace(&path, &bytes, 0o600).map_err(Self::error(&path))
     }
 
     /// Forgets the staged release.
@@ -176,7 +191,7 @@ impl Store {
     /// # Errors
     /// [`UpdateError::Store`].
     pub fn drop_staged(&self) -> Result<(), UpdateError> {
-        remove(&self.root.join("staged.json"))
+        self.remove(&self.root.join("staged.json"))
     }
 
     /// True when a content is there, by name and size. Its digest was checked when it came and is
@@ -192,7 +207,7 @@ impl Store {
     /// # Errors
     /// [`UpdateError::Store`].
     pub fn remove_blob(&self, digest: &Digest) -> Result<(), UpdateError> {
-        remove(&self.blob(digest))
+        self.remove(&self.blob(digest))
     }
 
     /// Removes every content that is not in `wanted`, and what an interrupted download left.
@@ -201,7 +216,7 @@ impl Store {
     /// [`UpdateError::Store`].
     pub fn keep_only(&self, wanted: &[BlobRef]) -> Result<(), UpdateError> {
         let blobs = self.blobs();
-        remove(&self.root.join("incoming"))?;
+        self.remove(&self.root.join("incoming"))?;
         self.remove_temporary()?;
         let wanted: BTreeSet<String> = wanted.iter().map(|blob| blob.digest.to_string()).collect();
         let entries = match std::fs::read_dir(&blobs) {
@@ -211,7 +226,7 @@ impl Store {
         };
         for entry in entries.flatten() {
             if !entry.file_name().to_str().is_some_and(|name| wanted.contains(name)) {
-                remove(&entry.path())?;
+                self.remove(&entry.path())?;
             }
         }
         Ok(())
@@ -222,7 +237,7 @@ impl Store {
         for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let name = entry.file_name();
             if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".new")) {
-                remove(&entry.path())?;
+                self.remove(&entry.path())?;
             }
         }
         Ok(())
@@ -240,7 +255,7 @@ impl Store {
             return Ok(());
         }
         // btrfs counts what was just deleted as free only once that is on the disk.
-        File::open(&self.root).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?)).map_err(&failed)?;
+        self.writer.sync_all(&self.root).map_err(&failed)?;
         let free_bytes = free_bytes(&self.root).map_err(&failed)?;
         if free_bytes >= needed_bytes {
             return Ok(());
@@ -264,7 +279,7 @@ impl Store {
         let received = self.receive_to(&incoming, blob, body, moved);
         if !matches!(received, Ok(Received::Whole(()))) {
             // The error that is reported says more than that its leftovers could not be removed.
-            let _ = remove(&incoming);
+            let _ = self.remove(&incoming);
         }
         match received {
             Err(UpdateError::Space { place, free_bytes, .. }) => {
@@ -284,7 +299,7 @@ impl Store {
     ) -> Result<Received<()>, UpdateError> {
         let failed = Self::error(incoming);
         let wrong = |detail: String| UpdateError::Blob { digest: blob.digest, detail };
-        let mut file = File::create(incoming).map_err(&failed)?;
+        let mut file = self.writer.create(incoming).map_err(&failed)?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0u8; CHUNK_BYTES];
         let mut got = 0u64;
@@ -311,11 +326,11 @@ impl Store {
         if found != blob.digest {
             return Err(wrong(format!("its blake3 digest is {found}")));
         }
-        file.sync_all().map_err(&failed)?;
+        file.sync().map_err(&failed)?;
         let path = self.blob(&blob.digest);
-        std::fs::rename(incoming, &path).map_err(&failed)?;
+        self.writer.rename(incoming, &path).map_err(&failed)?;
         let blobs = self.blobs();
-        File::open(&blobs).and_then(|dir| dir.sync_all()).map_err(Self::error(&blobs))?;
+        self.writer.sync_folder(&blobs).map_err(Self::error(&blobs))?;
         Ok(Received::Whole(()))
     }
 }
@@ -342,6 +357,11 @@ impl Store {
         self.blobs().join(format!("new-{digest}"))
     }
 
+    /// Opens a patch to write on where an earlier try ended.
+    pub(crate) fn write_patch(&self, digest: &Digest) -> io::Result<Open> {
+        self.writer.append(&self.patch(digest))
+    }
+
     /// Where a patch is kept while it comes.
     pub(crate) fn patch(&self, digest: &Digest) -> PathBuf {
         self.root.join(format!("{PATCH_PREFIX}{digest}"))
@@ -358,7 +378,7 @@ impl Store {
             let is_patch =
                 entry.file_name().to_str().is_some_and(|name| name.starts_with(PATCH_PREFIX));
             if is_patch && kept.as_ref() != Some(&path) {
-                remove(&path)?;
+                self.remove(&path)?;
             }
         }
         Ok(())
@@ -380,7 +400,7 @@ impl Batch<'_> {
         let put = self.put_to(&path, blob, fill);
         if put.is_err() {
             // The error that is reported says more.
-            let _ = remove(&path);
+            let _ = self.store.remove(&path);
             return put;
         }
         self.written.push(blob.digest);
@@ -397,7 +417,7 @@ impl Batch<'_> {
         blob: &BlobRef,
         fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), UpdateError>,
     ) -> Result<(), UpdateError> {
-        let file = File::create(path).map_err(Store::error(path))?;
+        let file = self.store.writer.create(path).map_err(Store::error(path))?;
         let mut out =
             Checked { file, hasher: blake3::Hasher::new(), left: blob.size, failed: None };
         let filled = fill(&mut out);
@@ -427,20 +447,21 @@ impl Batch<'_> {
         }
         let blobs = self.store.blobs();
         let failed = Store::error(&blobs);
-        let folder = File::open(&blobs).map_err(&failed)?;
-        rustix::fs::syncfs(&folder).map_err(|err| failed(err.into()))?;
+        let writer = &self.store.writer;
+        writer.sync_all(&blobs).map_err(&failed)?;
         for digest in self.written.drain(..) {
-            std::fs::rename(self.store.unnamed(&digest), self.store.blob(&digest))
+            writer
+                .rename(&self.store.unnamed(&digest), &self.store.blob(&digest))
                 .map_err(&failed)?;
         }
         self.bytes = 0;
-        folder.sync_all().map_err(&failed)
+        writer.sync_folder(&blobs).map_err(&failed)
     }
 }
 
 /// Hashes what it writes, and takes no more than it should.
 struct Checked {
-    file: File,
+    file: Open,
     hasher: blake3::Hasher,
     left: u64,
     failed: Option<io::Error>,
@@ -474,11 +495,4 @@ impl Contents for Store {
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-fn remove(path: &Path) -> Result<(), UpdateError> {
-    match std::fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(Store::error(path)(err)),
-        _ => Ok(()),
-    }
 }

@@ -11,7 +11,7 @@ use crate::store::Store;
 use goblin_core_manifest::waves::Hold;
 use goblin_core_types::{
     BootRecord, Role, SlotState, SlotStatus, UpdateCommand, UpdateReply, UpdateSettings,
-    UpdateSource, UpdateStatus, Version,
+    UpdateSource, UpdateStatus, Version, Written,
 };
 use goblin_core_update::life::{self, Known};
 use goblin_core_update::machine::{Chosen, Event, OnDisk, State};
@@ -56,13 +56,15 @@ pub struct Updater {
     pub(crate) from: Option<UpdateSource>,
     /// The schedule gave the present order, not a person.
     pub(crate) unasked: bool,
+    /// What was written before the present release began to be fetched.
+    pub(crate) written_before: Written,
 }
 
 impl Updater {
     /// Takes over the board: settles what an earlier boot left pending, and finds what is staged.
     pub fn start(env: Env) -> Self {
-        let store = Store::new(env.store.clone());
-        let esp = Esp::new(env.esp.clone(), env.guard);
+        let store = Store::new(env.store.clone()).written_by(env.writers.state.clone());
+        let esp = Esp::new(env.esp.clone(), env.guard).written_by(env.writers.esp.clone());
         let fetcher = env.source.as_ref().map(|source| {
             let all = std::iter::once(&source.url).chain(&source.mirrors);
             let all: Vec<&str> = all.map(String::as_str).collect();
@@ -74,7 +76,7 @@ impl Updater {
             source: env.source.as_ref().map(|s| s.url.clone()),
             ..UpdateStatus::default()
         };
-        let notes = Notes::new(env.store.clone());
+        let notes = Notes::new(env.store.clone(), env.writers.state.clone());
         let settings = notes.settings();
         let provisioned_channel = env.source.as_ref().map(|source| source.channel.clone());
         let mut updater = Self {
@@ -96,6 +98,7 @@ impl Updater {
             at_once: false,
             from: None,
             unasked: false,
+            written_before: Written::default(),
         };
         updater.take_settings(settings);
         if let Err(err) = updater.settle() {
@@ -469,7 +472,7 @@ pub(crate) fn done(message: String, version: Option<Version>) -> UpdateReply {
 /// [`UpdateError`]; the trial stays open and is blessed by a repetition.
 pub fn bless(env: &Env) -> Result<(), UpdateError> {
     let record = env.record.as_ref().ok_or(UpdateError::NotLoaded)?;
-    let esp = Esp::new(env.esp.clone(), env.guard);
+    let esp = Esp::new(env.esp.clone(), env.guard).written_by(env.writers.esp.clone());
     let all = esp.slots(env.running)?;
     if let Some(step) = slots::bless(&all, env.running)? {
         esp.apply(&[step])?;

@@ -36,7 +36,10 @@ impl Updater {
     ) -> Result<Option<Event>, UpdateError> {
         match effect {
             Effect::Consult => self.consult(replies).map(Some),
-            Effect::Fetch(_) => self.fetch(replies).map(|()| Some(Event::Fetched)),
+            Effect::Fetch(_) => {
+                self.written_before = self.env.writers.written();
+                self.fetch(replies).map(|()| Some(Event::Fetched))
+            }
             Effect::MakeRoom => self.make_room().map(|()| None),
             Effect::Build(release) => self.build(release, replies).map(Some),
             Effect::KeepStaged(on_disk) => self.store.keep_staged(on_disk).map(|()| None),
@@ -196,6 +199,7 @@ impl Updater {
             pool_missing: self.env.hooks.pool_missing(self.env.role),
             at_unix_s: self.env.hooks.now_unix_s(),
             boot: 0,
+            written: (!rollback).then(|| self.env.writers.written_since(&self.written_before)),
         };
         let write = |record: &mut BootRecord| {
             pending.boot = record.boot_count;

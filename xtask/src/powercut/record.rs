@@ -5,7 +5,9 @@ use crate::lab::{self, BOOT_LIMIT, Lab, LabSpec, Ports};
 use crate::release::{self, ReleaseSpec};
 use crate::{host, powercut::copy_sparse};
 use anyhow::{Context, Result, bail, ensure};
-use goblin_core_types::{BoardStatus, BoxStatus, HealthState, Role, UpdateOutcome, Version};
+use goblin_core_types::{
+    BoardStatus, BoxStatus, HealthState, ResetLevel, ResetReport, Role, UpdateOutcome, Version,
+};
 use goblin_tests::channel::Channel;
 use goblin_tests::qemu::{Board, BoardSpec};
 use goblin_tests::writelog;
@@ -31,7 +33,7 @@ pub(super) struct Phase {
 pub(super) const FIRST: Version = Version::new(1, 0, 0);
 const SECOND: Version = Version::new(2, 0, 0);
 
-/// Plays first boot, upgrade and rollback on a freshly flashed compute board that is alone.
+/// Plays first boot, upgrade, rollback, a setting and a factory reset on a freshly flashed compute board that is alone.
 pub(super) fn record(places: &Places) -> Result<Vec<Phase>> {
     let repository = places.repository();
     publish(&repository)?;
@@ -100,7 +102,15 @@ fn play(channel: &Channel, places: &Places, phases: &mut Vec<Phase>) -> Result<(
     wait(channel, "back on release 1", UPGRADE_LIMIT, &|board| {
         serves(board, FIRST) && reported(board, UpdateOutcome::RolledBack)
     })?;
-    mark(places, phases, "rollback")
+    mark(places, phases, "rollback")?;
+    command(channel, &["pin", "1", "--board", "compute"])?;
+    mark(places, phases, "settings")?;
+    command(channel, &["factory-reset", "--level", "system", "--board", "compute", "--yes"])?;
+    wait(channel, "up after the factory reset", UPGRADE_LIMIT, &|board| {
+        let done = |reset: &ResetReport| reset.done && reset.level == ResetLevel::System;
+        serves(board, FIRST) && board.boot.last_reset.as_ref().is_some_and(done)
+    })?;
+    mark(places, phases, "factory reset")
 }
 
 /// Takes the board to release 2 and waits until it is good.

@@ -146,7 +146,7 @@ mod tests {
         let version = |n| Version::new(n, 0, 0);
         let reason = format!("release {to} stopped");
         let (from, to) = (version(from), version(to));
-        UpdateReport { from, to, outcome, reason, last_lines: Vec::new(), at_unix_s }
+        UpdateReport { from, to, outcome, reason, last_lines: Vec::new(), at_unix_s, written: None }
     }
 
     fn lines(compute: Vec<UpdateReport>, storage: Vec<UpdateReport>, max: usize) -> Vec<String> {

@@ -312,7 +312,7 @@ fn one_key_is_one_voice() {
     run(&mut begin(&root, &keys), &files(&keys, 1, &[1])).unwrap();
     keys.timestamp = vec![a.clone(), a.clone()];
     let refused = run(&mut begin(&root, &keys), &files(&keys, 1, &[1]));
-    assert!(matches!(refused, Err(TufError::Signature { valid: 1, threshold: 2, .. })));
+    assert!(matches!(refused, Err(TufError::Malformed { .. })), "{refused:?}");
 
     // The same public key listed under a second identity.
     let (mut keys, mut root) = two_of_two(std::slice::from_ref(&a));

@@ -566,11 +566,19 @@ impl Envelope {
     /// Checks that enough distinct keys of `role` signed the document.
     ///
     /// # Errors
-    /// [`TufError::Signature`]: the document must not be believed.
+    /// [`TufError::Signature`], or [`TufError::Malformed`] when a key signs twice: the document must not be
+    /// believed.
     pub fn verify(&self, file: &str, root: &Root, role: Kind) -> Result<(), TufError> {
         let keys = root.role(role).map_err(|_| TufError::Unnamed { file: file.into() })?;
         let message = canonical::to_vec(&self.signed)
             .map_err(|source| TufError::NotCanonical { file: file.into(), source })?;
+        // The specification allows each key identity once; who repeats one hopes to be counted twice.
+        let mut keyids = BTreeSet::new();
+        if let Some(twice) = self.signatures.iter().find(|entry| !keyids.insert(&entry.keyid)) {
+            let keyid: String = twice.keyid.chars().take(64).collect();
+            let detail = format!("key {keyid} signs it twice");
+            return Err(TufError::Malformed { file: file.into(), detail });
+        }
         // Counted by the public key, not by its identity: one key under two names is one voice.
         let mut voices = BTreeSet::new();
         for entry in &self.signatures {
@@ -680,6 +688,25 @@ mod tests {
             "07".repeat(32)
         );
         assert_eq!(key.id(), sha256_hex(text.as_bytes()));
+    }
+
+    #[test]
+    fn key_that_signs_twice_is_refused_though_once_would_do() {
+        use crate::publish::{RepositoryKeys, Seed, sign};
+        let seed = |n: u8| vec![Seed([n; 32])];
+        let keys = RepositoryKeys {
+            root: seed(1),
+            targets: seed(2),
+            snapshot: seed(3),
+            timestamp: seed(4),
+        };
+        let root = keys.root(1, Instant::from_unix_s(1000));
+        let bytes = sign(&root, &keys.root).unwrap();
+        let mut envelope = Envelope::parse("root.json", &bytes, ROOT_BYTES_MAX).unwrap();
+        envelope.verify("root.json", &root, Kind::Root).unwrap();
+        envelope.signatures.push(envelope.signatures[0].clone());
+        let refused = envelope.verify("root.json", &root, Kind::Root);
+        assert!(matches!(refused, Err(TufError::Malformed { .. })), "{refused:?}");
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub use escape::escape_bytes;
 pub use record::{
     ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootEnd, BootRecord, END_WHY_BYTES_MAX, EndBy,
     EndKind, FailReason, LAST_LINES_MAX, OrderedEnd, PairPlan, PairStep, Pending,
-    QUARANTINE_KEPT_MAX, Quarantined, REPORTS_KEPT_MAX, UpdateOutcome, UpdateReport,
+    QUARANTINE_KEPT_MAX, Quarantined, REPORTS_KEPT_MAX, UpdateOutcome, UpdateReport, WriteCount,
+    Written,
 };
 pub use reset::{ParseLevelError, PendingReset, ResetLevel, ResetReport};
 pub use role::{ParseRoleError, Role};

@@ -234,6 +234,33 @@ pub struct Pending {
     /// release wrote this.
     #[serde(default)]
     pub boot: u64,
+    /// What it took to bring the release to the disk; absent for a rollback and where an older release
+    /// wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
+}
+
+/// What an upgrade wrote to the system disk, from its first fetched content until it was armed, by the run
+/// of the updater that armed it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Written {
+    /// To the ESP.
+    pub esp: WriteCount,
+    /// To the store on STATE.
+    pub state: WriteCount,
+}
+
+/// Writes as a program asks for them; what the file system writes beside them is not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WriteCount {
+    /// Bytes of contents.
+    pub bytes: u64,
+    /// Changes of contents and names.
+    pub changes: u64,
+    /// Waits for the disk.
+    pub syncs: u64,
 }
 
 /// A release that failed its trial on this board.
@@ -264,6 +291,9 @@ pub struct UpdateReport {
     /// Seconds since 1970 by the board's clock.
     #[serde(default)]
     pub at_unix_s: u64,
+    /// What the upgrade wrote to the disk; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
 }
 
 /// Verdict over an upgrade.

@@ -73,6 +73,7 @@ mod tests {
             reason: "why".into(),
             last_lines: Vec::new(),
             at_unix_s: 0,
+            written: None,
         }
     }
 

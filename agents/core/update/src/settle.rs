@@ -165,6 +165,7 @@ fn arrived(pending: &Pending, at_unix_s: u64) -> UpdateReport {
         reason,
         last_lines: Vec::new(),
         at_unix_s,
+        written: pending.written,
     }
 }
 
@@ -212,6 +213,7 @@ fn interrupted(
         reason,
         last_lines: Vec::new(),
         at_unix_s,
+        written: pending.written,
     };
     Settled {
         esp,
@@ -238,6 +240,7 @@ fn fell_back(
         reason: reason.clone(),
         last_lines: last_lines.map(|attempt| attempt.last_lines.clone()).unwrap_or_default(),
         at_unix_s,
+        written: pending.written,
     };
     let failed = Quarantined { version: pending.to, uki: pending.uki, reason };
     let bad = slots.iter().filter(|slot| slot.version == pending.to);
@@ -390,6 +393,7 @@ mod tests {
             pool_missing: false,
             at_unix_s: 0,
             boot: 0,
+            written: None,
         }
     }
 

@@ -167,6 +167,7 @@ impl World {
                     pool_missing: false,
                     at_unix_s: 0,
                     boot: self.record.boot_count,
+                    written: None,
                 });
                 None
             }

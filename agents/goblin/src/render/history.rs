@@ -4,7 +4,7 @@ use super::words;
 use crate::output::{Paint, Tone};
 use goblin_core_types::{
     Attempt, AttemptStage, BoardStatus, BootEnd, EndBy, EndKind, FailReason, OrderedEnd,
-    ResetReport, UpdateOutcome, UpdateReport,
+    ResetReport, UpdateOutcome, UpdateReport, WriteCount, Written,
 };
 
 /// A board's history, oldest first.
@@ -19,6 +19,7 @@ pub fn lines(board: &BoardStatus, paint: Paint) -> Vec<String> {
     }
     for report in &board.boot.reports {
         lines.push(format!("    {}", report_line(report, zone, paint)));
+        lines.extend(report.written.as_ref().map(written_line));
         lines.extend(last_lines(&report.last_lines, paint));
     }
     lines.extend(board.boot.last_reset.iter().map(|reset| reset_line(reset, zone, paint)));
@@ -37,6 +38,14 @@ pub fn lines(board: &BoardStatus, paint: Paint) -> Vec<String> {
         lines.extend(last_lines(&attempt.last_lines, paint));
     }
     lines
+}
+
+/// What an upgrade wrote to the system disk.
+fn written_line(written: &Written) -> String {
+    let count = |place: &str, WriteCount { bytes, changes, syncs }: &WriteCount| {
+        format!("{} in {changes} writes and {syncs} flushes to {place}", words::bytes(*bytes))
+    };
+    format!("      wrote {}, {}", count("the ESP", &written.esp), count("STATE", &written.state))
 }
 
 fn last_lines(texts: &[String], paint: Paint) -> Vec<String> {
@@ -191,6 +200,28 @@ mod tests {
             "no role  \n  upgrades\n    none yet\n  boots\n    2025-11-20 12:00 UTC  boot 7  release 3, \
              on trial  not healthy within 120 s: shares: share main: timed out\n      | share: cannot open"
         );
+    }
+
+    #[test]
+    fn an_upgrade_tells_what_it_wrote() {
+        let count = |bytes, changes, syncs| WriteCount { bytes, changes, syncs };
+        let written = Some(Written { esp: count(30_000_000, 34, 4), state: count(2_000, 5, 3) });
+        let report = UpdateReport {
+            from: Version::new(1, 0, 0),
+            to: Version::new(2, 0, 0),
+            outcome: UpdateOutcome::Good,
+            reason: "release 2 passed its trial".into(),
+            last_lines: vec![],
+            at_unix_s: 0,
+            written,
+        };
+        let board = BoardStatus {
+            boot: BootStatus { reports: vec![report], ..BootStatus::default() },
+            ..BoardStatus::default()
+        };
+        let text = lines(&board, Paint::default()).join("\n");
+        let line = "wrote 30.0 MB in 34 writes and 4 flushes to the ESP, 2.0 kB in 5 writes and 3 flushes to STATE";
+        assert!(text.contains(line), "{text}");
     }
 
     fn booted(ends: &[Option<BootEnd>]) -> BoardStatus {

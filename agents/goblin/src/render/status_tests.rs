@@ -53,6 +53,7 @@ fn sample() -> BoxStatus {
                 reason: "every role check passed".into(),
                 last_lines: Vec::new(),
                 at_unix_s: 1_763_640_000,
+                written: None,
             }),
             ..UpdateStatus::default()
         },

@@ -3,7 +3,7 @@
 use goblin_agent_update::esp::Guard;
 use goblin_agent_update::feed::{Ask, Feeder};
 use goblin_agent_update::origin::OpenError;
-use goblin_agent_update::{Env, Hooks, Source, Stick, UpdateError, Updater, bless};
+use goblin_agent_update::{Env, Hooks, Source, Stick, UpdateError, Updater, Writers, bless};
 use goblin_core_manifest::publish::{Lifetimes, Publisher, RepositoryKeys, Seed, sign};
 use goblin_core_manifest::release::{MANIFEST_SCHEMA, Manifest, ProtocolRange, blob_path};
 use goblin_core_manifest::sbom::sbom_path;
@@ -18,6 +18,7 @@ use goblin_core_update::stick::StickError;
 use goblin_image::recipe::{BlobRef, RECIPE_FORMAT, UkiRecipe};
 use goblin_image::{Entry, Guid, Kind, MemoryContents, Tree};
 use goblin_sys::record::RecordPartition;
+use goblin_sys::writer::Writer;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -77,6 +78,8 @@ pub enum Rude {
     Fails,
     /// Sends a byte at a time.
     Drips,
+    /// Says nothing of an end, and sends until the board hangs up.
+    NeverEnds,
 }
 
 /// Files of a web server, and what is wrong with it.
@@ -88,6 +91,8 @@ pub struct Server {
     pub requests: Arc<Mutex<Vec<String>>>,
     /// Where each piece began that was asked for.
     pub began: Arc<Mutex<Vec<(String, usize)>>>,
+    /// Bytes of answers without end that were taken.
+    pub endless_bytes: Arc<AtomicU64>,
 }
 
 impl Server {
@@ -99,6 +104,7 @@ impl Server {
             fault: Arc::new(Mutex::new(Fault::None)),
             requests: Arc::default(),
             began: Arc::default(),
+            endless_bytes: Arc::default(),
         };
         let served = server.clone();
         std::thread::spawn(move || {
@@ -157,6 +163,10 @@ impl Server {
             }
             _ => {}
         }
+        if rude == Some(Rude::NeverEnds) {
+            self.never_end(&mut stream, &head);
+            return None;
+        }
         let head = format!("{head}Content-Length: {}\r\nConnection: close\r\n\r\n", sent.len());
         let _ = stream.write_all(head.as_bytes());
         match (fault, rude) {
@@ -177,6 +187,15 @@ impl Server {
         }
         let _ = stream.write_all(&sent);
         Some(())
+    }
+
+    /// Sends until the board hangs up.
+    fn never_end(&self, stream: &mut std::net::TcpStream, head: &str) {
+        let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
+        let piece = [b' '; 8192];
+        while stream.write_all(&piece).is_ok() {
+            self.endless_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
     }
 }
 
@@ -233,13 +252,21 @@ fn stub() -> Vec<u8> {
 }
 
 /// A release with all its contents.
+#[derive(Clone)]
 pub struct Release {
     pub manifest: Manifest<UkiRecipe>,
     pub blobs: BTreeMap<Digest, Vec<u8>>,
     pub uki: Vec<u8>,
 }
 
+/// Release `n`, built once in a run.
 pub fn release(n: u32) -> Release {
+    static BUILT: Mutex<BTreeMap<u32, Release>> = Mutex::new(BTreeMap::new());
+    BUILT.lock().unwrap().entry(n).or_insert_with(|| build(n, Vec::new())).clone()
+}
+
+/// Release `n` with more files than the others have.
+pub fn build(n: u32, more: Vec<(&str, Vec<u8>)>) -> Release {
     let mut contents = MemoryContents::new();
     let mut blobs = BTreeMap::new();
     let mut add = |bytes: Vec<u8>| {
@@ -251,15 +278,13 @@ pub fn release(n: u32) -> Release {
     let large: Vec<u8> = (0..LARGE_BYTES).map(|i| (i as u32 * 7 + n) as u8).collect();
     let (kernel, preinit, stub) =
         (add(format!("kernel {n}").into_bytes()), add(b"preinit".to_vec()), add(stub()));
-    let entries =
-        [("/usr/bin/goblin", add(large)), ("/etc/os-release", add(format!("{n}").into_bytes()))]
-            .map(|(path, BlobRef { digest, size })| Entry {
-                path: path.into(),
-                mode: 0o755,
-                uid: 0,
-                gid: 0,
-                kind: Kind::File { size, digest },
-            });
+    let files = [("/usr/bin/goblin", large), ("/etc/os-release", format!("{n}").into_bytes())];
+    let entries = files.into_iter().chain(more).map(|(path, bytes)| {
+        let BlobRef { digest, size } = add(bytes);
+        let kind = Kind::File { size, digest };
+        Entry { path: path.into(), mode: 0o755, uid: 0, gid: 0, kind }
+    });
+    let base = Tree::new(entries.collect()).unwrap();
     let mut recipe = UkiRecipe {
         format: RECIPE_FORMAT,
         stub,
@@ -268,7 +293,7 @@ pub fn release(n: u32) -> Release {
         os_release: format!("IMAGE_VERSION={n}\n"),
         uname: "6.12".into(),
         preinit,
-        base: Tree::new(entries.to_vec()).unwrap(),
+        base,
         erofs_uuid: Guid::derive(&[b"test"]),
         erofs_time: 1,
         uki_size: 0,
@@ -480,6 +505,10 @@ pub struct Board {
     pub spare_bytes: u64,
     /// The loader's default, as its menu sets it.
     pub chosen: Option<u32>,
+    /// What changes its ESP and its store.
+    pub writers: Writers,
+    /// What changes its boot record.
+    pub record_writer: Writer,
 }
 
 impl Board {
@@ -487,7 +516,7 @@ impl Board {
         let dir = TempDir::new().unwrap();
         fs::create_dir_all(dir.path().join("esp/EFI/Linux")).unwrap();
         fs::create_dir_all(dir.path().join("store")).unwrap();
-        fs::write(dir.path().join("record"), vec![0u8; 4 << 20]).unwrap();
+        fs::File::create(dir.path().join("record")).unwrap().set_len(4 << 20).unwrap();
         let source = Source {
             url: server.url.clone(),
             mirrors: Vec::new(),
@@ -506,6 +535,8 @@ impl Board {
             broken: Vec::new(),
             spare_bytes: 0,
             chosen: None,
+            writers: Writers::default(),
+            record_writer: Writer::default(),
         };
         fs::write(board.linux().join(file_name(v(1), SlotState::Good)), release(1).uki).unwrap();
         // The boot that runs.
@@ -522,7 +553,8 @@ impl Board {
     }
 
     pub fn record(&self) -> RecordPartition {
-        RecordPartition::open(&self.dir.path().join("record")).unwrap()
+        let record = RecordPartition::open(&self.dir.path().join("record")).unwrap();
+        record.counted_by(self.record_writer.clone())
     }
 
     pub fn boot_record(&self) -> BootRecord {
@@ -543,6 +575,7 @@ impl Board {
             source: Some(self.source.clone()),
             retry_pause: Duration::from_millis(1),
             spare_bytes: self.spare_bytes,
+            writers: self.writers.clone(),
             hooks: Box::new(self.seen.clone()),
         }
     }
@@ -593,7 +626,10 @@ impl Board {
             let chosen = all.iter().find(|slot| Some(slot.version) == self.chosen.map(v));
             let pick = chosen.or(loader_pick(&all)).unwrap();
             let name = counted(pick);
-            fs::rename(self.linux().join(&pick.file), self.linux().join(&name)).unwrap();
+            // The loader writes past every cache.
+            let (from, to) = (self.linux().join(&pick.file), self.linux().join(&name));
+            self.writers.esp.rename(&from, &to).unwrap();
+            self.writers.esp.sync_all(&self.linux()).unwrap();
             let trial = pick.state != SlotState::Good;
             let n = pick.version.to_string().parse().unwrap();
             let broken = self.broken.contains(&n);

@@ -1,8 +1,11 @@
 //! Two boards, each with its own disk, led by the compute board.
 
 use crate::board::*;
+use crate::wire;
 use goblin_agent_update::{Leader, Peer, PeerError, Updater};
 use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdateReply};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -53,6 +56,40 @@ impl Peer for Storage {
             }
         });
         last.ok_or(PeerError::Silent)
+    }
+}
+
+/// The storage board in the words of an earlier release: it says what that one said, and refuses what that
+/// one did not know.
+struct Earlier<'a> {
+    storage: &'a mut Storage,
+    refused: usize,
+}
+
+fn reread<T: DeserializeOwned>(said: &impl Serialize) -> T {
+    serde_json::from_slice(&serde_json::to_vec(said).unwrap()).unwrap()
+}
+
+impl Peer for Earlier<'_> {
+    fn status(&mut self) -> Result<BoardStatus, PeerError> {
+        let said: wire::BoardStatus = reread(&self.storage.status()?);
+        Ok(reread(&said))
+    }
+
+    fn command(
+        &mut self,
+        command: &UpdateCommand,
+        each: &mut dyn FnMut(UpdateReply),
+    ) -> Result<UpdateReply, PeerError> {
+        let line = serde_json::to_vec(command).unwrap();
+        let Ok(understood) = serde_json::from_slice::<wire::UpdateCommand>(&line) else {
+            self.refused += 1;
+            let message = "the command cannot be read".into();
+            return Ok(UpdateReply::Failed { kind: "refused".into(), message });
+        };
+        let said = |reply: &UpdateReply| reread(&reread::<wire::UpdateReply>(reply));
+        let last = self.storage.command(&reread(&understood), &mut |reply| each(said(&reply)))?;
+        Ok(said(&last))
     }
 }
 
@@ -416,4 +453,27 @@ fn both_boards_are_reset_or_neither() {
         assert_eq!(board.boot_record().reset.unwrap().level, ResetLevel::Settings);
         assert_eq!(board.seen.reboots.load(Ordering::Relaxed), 1);
     }
+}
+
+#[test]
+fn storage_board_of_the_release_before_is_led_up_and_back() {
+    let mut pair = Pair::new(&[1, 2]);
+    let mut refused = 0;
+    for (order, expected) in [(UPGRADE, (2, 2)), (ROLLBACK, (1, 1))] {
+        let mut peer = Earlier { storage: &mut pair.storage, refused: 0 };
+        let mut last = None;
+        Leader::new(&mut pair.updater, &mut peer, Duration::from_millis(1))
+            .command(&order, &mut |reply| last = Some(reply));
+        assert!(!matches!(last, Some(UpdateReply::Failed { .. })), "{last:?}");
+        for _ in 0..4 {
+            if pair.compute.seen.reboots.swap(0, Ordering::Relaxed) > 0 {
+                pair.updater = pair.compute.boot();
+            }
+            Leader::new(&mut pair.updater, &mut peer, Duration::from_millis(1)).resume();
+        }
+        refused += peer.refused;
+        assert_eq!(pair.run(), expected);
+    }
+    // Being fed is what it does not know; it was asked for, and done without.
+    assert!(refused > 0, "the earlier release was never asked for anything new");
 }

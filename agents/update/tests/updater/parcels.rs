@@ -19,7 +19,9 @@ const STAGE: UpdateCommand = UpdateCommand::Stage { to: None, from: None };
 
 /// What of a release is published.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum With {
+pub(crate) enum With {
+    /// Single contents alone.
+    Nothing,
     Pack,
     PackAndPatch,
 }
@@ -31,8 +33,14 @@ fn contents(release: &Release) -> Vec<(Digest, Vec<u8>)> {
 
 /// Publishes release `to` with parcels, which lead from release 1; `blobs` tells whether single contents
 /// lie there too.
-fn publish_parcels(server: &Server, keys: &RepositoryKeys, to: u32, with: With, blobs: bool) {
-    let (old, mut new) = (release(1), release(to));
+pub(crate) fn publish_parcels(
+    server: &Server,
+    keys: &RepositoryKeys,
+    mut new: Release,
+    with: With,
+    blobs: bool,
+) {
+    let (old, to) = (release(1), new.manifest.version);
     let all = contents(&new);
     let frames: Vec<Vec<u8>> =
         all.iter().map(|(_, bytes)| frame::compress(&[bytes], Effort::Quick).unwrap()).collect();
@@ -43,7 +51,7 @@ fn publish_parcels(server: &Server, keys: &RepositoryKeys, to: u32, with: With, 
         PackFile { bytes: index.pack_bytes, index_bytes: head.len() as u64, index: hash(&head) };
     let mut files = server.files.lock().unwrap();
     files.clear();
-    files.insert(pack_path(v(to)), pack);
+    files.insert(pack_path(to), pack);
     let mut patches = Vec::new();
     if with == With::PackAndPatch {
         let held = base(&old);
@@ -58,13 +66,13 @@ fn publish_parcels(server: &Server, keys: &RepositoryKeys, to: u32, with: With, 
         let patch = patch::encode(&sources, &targets, Effort::Quick).unwrap();
         let (bytes, digest) = (patch.len() as u64, hash(&patch));
         patches.push(PatchFile { from: v(1), bytes, digest });
-        files.insert(patch_path(v(1), v(to)), patch);
+        files.insert(patch_path(v(1), to), patch);
     }
-    new.manifest.parcels = Some(Parcels { pack: pack_file, patches });
+    new.manifest.parcels = (with != With::Nothing).then_some(Parcels { pack: pack_file, patches });
     let mut publisher = Publisher::empty();
     let bytes = new.manifest.to_bytes().unwrap();
     let uki = Some(new.manifest.uki.uki_digest);
-    let custom = ReleaseCustom { version: v(to), channel: "stable".into(), uki, waves: None };
+    let custom = ReleaseCustom { version: to, channel: "stable".into(), uki, waves: None };
     let path = publisher.add_release(&custom, &bytes).unwrap();
     files.insert(path, bytes);
     if blobs {
@@ -91,7 +99,7 @@ fn base(release: &Release) -> Vec<Vec<u8>> {
 /// A board that runs release 1, with its base where the updater finds it.
 fn setup(with: With, blobs: bool) -> (Server, Board) {
     let (server, keys) = (Server::start(), keys(1));
-    publish_parcels(&server, &keys, 2, with, blobs);
+    publish_parcels(&server, &keys, release(2), with, blobs);
     let board = Board::new(Role::Storage, &server, &keys);
     let folder = board.dir.path().join("base");
     fs::create_dir_all(&folder).unwrap();
@@ -197,6 +205,39 @@ fn servers_that_lie_are_refused_with_nothing_changed() {
         assert_eq!(kind(&tell(&mut board.updater(), &STAGE)), "network", "{rude:?}");
         assert_eq!(board.fixed(), before, "{rude:?}");
         board.check_store();
+    }
+}
+
+#[test]
+fn servers_that_never_end_are_hung_up_on() {
+    let parts = [
+        ("timestamp.json", 16 << 10),
+        ("snapshot.json", 64 << 10),
+        ("targets.json", 2 << 20),
+        ("manifest.json", 4 << 20),
+        ("/pack", 1 << 20),
+        ("blobs/", 1 << 20),
+    ];
+    for (part, useful_bytes) in parts {
+        let with = if part == "blobs/" { With::Nothing } else { With::Pack };
+        let (server, board) = setup(with, part == "blobs/");
+        let before = board.fixed();
+        *server.fault.lock().unwrap() = Fault::Rude(part, Rude::NeverEnds);
+        let reply = tell(&mut board.updater(), &STAGE);
+        assert!(
+            matches!(reply, goblin_core_types::UpdateReply::Failed { .. }),
+            "{part}: {reply:?}"
+        );
+        assert_eq!(board.fixed(), before, "{part}");
+        board.check_store();
+        let asked = asked(&server, part) as u64;
+        assert!(asked > 0, "{part} was never asked for");
+        // What is of use, and what two ends hold between them, each time it was asked for.
+        let taken = server.endless_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(
+            taken <= asked * (useful_bytes + (16 << 20)),
+            "{part}: {taken} bytes in {asked} tries"
+        );
     }
 }
 

@@ -63,6 +63,28 @@ fn release_is_fetched_built_tried_and_blessed() {
 }
 
 #[test]
+fn an_upgrade_writes_its_image_once_and_tells_how_much_it_wrote() {
+    let (_server, mut board) = setup(&[1, 2]);
+    let mut updater = board.updater();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    board.boot();
+    let written = board.boot_record().reports.last().unwrap().written.unwrap();
+    let new = release(2);
+    assert_eq!(written.esp.bytes, new.uki.len() as u64, "the image once, and nothing else");
+    // Made, written in pieces of a MiB; on the disk before it is read back.
+    assert!(written.esp.changes <= 2 + written.esp.bytes.div_ceil(1 << 20), "{written:?}");
+    assert!((1..=3).contains(&written.esp.syncs), "{written:?}");
+    let contents: u64 = new.blobs.values().map(|bytes| bytes.len() as u64).sum();
+    // Every content once; metadata and notes beside it.
+    let beside = written.state.bytes.checked_sub(contents);
+    assert!(beside.is_some_and(|bytes| bytes < 64 << 10), "{written:?}, contents have {contents}");
+    done(&tell(&mut board.updater(), &UpdateCommand::Rollback { to: None }));
+    board.boot();
+    assert_eq!(board.boot_record().reports.last().unwrap().written, None, "nothing was fetched");
+}
+
+#[test]
 fn discarded_release_leaves_no_contents_to_reuse() {
     let (server, board) = setup(&[1, 2]);
     let mut updater = board.updater();
@@ -188,6 +210,7 @@ fn release_set_aside_survives_a_cut_before_it_is_armed_again() {
         pool_missing: false,
         at_unix_s: NOW,
         boot: board.boot_record().boot_count,
+        written: None,
     };
     board.record().update(|record| record.pending = Some(pending)).unwrap();
     let mut updater = board.boot();
