@@ -1,6 +1,6 @@
 //! One connection from its first byte to its end: handshake, then 9P or enrolment.
 
-use crate::gate::{CLIENTS_MAX, Gate, ROOMY_MAX, Room, random};
+use crate::gate::{CLIENTS_MAX, Gate, ROOMY_MAX, Room, SELF, random};
 use crate::runs::Runs;
 use crate::shaking::{AtDoor, Shaking};
 use crate::shelf::Shelf;
@@ -154,7 +154,11 @@ impl Entrance {
         };
         drop(at_door);
         let (client, user) = (&entry.grant.client, &entry.grant.user);
-        info!(?peer, client, user, "client connected");
+        // This board looks every few seconds, and nobody wants to read that.
+        let is_self = client.as_str() == SELF;
+        if !is_self {
+            info!(?peer, client, user, "client connected");
+        }
         if let Err(err) = greeting::send(&stream, &self.greeting(&entry.grant)) {
             info!(?peer, client, %err, "client left before it was greeted");
             return;
@@ -170,7 +174,9 @@ impl Entrance {
             Room::Crowded => crowded(self.limits),
         };
         let end = serve(Arc::new(stream), Arc::new(tree), limits);
-        info!(?peer, client, %end, "client left");
+        if !is_self {
+            info!(?peer, client, %end, "client left");
+        }
     }
 
     fn greeting(&self, grant: &Grant) -> Greeting {

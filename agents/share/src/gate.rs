@@ -41,7 +41,7 @@ const HISTORY: &str = "access-history.json";
 /// Client and user that the other board is shown as.
 const BOARD: &str = "compute-board";
 /// Client and user that this board's own look at its shares is shown as.
-const SELF: &str = "self-check";
+pub(crate) const SELF: &str = "self-check";
 
 /// Why rights cannot be read or kept, or a change is refused.
 #[derive(Debug, thiserror::Error)]
