@@ -3,7 +3,7 @@
 //!
 //! One guest with Debian's stock kernel is server and client at once, so every figure is what a work costs on both
 //! sides together, in guest instructions (`-icount`): the same from run to run, whatever else this machine does.
-//! Files lie in memory. Mounts have the options that their people would give them, 9P without a cache of data;
+//! Files lie in memory. Mounts have the options that their people would give them, 9P those of `goblin mount`;
 //! caches are cold before each work.
 
 use super::machine::{self, Machine, mi};

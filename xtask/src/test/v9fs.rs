@@ -112,6 +112,7 @@ const PACKAGES: &[&str] = &[
     "dbench",
     "fio",
     "stress-ng",
+    "mount",
     "util-linux",
     "libacl1",
     "libgcc-s1",
