@@ -106,7 +106,7 @@ pub fn run() -> Result<(), ShareError> {
     let port = paths::PORT_SHARES;
     let listener =
         Listener::tcp(port, None).map_err(|source| ShareError::Listen { port, source })?;
-    let runs = Runs::begin(Path::new(paths::SHARE_RUNS)).map_err(ShareError::Accept)?;
+    let runs = Runs::begin(Path::new(paths::SHARE_RUNS)).map_err(GateError::Random)?;
     let entrance = open_entrance(&provision, gate.clone(), &shelf, runs.clone())?;
     info!(port, shares = shelf.all().len(), "shares are served");
     publish_while_serving(listener, entrance, &shelf, &gate, (&mut publisher, &terminate))?;
@@ -170,7 +170,8 @@ fn boot_id() -> String {
     }
 }
 
-fn hex_of(bytes: [u8; 16]) -> String {
+/// A name made of random bytes.
+pub(crate) fn hex_of(bytes: [u8; 16]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

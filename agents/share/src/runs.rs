@@ -5,6 +5,8 @@
 //! cuts every connection, puts on the disks what it took, and only then writes down its name. Names are random and used
 //! once, so a list that could not be changed for whatever reason never claims too much.
 
+use crate::agent::hex_of;
+use crate::gate::random;
 use goblin_sys::files;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -47,8 +49,7 @@ impl Runs {
             .filter(|stored| stored.schema == SCHEMA && stored.ended.len() <= RUNS_MAX);
         let mut ended = stored.unwrap_or_default().ended;
         ended.retain(|name| !name.is_empty() && name.len() <= NAME_MAX);
-        let own: [u8; 16] = crate::gate::random()?;
-        let own = own.iter().map(|byte| format!("{byte:02x}")).collect();
+        let own = hex_of(random()?);
         Ok(Self { path: path.into(), own, ended })
     }
 
