@@ -2,7 +2,7 @@
 //! looked at is told as `survive: NAME ok ..` or `survive: NAME FAILED: why`.
 
 use crate::judge::{unit, units};
-use crate::{park, say, signal_init};
+use crate::look::{self, LOOK, PATIENCE, ready, wait_for};
 use goblin_core_types::{InitRequest, UnitPhase, UnitStatus, paths};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal};
 use std::io::{self, Read, Write};
@@ -20,10 +20,6 @@ const MOUNTED: &str = "/run/in-memory";
 /// The group of a unit of which a person set something, and what was set.
 const TUNED_GROUP: &str = "/sys/fs/cgroup/units/tuned";
 const TUNED_FILE: &str = "/state/config/units/tuned.toml";
-/// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(100);
 /// Connections while the service behind the door is killed.
 const CONNECTIONS: u32 = 60;
 /// Of them, so many come between two kills.
@@ -63,15 +59,7 @@ pub(crate) fn act(words: &[&str]) {
 
 /// Looks at everything, then ends the board.
 pub(crate) fn judge() {
-    for (name, look) in LOOKS {
-        match look() {
-            Ok(told) => say(&format!("{name} ok {told}")),
-            Err(err) => say(&format!("{name} FAILED: {err}")),
-        }
-    }
-    say("end");
-    signal_init(Signal::POWER);
-    park()
+    look::all(&LOOKS)
 }
 
 /// Answers one byte to each connection of the socket that PID 1 opened.
@@ -104,29 +92,6 @@ fn ninep() -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Waits until a unit is as it should be.
-fn wait_for(
-    name: &str,
-    what: &str,
-    fits: impl Fn(&UnitStatus) -> bool,
-) -> Result<UnitStatus, Box<dyn std::error::Error>> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let now = unit(name)?;
-        if fits(&now) {
-            return Ok(now);
-        }
-        if Instant::now() > until {
-            return Err(format!("{what}: {now:?}").into());
-        }
-        std::thread::sleep(LOOK);
-    }
-}
-
-fn ready(unit: &UnitStatus) -> bool {
-    unit.phase == UnitPhase::Ready
 }
 
 fn order(request: &InitRequest) -> io::Result<()> {

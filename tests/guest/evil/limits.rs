@@ -2,8 +2,9 @@
 //! held: `survive: NAME ok ..` or `survive: NAME FAILED: why`.
 
 use crate::judge::{self, Phase, unit};
-use crate::{park, say, signal_init};
-use goblin_core_types::UnitPhase;
+use crate::look::{self, LOOK, PATIENCE, ready, wait_for};
+use crate::park;
+use goblin_core_types::UnitStatus;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use std::io::{self, Write};
@@ -20,10 +21,6 @@ const DISK: &str = "/dev/vda";
 const ON_DISK: &str = "/run/disk/kept";
 /// What became of the greedy child of `spares`.
 const SPARED: &str = "/run/spared";
-/// Longest wait for a counter.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(100);
 /// Times that a limit of processor time is to be seen biting.
 const THROTTLED_MIN: u64 = 5;
 /// Processes of `crowd`, as its file says.
@@ -67,15 +64,7 @@ const LOOKS: [Phase; 8] = [
 
 /// Looks at everything, then ends the board.
 pub(crate) fn judge() {
-    for (name, look) in LOOKS {
-        match look() {
-            Ok(told) => say(&format!("{name} ok {told}")),
-            Err(err) => say(&format!("{name} FAILED: {err}")),
-        }
-    }
-    say("end");
-    signal_init(Signal::POWER);
-    park()
+    look::all(&LOOKS)
 }
 
 /// What a unit of this guest does.
@@ -221,17 +210,6 @@ fn reaches(
     }
 }
 
-fn is_ready(name: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let until = Instant::now() + PATIENCE;
-    while unit(name)?.phase != UnitPhase::Ready {
-        if Instant::now() > until {
-            return Err(format!("{:?}", unit(name)?).into());
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
-}
-
 /// Kills a unit's process.
 fn kill(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     let pid = unit(name)?.pid.and_then(|pid| Pid::from_raw(pid.cast_signed()));
@@ -258,7 +236,7 @@ fn cpu() -> Judged {
 
 /// Beyond `memory.high` a unit is slowed down and not ended.
 fn memory_high() -> Judged {
-    is_ready("swells")?;
+    wait_for("swells", "is not ready", ready)?;
     let times = reaches("swells", "memory.events", "high", 1)?;
     let waited_us = reaches("swells", "memory.pressure", "total", 1)?;
     was_spared("swells")?;
@@ -273,18 +251,9 @@ fn memory_high() -> Judged {
 /// Beyond `memory.max` a unit is ended as a whole: the one that took the memory is its child.
 fn memory_max() -> Judged {
     let groups = reaches("bursts", "memory.events", "oom_group_kill", 1)?;
-    let until = Instant::now() + PATIENCE;
     // PID 1 hears of it a moment later: the parent, which took nothing, is gone too.
-    loop {
-        let found = unit("bursts")?;
-        if found.pid.is_none() && found.detail.contains("signal 9") {
-            break;
-        }
-        if Instant::now() > until {
-            return Err(format!("{found:?}").into());
-        }
-        std::thread::sleep(LOOK);
-    }
+    let killed = |unit: &UnitStatus| unit.pid.is_none() && unit.detail.contains("signal 9");
+    wait_for("bursts", "was not killed whole", killed)?;
     let max = counter("bursts", "memory.events", "max")?;
     let killed = counter("bursts", "memory.events", "oom_kill")?;
     if max == 0 || killed < groups * 2 {
@@ -313,7 +282,7 @@ fn oom_one() -> Judged {
 }
 
 fn pids() -> Judged {
-    is_ready("crowd")?;
+    wait_for("crowd", "is not ready", ready)?;
     let times = reaches("crowd", "pids.events", "max", 1)?;
     let (now, peak) = (number("crowd", "pids.current")?, number("crowd", "pids.peak")?);
     if now > PIDS_MAX || peak != PIDS_MAX {
@@ -328,7 +297,7 @@ fn again() -> Judged {
     let refused = counter("crowd", "pids.events", "max")?;
     kill("crowd")?;
     reaches("crowd", "pids.events", "max", refused + 1)?;
-    is_ready("crowd")?;
+    wait_for("crowd", "is not ready", ready)?;
     let limit = read("crowd", "pids.max")?;
     if limit.trim() != PIDS_MAX.to_string() || number("crowd", "pids.current")? > PIDS_MAX {
         return Err(format!("the limit is {limit}").into());

@@ -9,6 +9,7 @@
 mod judge;
 mod kinds;
 mod limits;
+mod look;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use std::io::Write;
