@@ -112,11 +112,49 @@ struct Outcome {
     tally: Tally,
     skipped: Vec<String>,
     ignored: u64,
+    complaints: Complaints,
+}
+
+/// What failed tests said of themselves, to be said again at the end: a log of many boots is long, and who
+/// reads only its last lines must find the reason there.
+#[derive(Debug, Default)]
+struct Complaints {
+    lines: Vec<String>,
+    inside: bool,
+    of_success: bool,
+}
+
+impl Complaints {
+    /// Lines kept of one complaint.
+    const MOST_LINES: usize = 24;
+
+    fn read(&mut self, line: &str) {
+        match line {
+            "successes:" => self.of_success = true,
+            "failures:" => self.of_success = false,
+            _ => self.of_success &= !line.starts_with("test result: "),
+        }
+        if self.of_success {
+            self.inside = false;
+        } else if line.starts_with("Error: ") || line.contains(" panicked at ") {
+            self.inside = true;
+            self.lines.push(String::new());
+        } else if line.starts_with("Stack backtrace:") || line.starts_with("test ") {
+            self.inside = false;
+        }
+        if let Some(complaint) = self.lines.last_mut().filter(|_| self.inside)
+            && complaint.lines().count() < Self::MOST_LINES
+        {
+            complaint.push_str(line);
+            complaint.push('\n');
+        }
+    }
 }
 
 impl Outcome {
     /// Reads one line; true when a person should see it at once.
     fn read(&mut self, line: &str) -> bool {
+        self.complaints.read(line);
         if let Some(counts) = line.strip_prefix("test result: ") {
             let mut words = counts.split_whitespace().peekable();
             while let Some(word) = words.next() {
@@ -154,23 +192,37 @@ fn cargo_tests(suite: &Suite) -> Result<Tally> {
     let stub = crate::debian::boot_parts()?.stub;
     let mut child = Command::new(program)
         .env("GOBLIN_TEST_STUB", stub)
+        // The frames of an error's making say less than its chain of reasons, and bury it.
+        .env("RUST_LIB_BACKTRACE", "0")
         .args(["test", "--locked"])
         .args(suite.arguments)
         .current_dir(host::root())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .context("cannot start cargo")?;
     let mut outcome = Outcome::default();
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line);
-            writeln!(log, "{line}").context("cannot write the log")?;
-            if outcome.read(&line) {
+    let mut errors = Complaints::default();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut log_of_errors = log.try_clone().context("cannot write the log")?;
+    std::thread::scope(|scope| {
+        let aside = scope.spawn(|| {
+            each_line(stderr, |line| {
+                eprintln!("{line}");
+                errors.read(line);
+                writeln!(log_of_errors, "{line}")
+            })
+        });
+        let read = each_line(stdout, |line| {
+            if outcome.read(line) {
                 println!("{line}");
             }
-        }
-    }
+            writeln!(log, "{line}")
+        });
+        read.and(aside.join().unwrap_or(Ok(())))
+    })
+    .with_context(|| format!("cannot write {}", log_path.display()))?;
     let status = child.wait().context("waiting for cargo")?;
     let mut tally = outcome.tally;
     if !outcome.skipped.is_empty() && std::env::var_os("CI").is_some() {
@@ -186,9 +238,26 @@ fn cargo_tests(suite: &Suite) -> Result<Tally> {
         );
     }
     if tally.failed > 0 {
+        // What a test that passes says beside its captured output is no complaint.
+        let aside = suite.arguments.contains(&"--nocapture").then_some(errors.lines);
+        for complaint in aside.iter().flatten().chain(&outcome.complaints.lines) {
+            println!("{}", complaint.trim_end());
+        }
         println!("the whole output is in {}", log_path.display());
     }
     Ok(tally)
+}
+
+/// Hands over each line of a program's output as it comes.
+fn each_line(
+    from: Option<impl std::io::Read>,
+    mut take: impl FnMut(&str) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let Some(from) = from else { return Ok(()) };
+    for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+        take(&String::from_utf8_lossy(&line))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -207,5 +276,34 @@ mod tests {
         assert!(outcome.read("skipped 1: the program cpio is not installed"));
         assert_eq!(outcome.tally, Tally { passed: 15, failed: 2 });
         assert_eq!((outcome.ignored, outcome.skipped.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_failed_test_s_own_words_are_kept() {
+        let mut complaints = Complaints::default();
+        for line in [
+            "Booting",
+            "Error: the client's reading never came back",
+            "",
+            "Caused by:",
+            "    0: no answer",
+            "Stack backtrace:",
+            "   0: somewhere",
+            "thread 'a::b' (7) panicked at tests/x.rs:1:2:",
+            "uki_bytes is 9",
+            "test a::c ... ok",
+            "successes:",
+            "thread 'a::c' (8) panicked at tests/x.rs:9:9:",
+            "test result: ok. 2 passed",
+        ] {
+            complaints.read(line);
+        }
+        assert_eq!(
+            complaints.lines,
+            [
+                "Error: the client's reading never came back\n\nCaused by:\n    0: no answer\n",
+                "thread 'a::b' (7) panicked at tests/x.rs:1:2:\nuki_bytes is 9\n"
+            ]
+        );
     }
 }
