@@ -4,7 +4,7 @@
 //!   compute                                        storage
 //!   q35, UEFI, system disk, watchdog, screen       q35, UEFI, system disk, data disks, watchdog
 //!     |-- lan NIC  (user networking, to the host)    |-- lan NIC (user networking, to the host)
-//!     '-- link NIC ------- two unix datagram sockets = the virtual cable -------'
+//!     '-- link NIC --------- two UDP ports of the host = the virtual cable -------'
 //! ```
 
 use crate::channel::Channel;
@@ -32,6 +32,19 @@ const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// Between two presses of the power button.
 const BUTTON_EVERY: Duration = Duration::from_secs(5);
+/// A board's end of the virtual cable: UDP ports of the host's loopback.
+///
+/// Like a real cable it loses what a board that is off or starting does not take. A socket that holds the sender up
+/// instead, as a Unix one does, keeps that board's QEMU asking without a pause whether it may go on, and its virtual
+/// processors from the lock that they need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cable {
+    /// The port of this end.
+    pub here: u16,
+    /// The port of the other end.
+    pub there: u16,
+}
+
 /// QEMU's id of the NIC with the inter-board cable; name it to pull the cable.
 pub const LINK_DEVICE: &str = "linknic";
 /// The same for the NIC towards the host.
@@ -59,8 +72,8 @@ pub struct BoardSpec {
     pub data_disks: Vec<DataDisk>,
     /// Memory in MiB.
     pub memory_mib: u32,
-    /// This end's and the other end's socket of the virtual cable; `None`: no cable.
-    pub cable: Option<(PathBuf, PathBuf)>,
+    /// The virtual cable; `None`: there is none.
+    pub cable: Option<Cable>,
     /// Ports of the host's loopback led to ports of the board: (host, board).
     pub forwards: Vec<(u16, u16)>,
     /// A screen (and keyboard and pointer).
@@ -243,15 +256,12 @@ impl BoardSpec {
             "-device",
             format!("virtio-net-pci,netdev=lan,id={LAN_DEVICE},mac={},romfile=", mac(1)),
         );
-        if let Some((here, there)) = &self.cable {
-            pair(
-                "-netdev",
-                format!(
-                    "dgram,id=link,local.type=unix,local.path={},remote.type=unix,remote.path={}",
-                    escaped(here),
-                    escaped(there)
-                ),
-            );
+        if let Some(Cable { here, there }) = self.cable {
+            let end = |side: &str, port: u16| {
+                format!("{side}.type=inet,{side}.host=127.0.0.1,{side}.port={port}")
+            };
+            let ends = format!("dgram,id=link,{},{}", end("local", here), end("remote", there));
+            pair("-netdev", ends);
             pair(
                 "-device",
                 format!("virtio-net-pci,netdev=link,id={LINK_DEVICE},mac={},romfile=", mac(2)),
@@ -295,9 +305,6 @@ impl Board {
         }
         if let Some(log) = &spec.write_log {
             crate::writelog::create(log)?;
-        }
-        if let Some((here, _)) = &spec.cable {
-            let _ = std::fs::remove_file(here);
         }
         // What QEMU complained about at an earlier start explains nothing now.
         let _ = std::fs::remove_file(complaints_log(&spec.serial_log()));

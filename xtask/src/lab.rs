@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use goblin_core_types::{BoxStatus, HealthState, Role, Version};
 use goblin_tests::channel::Channel;
 use goblin_tests::http::Web;
-use goblin_tests::qemu::{Board, BoardSpec, DataDisk, free_port};
+use goblin_tests::qemu::{Board, BoardSpec, Cable, DataDisk, free_port};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -117,6 +117,14 @@ fn free_display() -> Result<u16> {
         .context("no free port between 5901 and 6099 for the screen")
 }
 
+/// A cable that no other box of the host has.
+fn free_cable() -> Result<Cable> {
+    let any = || std::net::UdpSocket::bind(("127.0.0.1", 0));
+    // Both are held until both are known, so that they differ.
+    let (here, there) = (any()?, any()?);
+    Ok(Cable { here: here.local_addr()?.port(), there: there.local_addr()?.port() })
+}
+
 /// A virtual box.
 #[derive(Debug)]
 pub struct Lab {
@@ -125,6 +133,8 @@ pub struct Lab {
     pub ports: Ports,
     /// The provisioning files.
     pub pair: Pair,
+    /// The compute board's end.
+    cable: Cable,
 }
 
 impl LabSpec {
@@ -185,7 +195,7 @@ impl Lab {
                 std::fs::File::create(&path)?.set_len(spec.data_disk_bytes)?;
             }
         }
-        Ok(Self { spec, ports, pair })
+        Ok(Self { spec, ports, pair, cable: free_cable()? })
     }
 
     /// What the box was asked to be.
@@ -196,7 +206,6 @@ impl Lab {
     /// How one board is started.
     pub fn board_spec(&self, role: Role) -> BoardSpec {
         let compute = role == Role::Compute;
-        let cable = |role: Role| self.spec.dir.join(format!("{role}.cable"));
         BoardSpec {
             name: role.as_str().into(),
             dir: self.spec.dir.clone(),
@@ -207,7 +216,11 @@ impl Lab {
                 (0..self.spec.data_disks).map(|n| self.spec.data_disk(n)).collect()
             },
             memory_mib: BOARD_MEMORY_MIB,
-            cable: Some((cable(role), cable(role.peer()))),
+            cable: Some(if compute {
+                self.cable
+            } else {
+                Cable { here: self.cable.there, there: self.cable.here }
+            }),
             forwards: if compute {
                 Vec::new()
             } else {
