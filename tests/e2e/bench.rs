@@ -1,9 +1,10 @@
 //! What scenarios share: the release under test, built once, and folders with short paths.
 
 use anyhow::{Context, Result};
-use goblin_core_types::{BoardStatus, BoxStatus, Role, Version};
+use goblin_core_types::{BoardStatus, BoxStatus, Role, Version, paths};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use xtask::image::Addition;
 use xtask::lab;
 use xtask::release::{self, ReleaseSpec};
 
@@ -25,16 +26,39 @@ pub fn folder(name: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// A file of the base.
+pub fn addition(path: &str, mode: u16, bytes: impl Into<Vec<u8>>) -> Addition {
+    Addition { path: path.into(), mode, bytes: bytes.into() }
+}
+
+/// A unit's file.
+pub fn unit_file(name: &str, text: impl Into<Vec<u8>>) -> Addition {
+    addition(&format!("{}/{name}.toml", paths::UNITS), 0o644, text)
+}
+
 /// Publishes a release into a repository.
-pub fn publish(repository: &std::path::Path, version: u32) -> Result<release::BuiltRelease> {
-    let spec = ReleaseSpec::new(Version::new(version, 0, 0), format!("test release {version}"));
+pub fn publish(
+    repository: &std::path::Path,
+    version: u32,
+    additions: Vec<Addition>,
+) -> Result<release::BuiltRelease> {
+    let mut spec = ReleaseSpec::new(Version::new(version, 0, 0), format!("test release {version}"));
+    spec.additions = additions;
     release::publish(&spec, repository)
 }
 
 /// A box with a repository that holds release 1.
 pub fn lab_spec(dir: &std::path::Path) -> Result<(lab::LabSpec, lab::Ports)> {
+    lab_spec_of(dir, Vec::new())
+}
+
+/// As [`lab_spec`], with files beside or in place of the release's own.
+pub fn lab_spec_of(
+    dir: &std::path::Path,
+    additions: Vec<Addition>,
+) -> Result<(lab::LabSpec, lab::Ports)> {
     let repository = dir.join("www");
-    let built = publish(&repository, 1)?;
+    let built = publish(&repository, 1, additions)?;
     let ports = lab::Ports::of(dir)?;
     let spec = lab::LabSpec {
         dir: dir.into(),

@@ -2,7 +2,7 @@
 //! gives, and nothing else. The guest is the release's own base, so that what is read-only on a board is so
 //! here; only the units' programs, dependencies and schedules are others.
 
-use crate::bench::{folder, turn};
+use crate::bench::{addition, folder, turn, unit_file};
 use crate::init::Guest;
 use anyhow::{Context, Result, bail, ensure};
 use goblin_core_types::{Version, paths};
@@ -28,14 +28,6 @@ const OF_ROOT: [&str; 17] = [
 ];
 /// `EPERM`: what a forbidden system call comes back with, while one that is only called wrongly says so.
 const FORBIDDEN: &str = "1";
-
-fn addition(path: &str, mode: u16, bytes: impl Into<Vec<u8>>) -> Addition {
-    Addition { path: path.into(), mode, bytes: bytes.into() }
-}
-
-fn unit_file(name: &str, text: impl Into<Vec<u8>>) -> Addition {
-    addition(&format!("{}/{name}.toml", paths::UNITS), 0o644, text)
-}
 
 /// A shipped unit whose walls and limits are its own, and nothing else.
 fn walled(unit: &Unit, text: &str) -> Result<String> {

@@ -1,4 +1,4 @@
-//! Fills a board's STATE from outside, as another computer that holds its disk would, and empties it again.
+//! Changes a board's STATE from outside, as another computer that holds its disk would.
 
 use anyhow::{Context, Result, ensure};
 use goblin_core_types::paths;
@@ -22,6 +22,16 @@ pub fn fill(disk: &Path, work: &Path) -> Result<()> {
     let state = State::take(disk, work)?;
     File::create(state.content.join(FILLER))?.set_len(FILLER_BYTES)?;
     state.make(&["--shrink"])?;
+    state.put()
+}
+
+/// Puts a file below `config` of a board that is off, whatever is in it.
+pub fn put_config(disk: &Path, work: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let state = State::take(disk, work)?;
+    let path = state.content.join("config").join(name);
+    std::fs::create_dir_all(path.parent().context("no folder")?)?;
+    std::fs::write(path, bytes)?;
+    state.make(&[])?;
     state.put()
 }
 

@@ -19,7 +19,7 @@ use xtask::{host, kernel};
 /// Words of the command line of a guest without preinit.
 pub(crate) const PID_1_AT_ONCE: &str = "rdinit=/usr/lib/goblin/init";
 /// Longest that a phase may take on a slow host.
-const PHASE_LIMIT: Duration = Duration::from_secs(600);
+pub(crate) const PHASE_LIMIT: Duration = Duration::from_secs(600);
 /// Longest end of a board by its own clock: units 45 s, what comes after them 33 s (init/README.md).
 const END_S_MAX: f64 = 78.0;
 /// Restarts that are waited for; all 10,000 of them with the variable below, about a minute more.

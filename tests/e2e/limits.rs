@@ -2,7 +2,7 @@
 //! limit holds, and the disk's own words tell that nothing was mounted any more when the board went off.
 
 use crate::bench::{folder, turn};
-use crate::init::Units;
+use crate::init::{PHASE_LIMIT, Units};
 use anyhow::{Context, Result, bail, ensure};
 use goblin_core_types::paths;
 use goblin_image::gpt::{self, Gpt, Partition};
@@ -92,6 +92,44 @@ fn every_limit_bites_and_disks_are_left_clean() -> Result<()> {
         bail!("the journal was not written back: {features:#x}")
     }
     Ok(())
+}
+
+/// With nothing at `/sys` to mount on there is no tree of control groups: nobody is started without the walls that
+/// it asks for, and the board is not dark.
+#[test]
+fn without_control_groups_only_who_needs_none_is_started() -> Result<()> {
+    let _turn = turn();
+    let dir = folder("init-no-groups")?;
+    let mut units = Units::new()?;
+    units.root.file("sys", 0o644, Vec::new());
+    let serve = |name: &str, units: &mut Units, more: &str| {
+        units.write(name, "kind = \"service\"\nready = \"start\"\n", &["serve"], more);
+    };
+    serve("plain", &mut units, "");
+    serve("limited", &mut units, &format!("{QUICK}[limits]\npids_max = 6\n"));
+    serve("walled", &mut units, &format!("{QUICK}[sandbox]\n"));
+    serve("lamp", &mut units, "even_unguarded = true\n[limits]\npids_max = 6\n");
+    let guest = units.boot(&dir, 256)?;
+    for (phase, said) in [
+        ("limited back-off", "nothing keeps `limits.pids_max`"),
+        ("walled back-off", "nothing keeps `sandbox`"),
+        ("plain ready", ""),
+        ("lamp ready", ""),
+    ] {
+        let begins = format!("goblin-init: {phase}");
+        let (_, line) = guest.serial.wait_from(0, &begins, PHASE_LIMIT)?;
+        ensure!(line.contains(said), "{line}");
+        println!("{line}");
+    }
+    let started = |line: &&String| {
+        ["limited", "walled"]
+            .iter()
+            .any(|unit| line.contains(&format!("goblin-init: {unit} ready")))
+    };
+    match guest.serial.all().iter().find(started) {
+        Some(line) => bail!("started without what it asks for: {line}"),
+        None => Ok(()),
+    }
 }
 
 /// A unit in the board's own tree of mounts, as those are that mount disks for the board.

@@ -14,3 +14,4 @@ mod main_job;
 mod pair;
 mod plugs;
 mod provisioning;
+mod trial;

@@ -1,9 +1,9 @@
 //! Two boards that do not have an easy day: one is late, disks are missing or foreign, the cable is
 //! pulled, the repository lies. Each time the box says what is wrong, and recovers when it is put right.
 
-use crate::bench::{board, folder, lab_spec, publish, turn};
+use crate::bench::{board, folder, lab_spec_of, publish, turn};
 use crate::full_state;
-use crate::plugs;
+use crate::{plugs, trial};
 use anyhow::{Context, Result, ensure};
 
 use goblin_core_manifest::time::Instant;
@@ -33,7 +33,7 @@ const FIRST_METADATA: &str = "first-metadata";
 fn a_box_with_a_hard_day_recovers() -> Result<()> {
     let _turn = turn();
     let dir = folder("pair")?;
-    let (spec, ports) = lab_spec(&dir)?;
+    let (spec, ports) = lab_spec_of(&dir, trial::bus_judge()?)?;
     let web = lab::serve(&dir.join("www"), ports)?;
     let lab = Lab::prepare(spec, ports)?;
     let mut compute = lab.start(Role::Compute)?;
@@ -42,7 +42,7 @@ fn a_box_with_a_hard_day_recovers() -> Result<()> {
     twin_of_the_compute_board(&lab, &channel)?;
     // What the repository said before it had release 2.
     copy_folder(&dir.join("www/metadata"), &dir.join("www").join(FIRST_METADATA))?;
-    publish(&dir.join("www"), 2)?;
+    publish(&dir.join("www"), 2, trial::never_healthy()?)?;
     useless_disks_and_no_room(&lab, &channel)?;
     let mut storage = lab.start(Role::Storage)?;
     lab::wait_both(&channel, Version::new(1, 0, 0), BOOT_LIMIT)?;
@@ -53,6 +53,10 @@ fn a_box_with_a_hard_day_recovers() -> Result<()> {
     earlier_boots_are_remembered(&channel)?;
     cable_is_pulled(&mut compute, &mut storage, &channel)?;
     lying_repository(&channel, &web, &dir.join("www"))?;
+    trial::the_bus_answers(&channel)?;
+    compute.power_off(LIMIT)?;
+    let (compute, channel) = trial::settings_that_cannot_be_used(&lab, &dir)?;
+    trial::a_release_that_is_never_healthy_falls_back(&channel)?;
     compute.power_off(LIMIT)?;
     storage.power_off(LIMIT)
 }

@@ -36,7 +36,8 @@ pub struct ReleaseSpec {
     pub lto: Lto,
     /// Put an init into the base that fails on purpose.
     pub broken_init: bool,
-    /// Put beside or in place of the base's own files; only in guests that are measured, never published.
+    /// Put beside or in place of the base's own files; only in guests that are measured and releases that tests throw
+    /// away.
     pub additions: Vec<Addition>,
 }
 

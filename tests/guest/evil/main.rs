@@ -6,6 +6,7 @@
 //! it holds little memory, and a unit that did nothing wrong runs on. It tells in the kernel's log:
 //! `survive: PHASE ok ..` or `survive: PHASE FAILED: why`, and `survive: end` before it ends the board.
 
+mod bus;
 mod judge;
 mod kinds;
 mod limits;
@@ -29,6 +30,8 @@ fn main() {
         ["judge", "escape"] => judge::tell_escapes(),
         ["judge", "kinds"] => kinds::judge(),
         ["kinds", words @ ..] => kinds::act(words),
+        ["judge", "bus"] => bus::judge(),
+        ["bus", "stranger"] => bus::stranger(),
         ["judge", "limits"] => limits::judge(),
         ["limits", words @ ..] => limits::act(words),
         ["lay-out"] => lay_out(),
