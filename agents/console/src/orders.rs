@@ -257,19 +257,8 @@ impl Order {
                 sentences.push("It comes back only when its power button is pressed.".to_owned());
                 "Switch off"
             }
-            Self::Reset(level) => {
-                reset_sentences(*level, "both boards", "Both boards restart", &mut sentences);
-                "Reset"
-            }
-            Self::ChooseReset(side) => {
-                let board = side.board();
-                sentences.push(format!("The boot menu's factory reset was chosen on {board}."));
-                sentences.push("Nothing has been reset, and nothing is until you say what.".into());
-                "Choose"
-            }
-            Self::ResetOne(side, level) => {
-                reset_sentences(*level, side.board(), "It restarts", &mut sentences);
-                "Reset"
+            Self::Reset(_) | Self::ChooseReset(_) | Self::ResetOne(..) => {
+                self.reset_sentences(&mut sentences)
             }
             Self::AddClient => {
                 sentences.push(
@@ -298,6 +287,26 @@ impl Order {
             });
         }
         Some(Question { title: format!("{}?", self.title()), sentences, yes: yes.to_owned() })
+    }
+
+    /// Says what a reset does; answers the word on its button.
+    fn reset_sentences(&self, sentences: &mut Vec<String>) -> &'static str {
+        match self {
+            Self::ResetOne(side, level) => {
+                sentences.extend(told(*level, side.board(), "It restarts"));
+            }
+            Self::Reset(level) => {
+                sentences.extend(told(*level, "both boards", "Both boards restart"));
+            }
+            Self::ChooseReset(side) => {
+                let board = side.board();
+                sentences.push(format!("The boot menu's factory reset was chosen on {board}."));
+                sentences.push("Nothing has been reset, and nothing is until you say what.".into());
+                return "Choose";
+            }
+            _ => {}
+        }
+        "Reset"
     }
 
     /// The board and the request it becomes.
@@ -344,11 +353,14 @@ impl Order {
     }
 }
 
-fn reset_sentences(level: ResetLevel, on: &str, restarts: &str, sentences: &mut Vec<String>) {
+/// What a reset takes and leaves.
+fn told(level: ResetLevel, on: &str, restarts: &str) -> [String; 3] {
     let list = |phrases: &[&str]| phrases.join("; ");
-    sentences.push(format!("On {on} goes: {}.", list(level.goes())));
-    sentences.push(format!("Stays: {}.", list(level.stays())));
-    sentences.push(format!("{restarts}. It cannot be undone."));
+    [
+        format!("On {on} goes: {}.", list(level.goes())),
+        format!("Stays: {}.", list(level.stays())),
+        format!("{restarts}. It cannot be undone."),
+    ]
 }
 
 /// The release an upgrade would bring, where one is known and newer.
