@@ -5,7 +5,7 @@
 
 use goblin_core_types::{
     ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootEnd, BootRecord, FailReason, LAST_LINES_MAX,
-    OrderedEnd, Version,
+    OrderedEnd, Version, reset_entry_version,
 };
 use goblin_sys::{board, efivar, files, record};
 use serde::{Deserialize, Serialize};
@@ -168,9 +168,12 @@ pub fn running_version() -> Option<Version> {
     board::release().version
 }
 
-/// The version in the name of a UKI: `goblinux_VERSION[+COUNTER].efi`.
+/// The version in the name of a UKI, `goblinux_VERSION[+COUNTER].efi`, or of the menu's entry for a reset.
 pub fn version_of_entry(entry: &str) -> Option<Version> {
     let name = entry.rsplit(['/', '\\']).next()?.to_ascii_lowercase();
+    if let Some(version) = reset_entry_version(&name) {
+        return Some(version);
+    }
     let name = name.strip_prefix("goblinux_")?;
     let name = name.strip_suffix(".efi").unwrap_or(name);
     name.split('+').next()?.parse().ok()
@@ -313,6 +316,7 @@ mod tests {
             Some(Version::new(2026, 11, 0))
         );
         assert_eq!(version_of_entry("GOBLINUX_3.EFI"), Some(Version::new(3, 0, 0)));
+        assert_eq!(version_of_entry("reset_2.conf"), Some(Version::new(2, 0, 0)));
         assert_eq!(version_of_entry("other.efi"), None);
     }
 

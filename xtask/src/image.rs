@@ -7,7 +7,8 @@ use crate::rootfs::{self, About, HostContents};
 use crate::{debian, host, kernel, modules};
 use anyhow::{Context, Result, bail};
 pub use goblin_board::COMMAND_LINE as CMDLINE;
-use goblin_core_types::Version;
+use goblin_core_types::{Version, paths, reset_entry_name};
+use goblin_core_update::menu;
 use goblin_image::disk::{DiskPlan, DiskSpec};
 use goblin_image::esp::EspFile;
 use goblin_image::recipe::RECIPE_FORMAT;
@@ -245,10 +246,13 @@ pub fn build_disk(uki: &BuiltUki, version: Version, folder: &Path) -> Result<Bui
     let loader_path = "EFI/BOOT/BOOTX64.EFI".to_owned();
     let conf_path = "loader/loader.conf".to_owned();
     let uki_path = format!("EFI/Linux/goblinux_{version}.efi");
+    let entry_path = format!("{}/{}", paths::ESP_ENTRIES, reset_entry_name(version));
+    let entry = menu::entry_text(version);
     let files = vec![
         EspFile { path: loader_path.clone(), size: size(&uki.loader)? },
         EspFile { path: conf_path.clone(), size: LOADER_CONF.len() as u64 },
         EspFile { path: uki_path, size: size(&uki.path)? },
+        EspFile { path: entry_path.clone(), size: entry.len() as u64 },
     ];
     let spec = DiskSpec::derived(&uki.recipe.uki_digest.0, files);
     let plan = DiskPlan::new(&spec).context("cannot lay out the disk image")?;
@@ -258,6 +262,8 @@ pub fn build_disk(uki: &BuiltUki, version: Version, folder: &Path) -> Result<Bui
         .write(&mut raw, |path| -> std::io::Result<Box<dyn Read>> {
             Ok(if path == conf_path {
                 Box::new(Cursor::new(LOADER_CONF))
+            } else if path == entry_path {
+                Box::new(Cursor::new(entry.as_bytes()))
             } else {
                 Box::new(File::open(if path == loader_path { &uki.loader } else { &uki.path })?)
             })

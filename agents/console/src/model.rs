@@ -1,10 +1,11 @@
 //! The console's state: what the boards said, and where the person is. Events in, orders out.
 
-use crate::orders::{Action, ORDERS, Order};
+use crate::orders::{Action, ORDERS, Order, Side};
 use crate::release::Release;
 use crate::words;
 use goblin_core_types::{
-    BoardStatus, BoxStatus, ClientStatus, ConnectionStatus, LogLevel, LogLine, Role, ShareReply,
+    BoardStatus, BoxStatus, ClientStatus, ConnectionStatus, LogLevel, LogLine, ResetLevel, Role,
+    ShareReply, reset_entry_version,
 };
 
 /// Log lines kept for the page.
@@ -300,6 +301,10 @@ pub struct Model {
     clients: Option<Clients>,
     clients_problem: Option<String>,
     code: Option<Shown>,
+    /// Boots that began with the boot menu's factory reset, and whose question was put.
+    asked: Vec<(Side, String)>,
+    /// The board whose reset is being chosen.
+    resetting: Option<Side>,
 }
 
 impl Model {
@@ -325,6 +330,8 @@ impl Model {
             clients: None,
             clients_problem: None,
             code: None,
+            asked: Vec::new(),
+            resetting: None,
         }
     }
 
@@ -338,8 +345,14 @@ impl Model {
                     self.code = None;
                 }
             }
-            Event::Local(answer) => self.local.take(answer, self.mono_s),
-            Event::Peer(answer) => self.peer.take(answer, self.mono_s),
+            Event::Local(answer) => {
+                self.local.take(answer, self.mono_s);
+                self.ask_for_reset(Side::Here);
+            }
+            Event::Peer(answer) => {
+                self.peer.take(answer, self.mono_s);
+                self.ask_for_reset(Side::Other);
+            }
             Event::Logs(answer) => self.take_logs(answer),
             Event::Clients(answer) => self.take_clients(answer),
             Event::Task { id, state } => self.take_task(id, state),
@@ -358,6 +371,24 @@ impl Model {
             }
         }
         Vec::new()
+    }
+
+    /// Puts the question that a board was started for from its boot menu, once in a boot. Another question that
+    /// is open comes first.
+    fn ask_for_reset(&mut self, side: Side) {
+        // Without a role there is nothing to reset, and no updater.
+        let board = self.board(side).filter(|board| board.role.is_some());
+        let Some(boot) = board.map(|board| &board.boot) else { return };
+        if self.dialog.is_some() || reset_entry_version(&boot.entry).is_none() {
+            return;
+        }
+        let asked = (side, boot.boot_id.clone());
+        if self.asked.contains(&asked) {
+            return;
+        }
+        self.asked.retain(|(other, _)| *other != side);
+        self.asked.push(asked);
+        self.dialog = Some(Dialog { order: Order::ChooseReset(side), yes: false });
     }
 
     fn take_clients(&mut self, answer: Result<Box<Clients>, String>) {
@@ -442,6 +473,7 @@ impl Model {
         if self.dialog.is_some() {
             return;
         }
+        self.resetting = None;
         if page != self.page {
             (self.scroll, self.scroll_max) = (0.0, 0.0);
             self.cursor = 0;
@@ -489,14 +521,18 @@ impl Model {
         if !yes || dialog.order.refusal(self).is_some() {
             return Vec::new();
         }
+        if let Order::ChooseReset(side) = dialog.order {
+            self.go(Page::Actions);
+            (self.resetting, self.cursor) = (Some(side), 0);
+        }
         self.start(dialog.order)
     }
 
     fn start(&mut self, order: Order) -> Vec<Action> {
+        let Some((side, request)) = order.request() else { return Vec::new() };
         let id = self.next_task;
         self.next_task = id.saturating_add(1);
         let state = TaskState::Running { message: "Asked for.".to_owned(), permille: None };
-        let (side, request) = order.request();
         self.tasks.push(Task { id, order, at_unix_s: self.unix_s, state });
         if self.tasks.len() > TASKS_MAX {
             // One that still runs is kept: its end must find its place.
@@ -539,7 +575,10 @@ impl Model {
     /// What can be ordered on the page shown, in the order of its list.
     pub fn choices(&self) -> Vec<Order> {
         match self.page {
-            Page::Actions => ORDERS.to_vec(),
+            Page::Actions => match self.resetting {
+                Some(side) => ResetLevel::ALL.map(|level| Order::ResetOne(side, level)).to_vec(),
+                None => ORDERS.to_vec(),
+            },
             Page::Clients => {
                 let enrolled = self.enrolled().iter().take(CLIENTS_MAX);
                 let revoke = enrolled.map(|client| Order::RevokeClient(client.name.clone()));
@@ -568,6 +607,14 @@ impl Model {
     pub fn code(&self) -> Option<(&Code, u64)> {
         let shown = self.code.as_ref()?;
         Some((&shown.code, shown.ends_mono_s.saturating_sub(self.mono_s)))
+    }
+
+    /// A board, as it last answered.
+    pub fn board(&self, side: Side) -> Option<&BoardStatus> {
+        match side {
+            Side::Here => self.local(),
+            Side::Other => self.peer(),
+        }
     }
 
     /// This board, as it last answered.

@@ -16,6 +16,16 @@ pub enum Side {
     Other,
 }
 
+impl Side {
+    /// The board in words, inside a sentence.
+    pub fn board(self) -> &'static str {
+        match self {
+            Self::Here => "this board",
+            Self::Other => "the storage board",
+        }
+    }
+}
+
 /// A request to one board's control tree.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
@@ -57,6 +67,10 @@ pub enum Order {
     OffOther,
     /// Take both boards back to how they came.
     Reset(ResetLevel),
+    /// Choose how much of a board goes that was started from the boot menu for it.
+    ChooseReset(Side),
+    /// Take one board back to how it came.
+    ResetOne(Side, ResetLevel),
     /// Make a code with which a PC enrols itself.
     AddClient,
     /// Forget the enrolled PC of this name.
@@ -102,6 +116,15 @@ impl Order {
             Self::Reset(ResetLevel::Settings) => "Reset the settings",
             Self::Reset(ResetLevel::System) => "Reset the system",
             Self::Reset(ResetLevel::All) => "Reset everything but data",
+            Self::ChooseReset(side) => return format!("Factory reset of {}", side.board()),
+            Self::ResetOne(side, level) => {
+                let whole = match level {
+                    ResetLevel::Settings => "the settings",
+                    ResetLevel::System => "the system",
+                    ResetLevel::All => "everything but data",
+                };
+                return format!("Reset {whole} of {}", side.board());
+            }
             Self::AddClient => "Enrol a PC",
             Self::RevokeClient(name) => return format!("Revoke {}", words::clean_to(name, 40)),
         };
@@ -136,6 +159,16 @@ impl Order {
             Self::Reset(ResetLevel::All) => {
                 "Both boards have to be provisioned again. Files stay.".to_owned()
             }
+            Self::ChooseReset(_) => "Asks how much.".to_owned(),
+            Self::ResetOne(_, ResetLevel::Settings) => {
+                "Of this one alone: enrolled PCs, rights, schedule. Files stay.".to_owned()
+            }
+            Self::ResetOne(_, ResetLevel::System) => {
+                "Also logs and downloads. Name, keys and files stay.".to_owned()
+            }
+            Self::ResetOne(_, ResetLevel::All) => {
+                "It has to be provisioned again. Files stay.".to_owned()
+            }
             Self::AddClient => "Shows a code to type on the PC, good once.".to_owned(),
             Self::RevokeClient(name) => super::content::enrolled_detail(model, name),
         }
@@ -159,7 +192,11 @@ impl Order {
         }
         let other = matches!(
             self,
-            Self::RestartOther | Self::OffOther | Self::AddClient | Self::RevokeClient(_)
+            Self::RestartOther
+                | Self::OffOther
+                | Self::AddClient
+                | Self::RevokeClient(_)
+                | Self::ResetOne(Side::Other, _)
         );
         if (other || both) && !model.peer_present() {
             return Some("The storage board is not in sight.".to_owned());
@@ -168,6 +205,13 @@ impl Order {
             matches!(u.phase, UpdatePhase::Fetching | UpdatePhase::Building | UpdatePhase::Armed)
         };
         if both && model.boards().any(|b| busy(&b.update) || b.update.pair.is_some()) {
+            return Some("An upgrade is under way.".to_owned());
+        }
+        let one = match self {
+            Self::ResetOne(side, _) => model.board(*side),
+            _ => None,
+        };
+        if one.is_some_and(|b| busy(&b.update) || b.update.pair.is_some()) {
             return Some("An upgrade is under way.".to_owned());
         }
         let listed = model.local().is_some_and(|b| !b.slots.is_empty());
@@ -213,12 +257,8 @@ impl Order {
                 sentences.push("It comes back only when its power button is pressed.".to_owned());
                 "Switch off"
             }
-            Self::Reset(level) => {
-                let list = |phrases: &[&str]| phrases.join("; ");
-                sentences.push(format!("On both boards goes: {}.", list(level.goes())));
-                sentences.push(format!("Stays: {}.", list(level.stays())));
-                sentences.push("Both boards restart. It cannot be undone.".to_owned());
-                "Reset"
+            Self::Reset(_) | Self::ChooseReset(_) | Self::ResetOne(..) => {
+                self.reset_sentences(&mut sentences)
             }
             Self::AddClient => {
                 sentences.push(
@@ -238,7 +278,8 @@ impl Order {
             }
         };
         let cuts_off = matches!(self, Self::RestartOther | Self::OffOther);
-        if cuts_off || matches!(self, Self::Upgrade | Self::Rollback | Self::Reset(_)) {
+        let resets = matches!(self, Self::Reset(_) | Self::ResetOne(..));
+        if cuts_off || resets || matches!(self, Self::Upgrade | Self::Rollback) {
             sentences.push(match clients {
                 0 => "No client uses a share now.".to_owned(),
                 1 => "1 client uses a share now and will lose it for that time.".to_owned(),
@@ -248,10 +289,37 @@ impl Order {
         Some(Question { title: format!("{}?", self.title()), sentences, yes: yes.to_owned() })
     }
 
-    /// The board and the request it becomes.
-    pub fn request(&self) -> (Side, Request) {
-        let reason = || "asked for at the console".to_owned();
+    /// Says what a reset does; answers the word on its button.
+    fn reset_sentences(&self, sentences: &mut Vec<String>) -> &'static str {
         match self {
+            Self::ResetOne(side, level) => {
+                sentences.extend(told(*level, side.board(), "It restarts"));
+            }
+            Self::Reset(level) => {
+                sentences.extend(told(*level, "both boards", "Both boards restart"));
+            }
+            Self::ChooseReset(side) => {
+                let board = side.board();
+                sentences.push(format!("The boot menu's factory reset was chosen on {board}."));
+                sentences.push("Nothing has been reset, and nothing is until you say what.".into());
+                return "Choose";
+            }
+            _ => {}
+        }
+        "Reset"
+    }
+
+    /// The board and the request it becomes.
+    ///
+    /// `None` for what leads to another order.
+    pub fn request(&self) -> Option<(Side, Request)> {
+        let reason = || "asked for at the console".to_owned();
+        Some(match self {
+            Self::ChooseReset(_) => return None,
+            Self::ResetOne(side, level) => {
+                let why = "chosen in the boot menu".to_owned();
+                (*side, Request::Update(UpdateCommand::FactoryReset { level: *level, why }))
+            }
             Self::Check => (Side::Here, Request::Update(UpdateCommand::Check)),
             Self::Upgrade => {
                 (Side::Here, Request::Update(UpdateCommand::UpgradePair { to: None, from: None }))
@@ -281,8 +349,18 @@ impl Order {
             Self::RevokeClient(name) => {
                 (Side::Other, Request::Share(ShareCommand::RevokeClient { name: name.clone() }))
             }
-        }
+        })
     }
+}
+
+/// What a reset takes and leaves.
+fn told(level: ResetLevel, on: &str, restarts: &str) -> [String; 3] {
+    let list = |phrases: &[&str]| phrases.join("; ");
+    [
+        format!("On {on} goes: {}.", list(level.goes())),
+        format!("Stays: {}.", list(level.stays())),
+        format!("{restarts}. It cannot be undone."),
+    ]
 }
 
 /// The release an upgrade would bring, where one is known and newer.

@@ -154,6 +154,65 @@ fn a_board_that_vanishes_while_asked_is_not_ordered() {
     assert!(press(&mut model, &[Key::Enter]).is_empty());
 }
 
+/// A box one of whose boards was started from its boot menu for a reset.
+fn started_for_a_reset(board: usize) -> Model {
+    let mut status = sample("healthy");
+    status.boards[board].boot.entry = "reset_2.conf".into();
+    console(status)
+}
+
+#[test]
+fn a_board_started_for_a_reset_asks_and_a_refusal_leaves_everything() {
+    let mut model = started_for_a_reset(0);
+    let text = visible(&model);
+    assert!(text.contains("Factory reset of this board?"), "{text}");
+    assert!(text.contains("Nothing has been reset") && text.contains("[Leave as it is]"), "{text}");
+    assert!(press(&mut model, &[Key::Enter]).is_empty());
+    assert!(model.dialog().is_none() && model.page() == Page::Overview);
+    // The same boot does not ask again, the next one does.
+    let mut again = sample("healthy").boards.remove(0);
+    again.boot.entry = "reset_2.conf".into();
+    model.step(Event::Local(Ok(Box::new(again.clone()))));
+    assert!(model.dialog().is_none());
+    again.boot.boot_id = "another".into();
+    model.step(Event::Local(Ok(Box::new(again))));
+    assert!(model.dialog().is_some());
+    assert!(healthy().dialog().is_none());
+}
+
+#[test]
+fn a_reset_from_the_boot_menu_is_chosen_confirmed_and_of_that_board_alone() {
+    for (board, side) in [(0, Side::Here), (1, Side::Other)] {
+        let mut model = started_for_a_reset(board);
+        assert!(press(&mut model, &[Key::Right, Key::Enter]).is_empty());
+        assert_eq!((model.page(), model.choices().len()), (Page::Actions, 3));
+        let actions = press(&mut model, &[Key::Down, Key::Enter]);
+        assert!(actions.is_empty());
+        assert!(visible(&model).contains("It cannot be undone"));
+        assert!(press(&mut model, &[Key::Enter]).is_empty(), "it opens on the other button");
+        let actions = press(&mut model, &[Key::Enter, Key::Right, Key::Enter]);
+        let [action] = actions.as_slice() else { panic!("{actions:?}") };
+        assert_eq!(action.side, side);
+        let why = "chosen in the boot menu".to_owned();
+        let wanted = UpdateCommand::FactoryReset { level: ResetLevel::System, why };
+        assert_eq!(action.request, Request::Update(wanted));
+        // The page has its other orders when it is come back to.
+        press(&mut model, &[Key::Escape, Key::Number(6)]);
+        assert_eq!(model.choices(), ORDERS);
+    }
+}
+
+#[test]
+fn one_board_alone_can_be_reset_when_the_other_is_away() {
+    let mut status = sample("link-lost");
+    status.boards[0].boot.entry = "reset_2.conf".into();
+    let mut model = console(status);
+    press(&mut model, &[Key::Right, Key::Enter]);
+    assert_eq!(press(&mut model, &[Key::Enter, Key::Right, Key::Enter]).len(), 1);
+    let other = Order::ResetOne(Side::Other, ResetLevel::All);
+    assert!(other.refusal(&model).is_some());
+}
+
 #[test]
 fn one_missed_answer_is_not_an_outage() {
     let mut model = healthy();

@@ -57,10 +57,8 @@ impl RecordPartition {
     /// # Errors
     /// The disk's.
     pub fn read(&self) -> io::Result<BootRecord> {
-        rustix::fs::flock(&self.device, FlockOperation::LockShared)?;
-        let newest = self.newest();
-        rustix::fs::flock(&self.device, FlockOperation::Unlock)?;
-        Ok(newest?.record)
+        let _locked = Locked::take(&self.device, FlockOperation::LockShared)?;
+        Ok(self.newest()?.record)
     }
 
     /// Changes the record: reads the newest copy, lets `change` work on it, writes it over the other
@@ -70,11 +68,8 @@ impl RecordPartition {
     /// The disk's, or `InvalidData` when the record outgrows its copy; the newest copy is then still the
     /// one that was read.
     pub fn update<T>(&self, change: impl FnOnce(&mut BootRecord) -> T) -> io::Result<T> {
-        // flock is held by this open file: it ends with the process at the latest.
-        rustix::fs::flock(&self.device, FlockOperation::LockExclusive)?;
-        let result = self.update_locked(change);
-        rustix::fs::flock(&self.device, FlockOperation::Unlock)?;
-        result
+        let _locked = Locked::take(&self.device, FlockOperation::LockExclusive)?;
+        self.update_locked(change)
     }
 
     fn newest(&self) -> io::Result<record::Decoded> {
@@ -115,6 +110,23 @@ impl RecordPartition {
         self.device.sync_data()?;
         self.writer.note(Change::SyncFile(&self.dev_path));
         Ok(result)
+    }
+}
+
+/// The device's lock, given back however its holder ends.
+struct Locked<'a>(&'a File);
+
+impl<'a> Locked<'a> {
+    fn take(device: &'a File, how: FlockOperation) -> io::Result<Self> {
+        rustix::fs::flock(device, how)?;
+        Ok(Self(device))
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // It ends with the process at the latest.
+        let _ = rustix::fs::flock(self.0, FlockOperation::Unlock);
     }
 }
 

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Change<'a> {
     /// A file was made, or emptied.
     Create(&'a Path),
+    /// A folder was made.
+    CreateFolder(&'a Path),
     /// Bytes were written at an offset of a file or device.
     Write(&'a Path, u64, &'a [u8]),
     /// A name was moved, over what had it.
@@ -77,7 +79,10 @@ impl Writer {
     pub(crate) fn note(&self, change: Change<'_>) {
         let Inner { changes, bytes, syncs, witness } = &*self.0;
         match change {
-            Change::Create(_) | Change::Rename(..) | Change::Remove(_) => {
+            Change::Create(_)
+            | Change::CreateFolder(_)
+            | Change::Rename(..)
+            | Change::Remove(_) => {
                 changes.fetch_add(1, Ordering::Relaxed);
             }
             Change::Write(_, _, piece) => {
@@ -101,6 +106,16 @@ impl Writer {
         let file = File::create(path)?;
         self.note(Change::Create(path));
         Ok(Open { file, path: path.into(), at: 0, writer: self.clone() })
+    }
+
+    /// Makes a folder.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn create_folder(&self, path: &Path) -> io::Result<()> {
+        std::fs::create_dir(path)?;
+        self.note(Change::CreateFolder(path));
+        Ok(())
     }
 
     /// Opens a file to write on from its end; made when absent.
@@ -232,6 +247,7 @@ mod tests {
             let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
             let line = match change {
                 Change::Create(path) => format!("create {}", name(path)),
+                Change::CreateFolder(path) => format!("folder {}", name(path)),
                 Change::Write(path, at, bytes) => {
                     format!("write {} {at}+{}", name(path), bytes.len())
                 }
@@ -260,6 +276,7 @@ mod tests {
         writer.sync_all(dir.path()).unwrap();
         assert_eq!(std::fs::read(&b).unwrap(), b"onemore");
         writer.clone().remove(&b).unwrap();
+        writer.create_folder(&a).unwrap();
         let told = lines.0.lock().unwrap().clone();
         let wanted = [
             "create a",
@@ -270,9 +287,10 @@ mod tests {
             "sync folder",
             "sync all",
             "remove b",
+            "folder a",
         ];
         assert_eq!(told, wanted);
-        assert_eq!(writer.counts(), Counts { changes: 5, bytes: 7, syncs: 3 });
+        assert_eq!(writer.counts(), Counts { changes: 6, bytes: 7, syncs: 3 });
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use crate::error::UpdateError;
 use crate::store;
-use goblin_core_types::{Digest, SlotStatus, Version, paths};
+use goblin_core_types::{Digest, SlotStatus, Version, paths, reset_entry_name};
+use goblin_core_update::menu;
 use goblin_core_update::slots::{self, EspFile, EspStep, NEW_FILE};
-use goblin_sys::block;
 use goblin_sys::mount::{self, MountFlags};
 use goblin_sys::writer::Writer;
+use goblin_sys::{block, files};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 const FILES_MAX: usize = 4096;
 /// Bytes written at once.
 const WRITE_BYTES: usize = 1 << 20;
+/// Longest entry of the boot menu that is read, in bytes.
+const ENTRY_BYTES_MAX: usize = 4096;
 /// Room left on the ESP beside a new UKI, in bytes.
 const SPARE_BYTES: u64 = 1 << 20;
 
@@ -87,9 +90,7 @@ impl Esp {
     /// [`UpdateError::Esp`] when the ESP is not mounted or cannot be read.
     pub fn names(&self) -> Result<Vec<String>, UpdateError> {
         let linux = self.linux();
-        let entries = std::fs::read_dir(&linux).map_err(Self::error(&linux))?;
-        let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-        Ok(entries.take(FILES_MAX).flatten().map(name).collect())
+        names_in(&linux).map_err(Self::error(&linux))
     }
 
     /// Makes the ESP writable, lets `work` change it, makes everything durable and the ESP read-only
@@ -202,6 +203,55 @@ impl Esp {
         })
     }
 
+    /// Sees to it that the boot menu has the entry by which the running release asks for a factory reset, and
+    /// none of another release. Nothing is written where it is so.
+    ///
+    /// # Errors
+    /// [`UpdateError::Esp`]; a repetition goes on.
+    pub fn keep_menu(&self, running: Version) -> Result<(), UpdateError> {
+        let folder = self.root.join(paths::ESP_ENTRIES);
+        let names = match names_in(&folder) {
+            // A disk that was flashed without one.
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names.map_err(Self::error(&folder))?,
+        };
+        // One that cannot be read is written anew.
+        let present = files::read_bounded(&folder.join(reset_entry_name(running)), ENTRY_BYTES_MAX);
+        let change = menu::change(running, present.ok().as_deref(), &names);
+        if change == menu::Change::default() {
+            return Ok(());
+        }
+        self.change(|| self.write_menu(&folder, &change).map_err(Self::error(&folder)))
+    }
+
+    fn write_menu(&self, folder: &Path, change: &menu::Change) -> io::Result<()> {
+        let durable =
+            || self.writer.sync_folder(folder).and_then(|()| self.writer.sync_all(folder));
+        if let Some((name, text)) = &change.write {
+            if !folder.is_dir()
+                && let Some(loader) = folder.parent()
+            {
+                self.writer.create_folder(folder)?;
+                self.writer.sync_folder(loader)?;
+                self.writer.sync_all(loader)?;
+            }
+            let new = folder.join(menu::NEW_FILE);
+            let mut file = self.writer.create(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync()?;
+            self.rename_whole(&new, &folder.join(name))?;
+            durable()?;
+        }
+        for name in &change.remove {
+            // The new file may just have got its name.
+            match self.writer.remove(&folder.join(name)) {
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
+        durable()
+    }
+
     /// blake3 of a file of `EFI/Linux` as the disk has it, read past the cache.
     ///
     /// # Errors
@@ -227,4 +277,9 @@ impl Esp {
         self.writer.rename(from, to)?;
         self.writer.sync_file(&file, to)
     }
+}
+
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    Ok(std::fs::read_dir(folder)?.take(FILES_MAX).flatten().map(name).collect())
 }

@@ -313,6 +313,9 @@ impl Updater {
             let _ = self.notes.keep_failed(None);
         }
         self.esp.apply(&settled.cleanup)?;
+        if blessed && !trial {
+            self.keep_menu();
+        }
         self.state = match (settled.verdict, &record.pending) {
             (Verdict::Armed, Some(pending)) => {
                 State::Armed { release: Chosen { version: pending.to, uki: pending.uki } }
@@ -322,6 +325,13 @@ impl Updater {
             _ => State::resumed(self.staged()?),
         };
         Ok(())
+    }
+
+    /// Without its entry in the boot menu a board is as good as with it, so this fails nothing.
+    fn keep_menu(&self) {
+        if let Err(err) = self.esp.keep_menu(self.env.running) {
+            tracing::warn!(%err, "the boot menu's entry for a factory reset is not up to date");
+        }
     }
 
     /// The staged release, if its file is still where it was.
@@ -370,6 +380,7 @@ impl Updater {
             tracing::info!(version = %self.env.running, "the trial passed");
             // They are in what runs.
             self.free_contents();
+            self.keep_menu();
             // A bless has no effects of its own.
             if let Ok((state, _)) = self.state.step(Event::Blessed) {
                 self.state = state;

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use goblin_core_types::paths;
+use goblin_core_update::menu;
 use goblin_core_update::slots::NEW_FILE;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -50,7 +51,10 @@ pub(super) fn check(esp: &Path) -> Result<Verdict> {
 
 /// Reads the output. A line that begins with `/` names what the indented lines below it are about.
 fn read(text: &str) -> Verdict {
-    let new = format!("/{}/{NEW_FILE}", paths::ESP_LINUX);
+    let new = [
+        format!("/{}/{NEW_FILE}", paths::ESP_LINUX),
+        format!("/{}/{}", paths::ESP_ENTRIES, menu::NEW_FILE),
+    ];
     let mut verdict = Verdict::default();
     let mut subjects: Vec<&str> = Vec::new();
     let mut said_something = false;
@@ -76,7 +80,9 @@ fn read(text: &str) -> Verdict {
         }
         if let Some((_, name)) = HARMLESS.iter().find(|(start, _)| words.starts_with(start)) {
             verdict.harmless.push((*name).into());
-        } else if !subjects.is_empty() && subjects.iter().all(|subject| **subject == new) {
+        } else if !subjects.is_empty()
+            && subjects.iter().all(|path| new.iter().any(|new| new == path))
+        {
             verdict.harmless.push("unfinished .new".into());
         } else {
             verdict.damage.push(format!("fsck.fat: {} {words}", subjects.join(" and ")));

@@ -4,7 +4,8 @@ use super::disk::{Digests, Disk};
 use super::fsck;
 use crate::host;
 use anyhow::{Context, Result, ensure};
-use goblin_core_types::{Digest, SlotState, Version, paths};
+use goblin_core_types::{Digest, SlotState, Version, paths, reset_entry_version};
+use goblin_core_update::menu;
 use goblin_core_update::slots::{self, EspFile, NEW_FILE};
 use goblin_image::gpt::GptError;
 use goblin_image::record;
@@ -179,6 +180,10 @@ impl Inspector {
             Ok(names) => self.slots(disk, &names, &mut view),
             Err(err) => view.problems.push(format!("{err:#}")),
         }
+        match list(disk, paths::ESP_ENTRIES) {
+            Ok(names) => entries(disk, &names, &mut view),
+            Err(err) => view.problems.push(format!("{err:#}")),
+        }
         Ok(view)
     }
 
@@ -213,6 +218,20 @@ impl Inspector {
         }
         view.pick = pick;
         view.armed = armed(names);
+    }
+}
+
+/// The entries of the boot menu beside the releases. One that is missing costs nothing but itself; one that is
+/// not what its name says could start anything.
+fn entries(disk: &Disk, names: &[String], view: &mut EspView) {
+    for name in names.iter().filter(|name| *name != menu::NEW_FILE) {
+        let folder = paths::ESP_ENTRIES;
+        let wanted = reset_entry_version(name).map(menu::entry_text);
+        match read_file(disk, &format!("{folder}/{name}")) {
+            Ok(bytes) if Some(&bytes[..]) == wanted.as_deref().map(str::as_bytes) => {}
+            Ok(_) => view.problems.push(format!("{name} in {folder} is not what its name says")),
+            Err(err) => view.problems.push(format!("{err:#}")),
+        }
     }
 }
 

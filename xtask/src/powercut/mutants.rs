@@ -9,11 +9,12 @@
 use super::cuts::{self, Cut, Depth, Dice, How, Request};
 use super::disk::{Disk, Piece, Region, Undo};
 use super::inspect::{self, Floor, Inspector};
-use super::record::Phase;
+use super::record::{Phase, SECOND};
 use super::replay;
 use super::report::Mutant;
 use anyhow::{Context, Result, ensure};
-use goblin_core_types::paths;
+use goblin_core_types::{SlotState, paths, reset_entry_name};
+use goblin_core_update::slots;
 use goblin_image::record as frame;
 use goblin_tests::writelog::{Entry, Kind, SECTOR_BYTES, WriteLog};
 use std::ops::RangeInclusive;
@@ -38,6 +39,10 @@ struct Marks {
     pending: usize,
     /// The image got the name by which the loader boots it.
     armed: usize,
+    /// The new release is good: from here on it writes its entry of the boot menu.
+    blessed: usize,
+    /// That entry got its name.
+    entry: usize,
 }
 
 /// The disk, and what is needed to judge it.
@@ -74,6 +79,9 @@ fn find(log: &WriteLog, phases: &[Phase], disk: &mut Disk, sealed: &[u8]) -> Res
     };
     let (mut table, mut image, mut records) = (Vec::new(), None, Vec::new());
     let (mut key, mut scrub, mut armed) = (None, None, None);
+    let (mut blessed, mut menu) = (None, None);
+    let good = slots::file_name(SECOND, SlotState::Good);
+    let own = reset_entry_name(SECOND);
     for (index, entry) in log.entries().iter().enumerate() {
         let region = disk.layout.region(entry.sector);
         let had_key = !disk.digests.keys.is_empty();
@@ -101,9 +109,17 @@ fn find(log: &WriteLog, phases: &[Phase], disk: &mut Disk, sealed: &[u8]) -> Res
                     armed = Some(index);
                 }
             }
+            Region::Esp if armed.is_some() && blessed.is_none() => {
+                let names = inspect::list(disk, paths::ESP_LINUX)?;
+                blessed = names.contains(&good).then_some(index);
+            }
+            Region::Esp if blessed.is_some() => {
+                let names = inspect::list(disk, paths::ESP_ENTRIES)?;
+                menu = names.contains(&own).then_some(index);
+            }
             _ => {}
         }
-        if armed.is_some() {
+        if menu.is_some() {
             break;
         }
     }
@@ -118,6 +134,8 @@ fn find(log: &WriteLog, phases: &[Phase], disk: &mut Disk, sealed: &[u8]) -> Res
         image: image.context("no image was written")?,
         pending: pending.context("the boot record was not written before arming")?,
         armed,
+        blessed: blessed.context("the new release was not blessed")?,
+        entry: menu.context("the new release has no entry in the boot menu")?,
     })
 }
 
@@ -139,6 +157,9 @@ impl Bench<'_> {
         found.push(self.unflushed(name, pending.clone())?);
         found.push(self.first("the boot record is written before a release is armed", pending)?);
         found.push(self.in_place("two copies of the boot record", marks.pending)?);
+        let entry = marks.blessed + 1..=marks.entry;
+        let name = "flush of the boot menu's entry before it is named";
+        found.push(self.unflushed(name, entry)?);
         Ok(found)
     }
 

@@ -31,7 +31,8 @@ pub(super) struct Phase {
 
 /// Releases of the recording.
 pub(super) const FIRST: Version = Version::new(1, 0, 0);
-const SECOND: Version = Version::new(2, 0, 0);
+/// The release that is upgraded to.
+pub(super) const SECOND: Version = Version::new(2, 0, 0);
 
 /// Plays first boot, upgrade, rollback, a setting and a factory reset on a freshly flashed compute board that is alone.
 pub(super) fn record(places: &Places) -> Result<Vec<Phase>> {

@@ -36,7 +36,9 @@ pub use record::{
     QUARANTINE_KEPT_MAX, Quarantined, REPORTS_KEPT_MAX, UpdateOutcome, UpdateReport, WriteCount,
     Written,
 };
-pub use reset::{ParseLevelError, PendingReset, ResetLevel, ResetReport};
+pub use reset::{
+    ParseLevelError, PendingReset, ResetLevel, ResetReport, reset_entry_name, reset_entry_version,
+};
 pub use role::{ParseRoleError, Role};
 pub use status::{
     BoardStatus, BootStatus, BoxStatus, Check, CheckState, DiskStatus, Health, HealthState,

@@ -28,6 +28,8 @@ pub const RESOLV_CONF: &str = "/run/goblin/state/net/resolv.conf";
 pub const ESP: &str = "/run/goblin/esp";
 /// Directory of the UKIs inside the ESP.
 pub const ESP_LINUX: &str = "EFI/Linux";
+/// Directory of the boot menu's entries that are no UKIs inside the ESP.
+pub const ESP_ENTRIES: &str = "loader/entries";
 /// The provisioning file inside the ESP, as `flash` wrote it.
 pub const ESP_PROVISION: &str = "provision.toml";
 /// The STATE partition: configuration, keys, logs, downloaded blobs.

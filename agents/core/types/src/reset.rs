@@ -1,5 +1,6 @@
 //! Factory reset: how much of a board goes, and what people are told of it.
 
+use crate::Version;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -107,6 +108,20 @@ impl FromStr for ResetLevel {
     }
 }
 
+const ENTRY_PREFIX: &str = "reset_";
+const ENTRY_SUFFIX: &str = ".conf";
+
+/// File name of the boot menu's entry that starts a release to ask for a factory reset; it is the loader's
+/// identity of the entry too.
+pub fn reset_entry_name(version: Version) -> String {
+    format!("{ENTRY_PREFIX}{version}{ENTRY_SUFFIX}")
+}
+
+/// The release of such an entry, by the loader's identity of it; `None` for every other entry.
+pub fn reset_entry_version(entry: &str) -> Option<Version> {
+    entry.strip_prefix(ENTRY_PREFIX)?.strip_suffix(ENTRY_SUFFIX)?.parse().ok()
+}
+
 /// A factory reset that was ordered and is carried out by the next boot. In the boot record until it is done, so
 /// that a power cut only delays it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +157,16 @@ pub struct ResetReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_entry_that_asks_for_a_reset_is_taken_for_it() {
+        let version: Version = "2026.11.1".parse().unwrap();
+        assert_eq!(reset_entry_name(version), "reset_2026.11.1.conf");
+        assert_eq!(reset_entry_version(&reset_entry_name(version)), Some(version));
+        for other in ["", "reset_.conf", "reset_2.efi", "goblinux_2.efi", "reset_2+3.conf"] {
+            assert_eq!(reset_entry_version(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn every_level_has_a_word_and_takes_more_than_the_one_before() {

@@ -6,6 +6,7 @@
 //! - [`pair`]: both boards as one step.
 //! - [`policy`]: what is done unasked, and what it waits for.
 //! - [`reset`]: what a factory reset takes away, and when it is done.
+//! - [`menu`]: the boot menu's entry that asks for one.
 //! - [`stick`]: which of the sticks that are plugged in holds a release.
 //! - [`life`]: where the newest upgrade stands, as people are told.
 //!
@@ -27,6 +28,7 @@
 
 pub mod life;
 pub mod machine;
+pub mod menu;
 pub mod pair;
 pub mod policy;
 pub mod reset;

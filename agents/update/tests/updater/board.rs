@@ -11,8 +11,9 @@ use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::{Hashes, ReleaseCustom, Target, sha256_hex};
 use goblin_core_types::{
     Attempt, AttemptStage, BoardStatus, BootRecord, Digest, FailReason, Role, SlotState,
-    SlotStatus, UpdateCommand, UpdateReply, UpdateStatus, Version,
+    SlotStatus, UpdateCommand, UpdateReply, UpdateStatus, Version, reset_entry_name,
 };
+use goblin_core_update::menu;
 use goblin_core_update::slots::{self, EspFile, counted, file_name, loader_pick};
 use goblin_core_update::stick::StickError;
 use goblin_image::recipe::{BlobRef, RECIPE_FORMAT, UkiRecipe};
@@ -515,6 +516,7 @@ impl Board {
     pub fn new(role: Role, server: &Server, keys: &RepositoryKeys) -> Self {
         let dir = TempDir::new().unwrap();
         fs::create_dir_all(dir.path().join("esp/EFI/Linux")).unwrap();
+        fs::create_dir_all(dir.path().join("esp/loader/entries")).unwrap();
         fs::create_dir_all(dir.path().join("store")).unwrap();
         fs::File::create(dir.path().join("record")).unwrap().set_len(4 << 20).unwrap();
         let source = Source {
@@ -539,6 +541,7 @@ impl Board {
             record_writer: Writer::default(),
         };
         fs::write(board.linux().join(file_name(v(1), SlotState::Good)), release(1).uki).unwrap();
+        fs::write(board.entries().join(reset_entry_name(v(1))), menu::entry_text(v(1))).unwrap();
         // The boot that runs.
         board.record().update(|record| record.boot_count = 1).unwrap();
         board
@@ -550,6 +553,27 @@ impl Board {
 
     pub fn linux(&self) -> PathBuf {
         self.dir.path().join("esp/EFI/Linux")
+    }
+
+    pub fn entries(&self) -> PathBuf {
+        self.dir.path().join("esp/loader/entries")
+    }
+
+    /// What the boot menu shows beside the releases, as the loader looks for the files that entries start.
+    pub fn menu(&self) -> Vec<String> {
+        let listed = |name: &String| {
+            let text = fs::read_to_string(self.entries().join(name)).unwrap();
+            let efi = text.lines().find_map(|line| line.strip_prefix("efi /"));
+            name.ends_with(".conf")
+                && efi.is_some_and(|efi| self.dir.path().join("esp").join(efi).exists())
+        };
+        let mut names: Vec<String> = fs::read_dir(self.entries())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(listed)
+            .collect();
+        names.sort();
+        names
     }
 
     pub fn record(&self) -> RecordPartition {

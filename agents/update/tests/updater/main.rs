@@ -5,6 +5,7 @@ mod bounds;
 mod hostile;
 mod orders;
 mod pair;
+mod pair_faults;
 mod parcels;
 mod powercut;
 mod single;

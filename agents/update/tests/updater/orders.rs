@@ -67,6 +67,32 @@ fn pinned_release_outlives_those_after_it() {
 }
 
 #[test]
+fn boot_menu_asks_for_a_reset_by_the_release_that_is_good() {
+    let (_server, mut board) = setup(&[1, 2]);
+    // As a disk was flashed before there was such an entry.
+    fs::remove_dir_all(board.entries()).unwrap();
+    let mut updater = board.updater();
+    assert_eq!(board.menu(), ["reset_1.conf"]);
+    fs::write(board.entries().join("other.conf"), "efi /loader\n").unwrap();
+    done(&tell(&mut updater, &STAGE));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
+    assert_eq!(board.menu(), ["other.conf", "reset_1.conf"], "it is what would be gone back to");
+    board.boot();
+    assert_eq!(board.menu(), ["other.conf", "reset_2.conf"]);
+    let written = board.writers.esp.counts();
+    done(&tell(&mut board.updater(), &UpdateCommand::Check));
+    assert_eq!(board.writers.esp.counts(), written, "what is right is not written again");
+    done(&tell(&mut board.updater(), &UpdateCommand::Rollback { to: None }));
+    assert_eq!(board.menu(), ["other.conf"], "no release is good until one proves itself");
+    board.boot();
+    assert_eq!(board.menu(), ["other.conf", "reset_1.conf"]);
+    // A damaged one is written anew.
+    fs::write(board.entries().join("reset_1.conf"), "title half").unwrap();
+    board.updater();
+    assert_eq!(board.menu(), ["other.conf", "reset_1.conf"]);
+}
+
+#[test]
 fn preview_tells_what_would_happen_and_does_none_of_it() {
     let (server, board) = setup(&[1, 2]);
     let before = board.fixed();

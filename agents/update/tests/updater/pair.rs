@@ -1,6 +1,7 @@
 //! Two boards, each with its own disk, led by the compute board.
 
 use crate::board::*;
+use crate::pair_faults::until_cut;
 use crate::wire;
 use goblin_agent_update::{Leader, Peer, PeerError, Updater};
 use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdateReply};
@@ -9,38 +10,62 @@ use serde::de::DeserializeOwned;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-const UPGRADE: UpdateCommand = UpdateCommand::UpgradePair { to: None, from: None };
+pub const UPGRADE: UpdateCommand = UpdateCommand::UpgradePair { to: None, from: None };
 const ROLLBACK: UpdateCommand = UpdateCommand::RollbackPair { to: None };
 
 /// The storage board as a peer: out of reach while it restarts.
-struct Storage {
-    board: Board,
-    updater: Updater,
+pub struct Storage {
+    pub board: Board,
+    pub updater: Updater,
     cable: bool,
+    /// Times that it was asked or told something.
+    pub calls: u32,
+    /// From which call on, and to which, the cable is out, and whether what is said still arrives there.
+    pub outage: Option<(u32, u32, bool)>,
+    /// Its power went.
+    off: bool,
 }
 
 impl Storage {
     fn new(board: Board) -> Self {
         let updater = board.updater();
-        Self { board, updater, cable: true }
+        Self { board, updater, cable: true, calls: 0, outage: None, off: false }
     }
 
     fn reach(&mut self) -> Result<(), PeerError> {
         if !self.cable {
             return Err(PeerError::Silent);
         }
-        if self.board.seen.reboots.swap(0, Ordering::Relaxed) > 0 {
-            self.updater = self.board.boot();
+        if self.off || self.board.seen.reboots.swap(0, Ordering::Relaxed) > 0 {
+            self.off = true;
+            self.updater = until_cut(|| self.board.boot()).ok_or(PeerError::Silent)?;
+            self.off = false;
             return Err(PeerError::Silent);
         }
         Ok(())
+    }
+
+    /// One question or order through the cable.
+    fn call<T>(
+        &mut self,
+        play: impl FnOnce(&mut Self) -> Result<T, PeerError>,
+    ) -> Result<T, PeerError> {
+        let call = self.calls;
+        self.calls += 1;
+        let outage = self.outage.filter(|(from, to, _)| (*from..*to).contains(&call));
+        if matches!(outage, Some((.., false))) {
+            return Err(PeerError::Silent);
+        }
+        self.reach()?;
+        let answer = until_cut(|| play(self));
+        self.off |= answer.is_none();
+        answer.filter(|_| outage.is_none()).unwrap_or(Err(PeerError::Silent))
     }
 }
 
 impl Peer for Storage {
     fn status(&mut self) -> Result<BoardStatus, PeerError> {
-        self.reach()?;
-        Ok(self.board.status())
+        self.call(|storage| Ok(storage.board.status()))
     }
 
     fn command(
@@ -48,14 +73,15 @@ impl Peer for Storage {
         command: &UpdateCommand,
         each: &mut dyn FnMut(UpdateReply),
     ) -> Result<UpdateReply, PeerError> {
-        self.reach()?;
-        let mut last = None;
-        self.updater.command(command, &mut |reply| {
-            if let Some(before) = last.replace(reply) {
-                each(before);
-            }
-        });
-        last.ok_or(PeerError::Silent)
+        self.call(|storage| {
+            let mut last = None;
+            storage.updater.command(command, &mut |reply| {
+                if let Some(before) = last.replace(reply) {
+                    each(before);
+                }
+            });
+            last.ok_or(PeerError::Silent)
+        })
     }
 }
 
@@ -93,15 +119,15 @@ impl Peer for Earlier<'_> {
     }
 }
 
-struct Pair {
+pub struct Pair {
     server: Server,
-    compute: Board,
-    updater: Updater,
-    storage: Storage,
+    pub compute: Board,
+    pub updater: Updater,
+    pub storage: Storage,
 }
 
 impl Pair {
-    fn new(releases: &[u32]) -> Self {
+    pub fn new(releases: &[u32]) -> Self {
         let server = Server::start();
         publish(&server, &keys(1), 1, releases, NOW);
         let compute = Board::new(Role::Compute, &server, &keys(1));
@@ -113,7 +139,7 @@ impl Pair {
     }
 
     /// Lets the storage board ask the updater that runs on the compute board.
-    fn plug(&self) {
+    pub fn plug(&self) {
         let feeder = Some(self.updater.feeder());
         *self.storage.board.seen.cable.feeder.lock().unwrap() = feeder;
     }
@@ -136,7 +162,7 @@ impl Pair {
         requests.iter().filter(|path| path.starts_with("blobs/")).cloned().collect()
     }
 
-    fn tell(&mut self, command: &UpdateCommand) -> Vec<UpdateReply> {
+    pub fn tell(&mut self, command: &UpdateCommand) -> Vec<UpdateReply> {
         let mut replies = Vec::new();
         Leader::new(&mut self.updater, &mut self.storage, Duration::from_millis(1))
             .command(command, &mut |reply| replies.push(reply));
@@ -150,11 +176,16 @@ impl Pair {
                 self.updater = self.compute.boot();
                 self.plug();
             }
-            Leader::new(&mut self.updater, &mut self.storage, Duration::from_millis(1)).resume();
+            self.resume();
         }
     }
 
-    fn run(&self) -> (u32, u32) {
+    /// Lets the compute board go on with its plan.
+    pub fn resume(&mut self) {
+        Leader::new(&mut self.updater, &mut self.storage, Duration::from_millis(1)).resume();
+    }
+
+    pub fn run(&self) -> (u32, u32) {
         (self.compute.running, self.storage.board.running)
     }
 }

@@ -8,8 +8,10 @@ mod tape;
 
 use crate::board::*;
 use goblin_core_types::{
-    BootRecord, Role, Schedule, ScheduleMode, SlotState, UpdateCommand, Version,
+    BootRecord, Role, Schedule, ScheduleMode, SlotState, UpdateCommand, Version, reset_entry_name,
+    reset_entry_version,
 };
+use goblin_core_update::menu;
 use goblin_core_update::slots::{self, EspFile, NEW_FILE, TRIES_MAX, loader_pick};
 use goblin_image::record;
 use goblin_sys::writer::Writer;
@@ -22,6 +24,7 @@ use tape::{Files, State, Step, Tape, each_state};
 
 const STAGE: UpdateCommand = UpdateCommand::Stage { to: None, from: None };
 const LINUX: &str = "esp/EFI/Linux/";
+const ENTRIES: &str = "esp/loader/entries/";
 /// One of so many states is brought to the end of the upgrade, and not only booted.
 const GOES_ON_EACH: usize = 5;
 
@@ -64,7 +67,7 @@ fn walked(broken: &[u32], prepare: &dyn Fn(&mut Board), walk: &dyn Fn(&mut Board
 /// Everything on the disks of a board.
 fn files_of(board: &Board) -> Files {
     let mut files = Files::new();
-    for folder in ["esp/EFI/Linux", "store", "store/blobs"] {
+    for folder in ["esp/EFI/Linux", "esp/loader/entries", "store", "store/blobs"] {
         for entry in fs::read_dir(board.dir.path().join(folder)).into_iter().flatten().flatten() {
             if entry.path().is_file() {
                 let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
@@ -139,6 +142,10 @@ impl Path {
             return Err(format!("{} is armed, and the boot record does not know", pick.file));
         }
         for (name, content) in files {
+            let entry = name.strip_prefix(ENTRIES).and_then(reset_entry_version);
+            if entry.is_some_and(|version| menu::entry_text(version).as_bytes() != content) {
+                return Err(format!("{name} is not what its name says"));
+            }
             let blob = name.strip_prefix("store/blobs/").filter(|blob| !blob.starts_with("new-"));
             if blob.is_some_and(|blob| hash(content).to_string() != blob) {
                 return Err(format!("{name} is not what its name says"));
@@ -154,8 +161,10 @@ impl Path {
     fn board(&self, files: &Files) -> Board {
         let mut board = Board::new(Role::Storage, &self.server, &keys(1));
         board.broken.clone_from(&self.broken);
-        fs::remove_dir_all(board.linux()).unwrap();
-        fs::create_dir_all(board.linux()).unwrap();
+        for folder in [board.linux(), board.entries()] {
+            fs::remove_dir_all(&folder).unwrap();
+            fs::create_dir_all(&folder).unwrap();
+        }
         fs::create_dir_all(board.store().join("blobs")).unwrap();
         let device = fs::File::options().write(true).open(board.dir.path().join("record")).unwrap();
         device.set_len(0).unwrap();
@@ -176,6 +185,10 @@ impl Path {
             let mut updater = board.boot();
             let record = board.boot_record();
             self.settled(&record, board.running)?;
+            let wanted = [reset_entry_name(v(board.running))];
+            if board.menu() != wanted {
+                return Err(format!("{:?} in the boot menu, not {wanted:?}", board.menu()));
+            }
             if goes_on && self.broken.is_empty() && board.running == 1 {
                 done(&tell(&mut updater, &STAGE));
                 done(&tell(&mut updater, &UpdateCommand::Activate { to: v(2) }));
@@ -353,6 +366,11 @@ fn power_cut_at_any_step_of_an_upgrade_leaves_a_board_that_goes_on() {
     let mut unwaited = steps.clone();
     unwaited.remove(content);
     path.falls("the flush of contents before their names", unwaited);
+
+    let entry = format!("{ENTRIES}{}", reset_entry_name(v(2)));
+    let entry = place(steps, |step| matches!(step, Step::Rename(_, to) if *to == entry));
+    let name = "the flush of the boot menu's entry before its name";
+    path.falls(name, unsynced(steps, "esp", entry - 2, entry));
 }
 
 #[test]

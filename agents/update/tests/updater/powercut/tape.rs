@@ -93,6 +93,8 @@ impl Witness for Tape {
         let mut steps = self.steps.lock().unwrap();
         match change {
             Change::Create(path) => steps.push(Step::Create(self.name(path))),
+            // Waited for before anything is in it, and without it there is nothing to lose.
+            Change::CreateFolder(_) => {}
             Change::Write(path, at, bytes) => {
                 let name = self.name(path);
                 if name == "record" {

@@ -1,0 +1,189 @@
+//! Two boards, and at every step of their upgrade something goes wrong: the power of either board, the cable between
+//! them, a clock. Both end on one release with no plan left, and the upgrade can be had afterwards.
+//!
+//! A board whose power is cut has kept everything that it wrote until then; what a disk may lose of it is what the
+//! recordings of one board show.
+
+use crate::board::*;
+use crate::pair::{Pair, UPGRADE};
+use goblin_core_types::UpdateReply;
+use goblin_sys::writer::{Change, Witness, Writer};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// No change of a disk is so late.
+const NEVER: u32 = u32::MAX;
+/// One change of so many is where something goes wrong, from another first one for each fault.
+const EACH: usize = 32;
+/// Environment: another number in its place; 1 takes every change, which is a matter of minutes.
+const EACH_NAMED: &str = "GOBLIN_FAULT_EACH";
+/// Calls of the storage board that an outage of the cable swallows.
+const OUTAGE_CALLS: u32 = 3;
+/// Seconds since 1970 of a clock that stands at its beginning, and of one that ran away.
+const WRONG_CLOCKS: [u64; 2] = [0, 4_300_000_000];
+
+/// What unwinds a board whose power is gone.
+struct Cut;
+
+/// Counts the changes of a board's disks, and lets one thing happen after one of them.
+#[derive(Debug)]
+struct Fate {
+    seen: AtomicU32,
+    at: AtomicU32,
+    /// The clock, and what it jumps to; otherwise the power is cut.
+    clock: Option<(Arc<AtomicU64>, u64)>,
+}
+
+impl Witness for Fate {
+    fn saw(&self, _: Change<'_>) {
+        if self.seen.fetch_add(1, Relaxed) != self.at.load(Relaxed) {
+            return;
+        }
+        match &self.clock {
+            Some((clock, to)) => clock.store(*to, Relaxed),
+            None => resume_unwind(Box::new(Cut)),
+        }
+    }
+}
+
+/// Lets a board's disks be watched.
+fn watch(board: &mut Board, at: u32, clock: Option<u64>) -> Arc<Fate> {
+    let clock = clock.map(|to| (board.seen.now.clone(), to));
+    let fate = Arc::new(Fate { seen: AtomicU32::new(0), at: AtomicU32::new(at), clock });
+    board.writers.esp = Writer::watched(fate.clone());
+    board.writers.state = Writer::watched(fate.clone());
+    board.record_writer = Writer::watched(fate.clone());
+    fate
+}
+
+/// What `play` answers, or `None` when the power was cut in it.
+pub fn until_cut<T>(play: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(play)) {
+        Ok(value) => Some(value),
+        Err(panic) if panic.is::<Cut>() => None,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// A pair whose boards are watched: after `compute` and `storage` changes the fault comes.
+fn watched(compute: u32, storage: u32, clock: Option<u64>) -> (Pair, [Arc<Fate>; 2]) {
+    let mut pair = Pair::new(&[1, 2]);
+    let fates =
+        [watch(&mut pair.compute, compute, clock), watch(&mut pair.storage.board, storage, clock)];
+    pair.updater = pair.compute.updater();
+    pair.storage.updater = pair.storage.board.updater();
+    pair.plug();
+    (pair, fates)
+}
+
+/// Plays the upgrade to its end; how it ended.
+fn play(pair: &mut Pair) -> (u32, u32) {
+    let mut up = until_cut(|| pair.tell(&UPGRADE)).is_some();
+    for _ in 0..20 {
+        if !up || pair.compute.seen.reboots.swap(0, Relaxed) > 0 {
+            let booted = until_cut(|| pair.compute.boot());
+            up = booted.is_some();
+            let Some(updater) = booted else { continue };
+            pair.updater = updater;
+            pair.plug();
+        }
+        up = until_cut(|| pair.resume()).is_some();
+        let is_quiet = pair.compute.seen.reboots.load(Relaxed) == 0;
+        if up && is_quiet && pair.compute.boot_record().pair.is_none() {
+            break;
+        }
+    }
+    pair.run()
+}
+
+/// Both boards are on one release and nothing is left open; then the upgrade is had without a fault.
+fn stands(mut pair: Pair, when: &str) {
+    let ended = play(&mut pair);
+    assert!(matches!(ended, (1, 1) | (2, 2)), "{when}: {ended:?}");
+    assert_eq!(pair.compute.boot_record().pair, None, "{when}: a plan is left");
+    for board in [&pair.compute, &pair.storage.board] {
+        board.seen.now.store(NOW, Relaxed);
+        assert_eq!(board.boot_record().pending, None, "{when}: {:?} has not decided", board.role);
+        assert_eq!(
+            board.boot_record().quarantine,
+            [],
+            "{when}: nothing was wrong with the release"
+        );
+    }
+    if ended == (1, 1) {
+        pair.storage.outage = None;
+        assert_eq!(play(&mut pair), (2, 2), "{when}: and not when nothing is wrong any more");
+    }
+}
+
+fn each() -> usize {
+    std::env::var(EACH_NAMED).map_or(EACH, |named| named.parse().expect("a number"))
+}
+
+/// Changes that an upgrade without a fault makes on both boards.
+fn changes() -> [u32; 2] {
+    let (mut pair, fates) = watched(NEVER, NEVER, None);
+    assert_eq!(play(&mut pair), (2, 2));
+    fates.map(|fate| fate.seen.load(Relaxed))
+}
+
+#[test]
+fn power_cut_of_either_board_at_any_change_of_its_disks_ends_with_both_on_one_release() {
+    let [compute, storage] = changes();
+    assert!(compute > 20 && storage > 20, "{compute} and {storage} changes are watched");
+    for at in (0..compute).step_by(each()) {
+        stands(watched(at, NEVER, None).0, &format!("compute cut after change {at}"));
+    }
+    for at in (1..storage).step_by(each()) {
+        stands(watched(NEVER, at, None).0, &format!("storage cut after change {at}"));
+    }
+    // Both, each at its own time.
+    for at in (2..compute.min(storage)).step_by(each()) {
+        let other = storage - 1 - at;
+        let when = format!("compute cut after change {at}, storage after {other}");
+        stands(watched(at, other, None).0, &when);
+    }
+}
+
+#[test]
+fn clock_that_jumps_at_any_change_ends_with_both_on_one_release() {
+    let [compute, storage] = changes();
+    for to in WRONG_CLOCKS {
+        for at in (3..compute).step_by(2 * each()) {
+            let when = format!("the compute board's clock jumps to {to} after change {at}");
+            stands(watched(at, NEVER, Some(to)).0, &when);
+        }
+        for at in (3..storage).step_by(2 * each()) {
+            let when = format!("the storage board's clock jumps to {to} after change {at}");
+            stands(watched(NEVER, at, Some(to)).0, &when);
+        }
+    }
+}
+
+#[test]
+fn cable_that_is_out_for_a_while_at_any_call_ends_with_both_on_one_release() {
+    let mut pair = Pair::new(&[1, 2]);
+    assert_eq!(play(&mut pair), (2, 2));
+    let calls = pair.storage.calls;
+    assert!(calls > 5, "{calls} calls are looked at");
+    for at in 0..calls {
+        for answer_alone in [false, true] {
+            let mut pair = Pair::new(&[1, 2]);
+            pair.storage.outage = Some((at, at + OUTAGE_CALLS, answer_alone));
+            let what = if answer_alone { "the answers are lost" } else { "nothing comes through" };
+            stands(pair, &format!("{what} from call {at} on"));
+        }
+    }
+}
+
+#[test]
+fn clock_that_ran_away_is_told_before_anything_is_begun() {
+    let mut pair = Pair::new(&[1, 2]);
+    pair.compute.seen.now.store(WRONG_CLOCKS[1], Relaxed);
+    let before = pair.compute.fixed();
+    let replies = pair.tell(&UPGRADE);
+    assert_eq!(kind(replies.last().unwrap()), "expired", "{replies:?}");
+    assert!(!replies.iter().any(|reply| matches!(reply, UpdateReply::Done { .. })));
+    assert_eq!((pair.compute.fixed(), pair.run()), (before, (1, 1)));
+}
