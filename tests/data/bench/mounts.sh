@@ -5,7 +5,7 @@
 # dropped before each work. Three works are done once more with $DELAY between the two ends, each way: for them the time
 # counts in which nobody had anything to do.
 DELAY=250us
-MSIZE=524312
+MSIZE=520216
 export PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C
 export GIT_AUTHOR_NAME=t GIT_AUTHOR_EMAIL=t@t GIT_COMMITTER_NAME=t GIT_COMMITTER_EMAIL=t@t
 
@@ -77,6 +77,7 @@ on_mount() {
     git -C /mnt config core.compression 0 && git -C /mnt add fs &&
     git -C /mnt commit --quiet -m first && git -C /mnt status > /dev/null
   work git_status git_status && work write write_in_order && work read read_in_order || return
+  rm /mnt/big
   far
   work git_status_far git_status && work tar_out_far tar_out && mkdir /mnt/again &&
     work tar_in_far tar_in /mnt/again
@@ -105,7 +106,8 @@ server=goblin
 mkdir /srv/$server /tmp/keys
 serve-keys /srv/$server /tmp/keys 5642 > /tmp/keys/said < /dev/null &
 until grep -q '^code' /tmp/keys/said; do sleep 1; done
-goblin login 127.0.0.1:5642 "$(sed -n 's/^code //p' /tmp/keys/said)" --name box
+code=$(grep "^code" /tmp/keys/said)
+goblin login 127.0.0.1:5642 "${code#code }" --name box
 on_mount goblin mount box:data
 kill $!
 
