@@ -12,13 +12,12 @@ fail() {
 until_true() { until "$@" > /dev/null 2>&1; do sleep 0.2; done; }
 is() { systemctl is-active --quiet "$1"; }
 gone() { ! is "$1"; }
-relays() { cat /proc/[0-9]*/cmdline 2> /dev/null | tr '\0' ' ' | grep -c -- '--foreground'; }
-relay_pid() { grep -lz -- '--foreground' /proc/[0-9]*/cmdline 2> /dev/null | grep -v self | head -n 1 | cut -d/ -f3; }
+# The brackets keep it from finding itself.
+relay_pid() { grep -lz -- '--foregroun[d]' /proc/[0-9]*/cmdline 2> /dev/null | head -n 1 | cut -d/ -f3; }
 no_relay() { test -z "$(relay_pid)"; }
 
 unit='srv-a\x2dhome'
 dir=/srv/a-home
-while read -r module; do insmod "/modules/$module"; done < /modules/order
 ip link set lo up
 mkdir -p /data /keys
 systemd-run --quiet --unit=box serve-keys /data /keys 5642

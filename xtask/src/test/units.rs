@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// What systemd runs.
 const SCRIPT: &str = include_str!("../../../tests/data/units.sh");
+/// Loads modules first: systemd looks once whether there are automounts.
+const START: &str = "#!/usr/bin/bash\nPATH=/usr/sbin:/usr/bin\nwhile read -r module; do insmod \"/modules/$module\"; \
+    done < /modules/order\nexec /usr/lib/systemd/systemd\n";
 /// How its lines begin.
 const WORD: &str = "units: ";
 const PACKAGES: &[&str] = &[
@@ -28,7 +31,7 @@ const PACKAGES: &[&str] = &[
 ];
 const UNIT: &str = "[Unit]\nDescription=Tries a share\nAfter=basic.target\nRequires=basic.target\n\n\
     [Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/usr/bin/bash /try.sh\n";
-const CMDLINE: &str = "console=ttyS0 rdinit=/usr/lib/systemd/systemd panic=-1 loglevel=3 \
+const CMDLINE: &str = "console=ttyS0 rdinit=/init panic=-1 loglevel=3 \
     systemd.show_status=false systemd.log_level=warning";
 const MEMORY_MIB: u32 = 2048;
 /// Longest silence of the guest.
@@ -36,8 +39,10 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// `cargo xtask test units`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask test units     five minutes and what is to be compiled\n\n\
-    The guest's log is target/units/units.log. Exit status 1 when something failed.")]
+#[command(
+    after_help = "Examples:\n  cargo xtask test units     five minutes and what is to be compiled\n\n\
+    The guest's log is target/units/units.log. Exit status 1 when something failed."
+)]
 pub(super) struct Args {
     /// Install missing host packages without asking
     #[arg(long)]
@@ -95,7 +100,8 @@ fn guest(dir: &Path, stock: &debian::ClientKernel) -> Result<PathBuf> {
     let (mut root, _) = debian_root(PACKAGES)?;
     let serve_keys = compile::example("goblin-agent-share", "serve_keys")?;
     let units = "usr/lib/systemd/system";
-    root.file("try.sh", 0o755, SCRIPT.into())
+    root.file("init", 0o755, START.into())
+        .file("try.sh", 0o755, SCRIPT.into())
         .file("usr/bin/serve-keys", 0o755, host::read(&serve_keys)?)
         .file("usr/bin/goblin", 0o755, host::read(&compile::goblin(Lto::Off)?)?)
         .file(&format!("{units}/try.service"), 0o644, UNIT.into())

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The kernel notices nothing of a loss but the time it takes. What cannot be carried over fails with `EIO`
-//! once: see [`table`]. Past the [`Patience`] everything fails at once until the server is back, and the
+//! once: see [`table`]. What can be foreseen is asked before the kernel asks: see [`ahead`]. Past the [`Patience`] everything fails at once until the server is back, and the
 //! mount stays.
 //!
 //! Invariants:
