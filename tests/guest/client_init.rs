@@ -352,7 +352,7 @@ fn mount(target: &Target, dir: &Path) -> io::Result<()> {
     }
     std::fs::create_dir_all(dir)?;
     let options = format!(
-        "trans=tcp,port={},version=9p2000.L,aname={},uname=root,access=any,msize=524312,cache={}",
+        "trans=tcp,port={},version=9p2000.L,aname={},uname=root,access=any,msize=520216,cache={}",
         target.port, target.share, target.cache
     );
     let options = std::ffi::CString::new(options)?;
@@ -501,7 +501,7 @@ fn mount_guarded(target: &Target, dir: &Path, stop: &Arc<AtomicBool>) -> io::Res
     let guard = Guard::watch(socket.try_clone()?, stop);
     let options = format!(
         "trans=fd,rfdno={fd},wfdno={fd},version=9p2000.L,aname={},uname=root,access=any,\
-         msize=524312,cache={}",
+         msize=520216,cache={}",
         target.share,
         target.cache,
         fd = socket.as_raw_fd(),

@@ -2,7 +2,7 @@
 
 mod boot;
 mod init;
-mod machine;
+pub(crate) mod machine;
 mod mounts;
 mod ninep;
 mod table;

@@ -50,7 +50,7 @@ pub fn on(place: &Place<'_>, suite: Suite, root: Initramfs) -> Result<ClientSpec
     std::os::unix::fs::symlink(source, &shown)
         .with_context(|| format!("cannot make {}", shown.display()))?;
     let initramfs = dir.join(format!("{name}.cpio"));
-    let goblin = compile::binaries(Lto::Off)?.goblin;
+    let goblin = compile::goblin(Lto::Off)?;
     host::write_whole(&initramfs, &archive(root, &programs.client_init, &goblin, &kernel)?)?;
     Ok(ClientSpec {
         kernel: kernel.vmlinuz,

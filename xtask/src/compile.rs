@@ -129,6 +129,18 @@ pub fn init(lto: Lto) -> Result<PathBuf> {
     existing(&folder, "goblin-init")
 }
 
+/// Compiles agents and command line alone.
+///
+/// # Errors
+/// As [`binaries`].
+pub fn goblin(lto: Lto) -> Result<PathBuf> {
+    let folder = match std::env::var_os(OVERRIDE) {
+        Some(folder) => PathBuf::from(folder),
+        None => cargo_build(lto, &["--package", "goblin"])?,
+    };
+    existing(&folder, "goblin")
+}
+
 /// Compiles the share server that tests and benchmarks talk to, and their client.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod reproducible;
+mod units;
 mod v9fs;
 
 use crate::check::{self, Tally};
@@ -39,6 +40,8 @@ enum Part {
     Conformance(conformance::Args),
     /// Programs at work through the kernel's 9P client, on Debian's stock kernels; report in target/v9fs
     V9fs(v9fs::Args),
+    /// Units of `goblin mount --print-unit` under a real systemd
+    Units(units::Args),
 }
 
 /// One run of `cargo test`.
@@ -78,6 +81,7 @@ pub fn command(args: &TestArgs) -> Result<()> {
     match &args.part {
         Some(Part::Conformance(args)) => return conformance::run(args),
         Some(Part::V9fs(args)) => return v9fs::run(args),
+        Some(Part::Units(args)) => return units::run(args),
         None => {}
     }
     setup::ensure(setup::Purpose::Test, args.yes)?;

@@ -13,7 +13,7 @@
 //! The kernel's client neither times out nor reconnects; the [`relay`] below every mount does. Its process's
 //! end ends every call in the mount, whatever state the other end is in.
 //!
-//! It does **not** cache, and does not write offline: while a box is away, calls wait and then fail.
+//! It does **not** cache for longer than the call that asked, and does not write offline: while a box is away, calls wait and then fail.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,8 +1,11 @@
 #!/usr/bin/bash
 # PID 1 of a guest that is server and client at once: one tree over each file server that its kernel can mount, the
 # same works on it. A line `bench: SERVER WORK BUSY_US` for each; `bench: absent SERVER REASON` for one that does not run.
-# Served files lie in memory. 9P has the options that `goblin mount` chooses for this kernel: a message is a header and
-# 512 KiB. Caches of the client are dropped before each work.
+# Served files lie in memory. 9P has the options that `goblin mount` chooses for this kernel. Caches of the client are
+# dropped before each work. Three works are done once more with $DELAY between the two ends, each way: for them the time
+# counts in which nobody had anything to do.
+DELAY=250us
+MSIZE=520216
 export PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C
 export GIT_AUTHOR_NAME=t GIT_AUTHOR_EMAIL=t@t GIT_COMMITTER_NAME=t GIT_COMMITTER_EMAIL=t@t
 
@@ -27,32 +30,39 @@ busy() {
   now=$((${EPOCHREALTIME/./} - (idle + waiting) * 10000))
 }
 
+# What is measured of a work: its busy time, or `waits` the rest of its time.
+measured=busy
+waits() { busy; now=$((${EPOCHREALTIME/./} - now)); }
+
 work() {
   local name=$1 start
   shift
   sync
   echo 3 > /proc/sys/vm/drop_caches
-  busy; start=$now
+  $measured; start=$now
   if ! "$@" > /tmp/out 2>&1; then
     say "failed $server $name: $(tail -n 1 /tmp/out)"
     return 1
   fi
-  busy
+  $measured
   say "$server $name $((now - start))"
 }
 
 TREE="./fs/btrfs ./fs/ext4 ./fs/nfs ./fs/smb"
-tar_in() { tar --extract --file /tree.tar -C /mnt $TREE && sync; }
+tar_in() { tar --extract --file /tree.tar -C "${1:-/mnt}" $TREE && sync; }
 tar_out() { tar --create -C /mnt $TREE | cat > /dev/null; }
 git_status() { test -z "$(git -C /mnt status --porcelain)"; }
 write_in_order() { dd if=/dev/zero of=/mnt/big bs=1M count=16 conv=fsync; }
 read_in_order() { dd if=/mnt/big of=/dev/null bs=1M; }
 
-# `mounted MOUNT OPTIONS..`: the works on a mount of /srv/$server.
+far() { tc qdisc add dev lo root netem delay "$DELAY" limit 100000; measured=waits; }
+near() { tc qdisc del dev lo root; measured=busy; }
+
+# `on_mount MOUNT OPTIONS..`: the works on a mount of /srv/$server.
 on_mount() {
   local attempt
   for attempt in 1 2 3 4 5 6 7 8 9 10; do
-    mount "$@" /mnt > /tmp/mount 2>&1 && break
+    "$@" /mnt > /tmp/mount 2>&1 && break
     sleep 1
   done
   if ! grep -q " /mnt " /proc/mounts; then
@@ -66,17 +76,39 @@ on_mount() {
   git init --quiet -b main /mnt && git -C /mnt config core.fileMode false &&
     git -C /mnt config core.compression 0 && git -C /mnt add fs &&
     git -C /mnt commit --quiet -m first && git -C /mnt status > /dev/null
-  work git_status git_status && work write write_in_order && work read read_in_order
+  work git_status git_status && work write write_in_order && work read read_in_order || return
+  rm /mnt/big
+  far
+  work git_status_far git_status && work tar_out_far tar_out && mkdir /mnt/again &&
+    work tar_in_far tar_in /mnt/again
+  near
   umount /mnt || say "absent $server cannot be unmounted"
   rm -rf "/srv/$server"
 }
 
-over_9p() { on_mount -i -t 9p -o "trans=tcp,version=9p2000.L,uname=root,access=user,msize=524312,cache=readahead,$1" 127.0.0.1; }
+over_9p() {
+  on_mount mount -i -t 9p -o "trans=tcp,version=9p2000.L,uname=root,access=any,msize=$MSIZE,cache=readahead,$1" 127.0.0.1
+}
+
+# No server at all: what the works themselves cost.
+server=local
+mkdir /srv/$server
+on_mount mount --bind /srv/$server
 
 server=ours
 mkdir /srv/$server
 share-server 127.0.0.1:5640 10000 data=/srv/$server &
 over_9p port=5640,aname=data
+kill $!
+
+# The same server behind its keys, as people mount it.
+server=goblin
+mkdir /srv/$server /tmp/keys
+serve-keys /srv/$server /tmp/keys 5642 > /tmp/keys/said < /dev/null &
+until grep -q '^code' /tmp/keys/said; do sleep 1; done
+code=$(grep "^code" /tmp/keys/said)
+goblin login 127.0.0.1:5642 "${code#code }" --name box
+on_mount goblin mount box:data
 kill $!
 
 server=diod
@@ -96,13 +128,13 @@ exportfs -a
 rpc.mountd --no-nfs-version 3 --foreground &
 rpc.nfsd --no-nfs-version 3 --no-udp 4
 sleep 15
-on_mount -i -t nfs4 -o "vers=4.2,addr=127.0.0.1,clientaddr=127.0.0.1" 127.0.0.1:/
+on_mount mount -i -t nfs4 -o "vers=4.2,addr=127.0.0.1,clientaddr=127.0.0.1" 127.0.0.1:/
 rpc.nfsd 0
 kill $!
 
 server=samba
 mkdir /srv/$server
 smbd --foreground --no-process-group --configfile=/etc/smb.conf &
-on_mount -i -t cifs -o "ip=127.0.0.1,guest,vers=3.1.1,noperm" //127.0.0.1/data
+on_mount mount -i -t cifs -o "ip=127.0.0.1,guest,vers=3.1.1,noperm" //127.0.0.1/data
 kill $!
 end

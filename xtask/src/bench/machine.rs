@@ -19,13 +19,13 @@ const MARKS: &str = "loglevel=5 printk.time=1";
 
 /// What a guest is made of.
 #[derive(Debug)]
-pub(super) struct Machine<'a> {
-    pub(super) kernel: &'a Path,
-    pub(super) initramfs: &'a Path,
-    pub(super) command_line: &'a str,
-    pub(super) memory_mib: u32,
+pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Path,
+    pub(crate) initramfs: &'a Path,
+    pub(crate) command_line: &'a str,
+    pub(crate) memory_mib: u32,
     /// QEMU's `-cpu`.
-    pub(super) processor: &'a str,
+    pub(crate) processor: &'a str,
 }
 
 /// Starts a guest with a board's command line; `append` are further words of it.
@@ -53,7 +53,7 @@ pub(super) fn start_board(
 ///
 /// # Errors
 /// When QEMU cannot be started, or the log cannot be written.
-pub(super) fn start(machine: &Machine<'_>, log: &Path) -> Result<(Child, Serial)> {
+pub(crate) fn start(machine: &Machine<'_>, log: &Path) -> Result<(Child, Serial)> {
     // The log is appended to; only this run's lines are of use.
     let _ = std::fs::remove_file(log);
     let append = format!("{} {APPEND}", machine.command_line);

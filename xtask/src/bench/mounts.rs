@@ -4,15 +4,20 @@
 //! One guest with Debian's stock kernel is server and client at once, so every figure is what a work costs on both
 //! sides together, in guest instructions (`-icount`): the same from run to run, whatever else this machine does.
 //! Files lie in memory. Mounts have the options that their people would give them, 9P those of `goblin mount`;
-//! caches are cold before each work.
+//! caches are cold before each work. Three works are done once more with half a millisecond between the two ends, there
+//! and back: rows that end with `_far_ms` tell how long everybody waited for that.
+//!
+//! Ours is there twice: without keys, as the peers are, and by `goblin mount`, over TLS and a relay. `no server` is what
+//! a work costs on the served files themselves.
 
 use super::machine::{self, Machine, mi};
 use super::table::Row;
 use crate::apt::{Package, Suite};
 use crate::client_guest;
+use crate::compile::{self, Lto};
 use crate::debian::{self, ClientKernel};
 use crate::debian_root::debian_root;
-use crate::{compile, host, kernel};
+use crate::{host, kernel};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,9 +42,10 @@ const PACKAGES: &[&str] = &[
     "nfs-kernel-server",
     "samba",
 ];
-/// Modules of the other servers and their clients. `cifs` asks for its ciphers by name only, so nothing that reads
+/// What delays packets, and modules of the other servers and their clients. `cifs` asks for its ciphers by name only, so nothing that reads
 /// dependencies finds them.
 const MODULES: &[&str] = &[
+    "sch_netem",
     "nfsd",
     "nfsv4",
     "cifs",
@@ -79,10 +85,20 @@ const WORKS: [(&str, &str); 5] = [
     ("write", "16 MiB written in order and synced"),
     ("read", "the same read in order"),
 ];
+/// Works that are done again with a network between the two ends.
+const FAR: [(&str, &str); 3] = [
+    ("tar_in_far", "time waited: the same files made and written"),
+    ("tar_out_far", "time waited: the same files read"),
+    ("git_status_far", "time waited: `git status` on them"),
+];
 /// Servers beside ours, with the package whose version is theirs.
-const PEERS: [(&str, &str); 3] =
-    [("diod", "diod"), ("nfs", "nfs-kernel-server"), ("samba", "samba")];
+const PEERS: [(&str, &str); 4] =
+    [("diod", "diod"), ("nfs", "nfs-kernel-server"), ("samba", "samba"), (LOCAL, "")];
 const OURS: &str = "ours";
+/// Ours by `goblin mount`.
+const GOBLIN: &str = "goblin";
+/// No server.
+const LOCAL: &str = "local";
 
 /// Busy microseconds of a work, by server and work.
 type Found = BTreeMap<(String, String), f64>;
@@ -132,8 +148,12 @@ fn guest(dir: &Path, stock: &ClientKernel) -> Result<(PathBuf, Vec<Package>)> {
     let source = dir.join("source");
     kernel::source_trees(&source)?;
     let (ours, _) = compile::share_server()?;
+    let serve_keys = compile::example("goblin-agent-share", "serve_keys")?;
+    let goblin = compile::goblin(Lto::Off)?;
     root.file("init", 0o755, SCRIPT.into())
         .file("usr/bin/share-server", 0o755, host::read(&ours)?)
+        .file("usr/bin/serve-keys", 0o755, host::read(&serve_keys)?)
+        .file("usr/bin/goblin", 0o755, host::read(&goblin)?)
         .file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/usr/bin/bash\n".to_vec())
         .file("etc/group", 0o644, b"root:x:0:\n".to_vec())
         .file("etc/hosts", 0o644, b"127.0.0.1 localhost\n".to_vec())
@@ -152,7 +172,7 @@ fn read(said: &[String]) -> Result<Found> {
     for line in said {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["absent" | "failed", OURS, ..] => bail!("on our server: {line}"),
+            ["absent" | "failed", OURS | GOBLIN, ..] => bail!("on our server: {line}"),
             // Said when it came; its rows are missing.
             ["absent" | "failed", ..] => {}
             [server, work, busy] => {
@@ -166,25 +186,36 @@ fn read(said: &[String]) -> Result<Found> {
 }
 
 fn rows(found: &Found, packages: &[Package]) -> Result<Vec<Row>> {
-    let of = |server: &str, work: &str| {
-        found.get(&(server.to_owned(), work.to_owned())).map(|busy| mi(busy / 1e6))
-    };
+    let of = |server: &str, work: &str| found.get(&(server.to_owned(), work.to_owned())).copied();
+    let instructions = |us: f64| mi(us / 1e6);
+    let milliseconds = |us: f64| us / 1e3;
     let mut rows = Vec::new();
-    for (work, note) in WORKS {
-        let ours = of(OURS, work).with_context(|| format!("ours did not come to `{work}`"))?;
-        for (peer, package) in PEERS {
-            let Some(theirs) = of(peer, work) else { continue };
-            let version = packages.iter().find(|known| known.name == package);
-            let version = version.map_or("", |known| known.version.as_str());
-            rows.push(Row::new(
-                &format!("mount_{work}_mi"),
-                "Mi instructions",
-                ours,
-                &format!("{peer} {version}"),
-                theirs,
-                &format!("{note}; client and server together"),
-            ));
+    let mut add = |work: &str, note: &str, unit: (&str, &str), of_us: &dyn Fn(f64) -> f64| {
+        for (who, prefix) in [(OURS, "mount"), (GOBLIN, "goblin_mount")] {
+            let ours = of(who, work).with_context(|| format!("{who} did not come to `{work}`"))?;
+            for (peer, package) in PEERS {
+                let Some(theirs) = of(peer, work) else { continue };
+                let version = packages.iter().find(|known| known.name == package);
+                let version = version.map_or("", |known| known.version.as_str());
+                let name = if peer == LOCAL { "no server" } else { peer };
+                rows.push(Row::new(
+                    &format!("{prefix}_{work}_{}", unit.0),
+                    unit.1,
+                    of_us(ours),
+                    format!("{name} {version}").trim_end(),
+                    of_us(theirs),
+                    note,
+                ));
+            }
         }
+        anyhow::Ok(())
+    };
+    for (work, note) in WORKS {
+        let note = format!("{note}; client and server together");
+        add(work, &note, ("mi", "Mi instructions"), &instructions)?;
+    }
+    for (work, note) in FAR {
+        add(work, note, ("ms", "ms"), &milliseconds)?;
     }
     Ok(rows)
 }
@@ -200,13 +231,16 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_run_has_no_rows() {
         let mut lines = Vec::new();
-        for server in ["ours", "diod"] {
+        for server in [OURS, GOBLIN, "diod"] {
             lines.extend(WORKS.map(|(work, _)| format!("{server} {work} 4000000")));
+            lines.extend(FAR.map(|(work, _)| format!("{server} {work} 5000")));
         }
         lines.push("absent nfs no such device".into());
         lines.push("failed samba tar_in: no".into());
         let rows = rows(&read(&lines).unwrap(), &[]).unwrap();
-        assert_eq!(rows.len(), WORKS.len());
+        assert_eq!(rows.len(), 2 * (WORKS.len() + FAR.len()));
+        let far = rows.iter().find(|row| row.metric == "goblin_mount_tar_in_far_ms").unwrap();
+        assert!((far.ours - 5.0).abs() < 1e-6, "{far:?}");
         assert!((rows[0].ours - 1000.0).abs() < 1e-6 && (rows[0].ratio - 1.0).abs() < 1e-6);
     }
 

@@ -1,7 +1,7 @@
 //! One 9P session that many threads ask at one time: each waits for its own tag.
 
 use super::caller::{Caller, EndedBy, LOOK};
-use crate::relay::read_frame;
+use crate::relay::{OWN_TAG_MIN, read_frame};
 use goblin_core_ninep::{Errno, NO_FID, NO_TAG, Reply, Request, Stream, VERSION_9P2000L};
 use goblin_sys::socket::Socket;
 use std::collections::BTreeMap;
@@ -151,14 +151,16 @@ impl Mux {
         let (to, from) = sync_channel(1);
         let tag = {
             let mut state = lock(&self.state);
-            if state.over || state.waiting.len() >= usize::from(NO_TAG) {
+            if state.over || state.waiting.len() >= usize::from(OWN_TAG_MIN) {
                 return Err(Errno::EIO);
             }
-            while state.next_tag == NO_TAG || state.waiting.contains_key(&state.next_tag) {
-                state.next_tag = state.next_tag.wrapping_add(1);
+            // The rest are the relay's.
+            let after = |tag: u16| tag.wrapping_add(1).checked_rem(OWN_TAG_MIN).unwrap_or(0);
+            while state.waiting.contains_key(&state.next_tag) {
+                state.next_tag = after(state.next_tag);
             }
             let tag = state.next_tag;
-            state.next_tag = tag.wrapping_add(1);
+            state.next_tag = after(tag);
             state.waiting.insert(tag, to);
             tag
         };

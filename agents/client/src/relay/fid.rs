@@ -58,6 +58,10 @@ pub struct Fid {
     pub dirty: bool,
     pub locks: Vec<Held>,
     pub fate: Fate,
+    /// The relay's own tag under which the server was asked to make it; until it has answered.
+    pub asked_as: Option<u16>,
+    /// Why the server did not: every use fails with this.
+    pub refused: Option<u32>,
 }
 
 impl Fid {
@@ -72,6 +76,8 @@ impl Fid {
             dirty: false,
             locks: Vec::new(),
             fate: Fate::Well,
+            asked_as: None,
+            refused: None,
         }
     }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The kernel notices nothing of a loss but the time it takes. What cannot be carried over fails with `EIO`
-//! once: see [`table`]. Past the [`Patience`] everything fails at once until the server is back, and the
+//! once: see [`table`]. What can be foreseen is asked before the kernel asks: see [`ahead`]. Past the [`Patience`] everything fails at once until the server is back, and the
 //! mount stays.
 //!
 //! Invariants:
@@ -17,24 +17,29 @@
 //! - A server that takes nothing, or does not answer while fids are bound again, is away too.
 //! - The end of this process closes the pair: every call in the mount then fails with `EIO`.
 
+mod ahead;
 mod fid;
+mod frames;
 mod owner;
 mod restore;
 mod table;
 
+pub(crate) use ahead::OWN_TAG_MIN;
+pub(crate) use frames::read_frame;
 pub use owner::Owner;
 
-use goblin_core_ninep::{HEADER_BYTES, Stream};
+use ahead::Parcel;
+use frames::Frames;
+use goblin_core_ninep::Stream;
 use goblin_core_types::Greeting;
 use goblin_sys::socket::Socket;
 use goblin_tls::TlsStream;
-use goblin_tls::greeting::read_exact;
 use restore::Locks;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use table::{Frame, Table, Verdict};
+use table::{Heard, Table, Verdict};
 
 /// Largest message from either side: that of the mounts made here (see `kernel::MSIZE_BYTES`), with room.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
@@ -151,21 +156,6 @@ impl Shared {
     }
 }
 
-/// Reads one whole message. `None` at the end of the stream.
-pub(crate) fn read_frame(stream: &impl Stream) -> Option<Frame> {
-    let mut size = [0; 4];
-    read_exact(stream, &mut size).ok()?;
-    let length = u32::from_le_bytes(size);
-    let bytes = usize::try_from(length).ok()?;
-    if length > FRAME_BYTES_MAX || bytes < HEADER_BYTES {
-        return None;
-    }
-    let mut frame = vec![0; bytes];
-    frame.get_mut(..4)?.copy_from_slice(&size);
-    read_exact(stream, frame.get_mut(4..)?).ok()?;
-    Some(frame.into())
-}
-
 impl Relay {
     /// Starts between `kernel`, this end of the pair, and a first connection. The files are shown as `owner`'s.
     ///
@@ -234,34 +224,53 @@ impl Drop for Relay {
 }
 
 fn up(shared: &Shared) {
-    while let Some(mut frame) = read_frame(&shared.kernel) {
+    let mut frames = Frames::new();
+    while let Some(mut frame) = frames.next(&shared.kernel) {
         if let Some(bytes) = Arc::get_mut(&mut frame) {
             shared.owner.request(bytes);
         }
         let sending = lock(&shared.sending);
-        let (verdict, server) = {
+        let (verdict, parcel, server) = {
             let mut state = shared.state();
-            (state.table.request(frame), state.server.clone())
+            let verdict = state.table.at(Instant::now()).request(frame);
+            let parcel = state.table.parcel(&verdict);
+            (verdict, parcel, state.server.clone())
         };
-        match (verdict, server) {
-            (Verdict::Answer(answer), _) => shared.answer(&answer),
-            (Verdict::Forward(frame), Some(server)) => {
-                if server.write_all(&frame).is_err() {
-                    // The down thread notices, and asks again on the next connection.
-                    server.shutdown();
-                }
+        let forwarded = match verdict {
+            Verdict::Answer(mut answer) => {
+                shared.owner.reply(&mut answer);
+                shared.answer(&answer);
+                None
             }
-            (Verdict::Forward(_), None) | (Verdict::Hold, _) => {}
+            Verdict::Forward(frame) => Some(frame),
+            Verdict::Hold => None,
+        };
+        if let Some(server) = server {
+            send(&server, &parcel, forwarded.as_deref().unwrap_or_default());
         }
         drop(sending);
     }
     shared.finish();
 }
 
-/// Cuts a connection on which a `Tflush` waits for too long.
+/// Sends a request and what goes with it, in one piece where that is small.
+fn send(server: &TlsStream, Parcel { before, after }: &Parcel, frame: &[u8]) {
+    let sent = if before.is_empty() && after.is_empty() {
+        if frame.is_empty() { Ok(()) } else { server.write_all(frame) }
+    } else {
+        server.write_all(&[before.as_slice(), frame, after.as_slice()].concat())
+    };
+    if sent.is_err() {
+        // The down thread notices, and asks again on the next connection.
+        server.shutdown();
+    }
+}
+
+/// Cuts a connection on which a `Tflush` waits for too long, and sends what waits for a next request that does not come.
 fn watch(shared: &Shared) {
     let mut oldest: Option<(u64, Instant)> = None;
     while !shared.pause(WATCH) {
+        send_idle(shared);
         let state = shared.state();
         let waits = state.table.oldest_flush();
         match (waits, oldest) {
@@ -278,6 +287,20 @@ fn watch(shared: &Shared) {
     }
 }
 
+fn send_idle(shared: &Shared) {
+    // Whoever sends now takes it along, and may have to be cut off.
+    let Ok(_sending) = shared.sending.try_lock() else { return };
+    let (parcel, server) = {
+        let mut state = shared.state();
+        (state.table.idle(), state.server.clone())
+    };
+    if let Some(server) = server
+        && parcel != Parcel::default()
+    {
+        send(&server, &parcel, &[]);
+    }
+}
+
 struct Down {
     shared: Arc<Shared>,
     dial: Dial,
@@ -290,12 +313,21 @@ struct Down {
 impl Down {
     fn run(&mut self, mut server: Arc<TlsStream>) {
         loop {
-            while let Some(mut frame) = read_frame(&*server) {
-                if self.shared.state().table.reply(&frame) {
-                    if let Some(bytes) = Arc::get_mut(&mut frame) {
-                        self.shared.owner.reply(bytes);
+            let mut frames = Frames::new();
+            while let Some(mut frame) = frames.next(&*server) {
+                let heard = self.shared.state().table.at(Instant::now()).reply(&frame);
+                match heard {
+                    Heard::Kernel => {
+                        if let Some(bytes) = Arc::get_mut(&mut frame) {
+                            self.shared.owner.reply(bytes);
+                        }
+                        self.shared.answer(&frame);
                     }
-                    self.shared.answer(&frame);
+                    Heard::Answer(mut answer) => {
+                        self.shared.owner.reply(&mut answer);
+                        self.shared.answer(&answer);
+                    }
+                    Heard::Nobody => {}
                 }
             }
             server.shutdown();

@@ -42,7 +42,7 @@ fn name_of(request: &Request<'_>) -> &'static str {
         Request::Lopen { .. } => "open",
         Request::Write { .. } => "write",
         Request::Mkdir { .. } => "mkdir",
-        Request::Getattr { .. } => "getattr",
+        Request::StatFs { .. } => "statfs",
         Request::Lock { .. } => "lock",
         Request::Flush { .. } => "flush",
         Request::Fsync { .. } => "fsync",
@@ -175,7 +175,8 @@ impl Kernel {
     }
 }
 
-const GETATTR: Request<'_> = Request::Getattr { fid: 2, mask: u64::MAX };
+/// Nothing that the relay asks for itself.
+const STATFS: Request<'_> = Request::StatFs { fid: 2 };
 const WRITE: Request<'_> = Request::Write { fid: 2, offset: 5, data: Data(b"words") };
 const LOCK: Request<'_> =
     Request::Lock { fid: 2, kind: 1, flags: 0, start: 0, length: 0, proc_id: 1, client_id: b"pc" };
@@ -184,11 +185,11 @@ const RFLUSH: u8 = 109;
 #[test]
 fn somebody_who_is_killed_ends_though_the_box_does_not_answer() {
     let server = Scripted::start(Arc::new(|_, request| match request {
-        Request::Getattr { .. } | Request::Flush { .. } => Act::Silence,
+        Request::StatFs { .. } | Request::Flush { .. } => Act::Silence,
         _ => Act::Work,
     }));
     let (_relay, kernel) = server.relay(LIMIT);
-    kernel.send(1, &GETATTR);
+    kernel.send(1, &STATFS);
     kernel.send(2, &Request::Flush { oldtag: 1 });
     let start = Instant::now();
     assert_eq!(kernel.hear(), (2, RFLUSH, None));
@@ -201,26 +202,26 @@ fn somebody_who_is_killed_ends_though_the_box_does_not_answer() {
 #[test]
 fn a_box_that_takes_connections_and_says_nothing_more_is_given_up() {
     let server = Scripted::start(Arc::new(|number, request| match request {
-        Request::Getattr { .. } => Act::Die,
+        Request::StatFs { .. } => Act::Die,
         _ if number > 0 => Act::Silence,
         _ => Act::Work,
     }));
     let (_relay, kernel) = server.relay(Duration::from_millis(100));
-    assert_eq!(kernel.ask(1, &GETATTR), Some(Errno::EIO.0));
+    assert_eq!(kernel.ask(1, &STATFS), Some(Errno::EIO.0));
     assert_eq!(kernel.ask(2, &Request::Flush { oldtag: 1 }), None);
 }
 
 #[test]
 fn a_lock_that_the_lost_session_still_holds_is_taken_over_when_it_ends() {
     let server = Scripted::start(Arc::new(|number, request| match request {
-        Request::Getattr { .. } if number == 0 => Act::Die,
+        Request::StatFs { .. } if number == 0 => Act::Die,
         Request::Lock { .. } if (1..4).contains(&number) => Act::Locked(locks::BLOCKED),
         _ => Act::Work,
     }));
     let (_relay, kernel) = server.relay(Duration::from_secs(60));
     assert_eq!(kernel.ask(1, &LOCK), None);
     // A file that is not there is this server's answer; `EIO` would be the relay's.
-    assert_eq!(kernel.ask(1, &GETATTR), Some(Errno::ENOENT.0));
+    assert_eq!(kernel.ask(1, &STATFS), Some(Errno::ENOENT.0));
     assert_eq!(kernel.ask(1, &WRITE), None);
     assert_eq!(server.count("lock"), 5);
 }

@@ -3,8 +3,8 @@
 //! ```text
 //!   request  -> Answer   the relay's own word: the server is away for too long, or the file is lost
 //!            -> Forward  to the server; also kept until its reply comes
-//!            -> Hold     kept until the server is back
-//!   reply    -> to the kernel, and the table learns from it
+//!            -> Hold     kept until the server is back, or until what is under way already is answered
+//!   reply    -> to the kernel, and the table learns from it; or it is the relay's own (`ahead`)
 //!   lost     -> requests that can be asked again stay; the others are answered now
 //! ```
 //!
@@ -12,10 +12,12 @@
 //! twice (a write at an offset, a change of attributes). Not asked again, because nobody knows whether it
 //! was done: making, moving and removing names, writes that append. Those fail with `EIO`, once.
 
+use super::ahead::{Ahead, Known, OWN_TAG_MIN, Own, Parcel};
 use super::fid::{Fate, Fid, Held, Root};
-use goblin_core_ninep::{Errno, Header, Reply, Request, SetAttr, lock};
+use goblin_core_ninep::{Errno, Header, NO_FID, NO_TAG, Qids, Reply, Request, SetAttr, lock};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A whole message.
 pub type Frame = Arc<[u8]>;
@@ -25,6 +27,20 @@ const FIDS_MAX: usize = 65_536;
 
 /// Bytes of requests that are kept while the server is away; what comes beyond fails.
 const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// The attribute that Linux asks for before a write that is not cached. A box keeps none of that name.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// What to do with a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// Send it to the kernel.
+    Kernel,
+    /// Send this to the kernel.
+    Answer(Vec<u8>),
+    /// Nobody waits for it.
+    Nobody,
+}
 
 /// What to do with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +80,9 @@ pub struct Table {
     next_order: u64,
     msize: Option<u32>,
     pub server: Server,
+    ahead: Ahead,
+    /// The time of what is done now.
+    now: Instant,
 }
 
 impl Default for Table {
@@ -75,6 +94,8 @@ impl Default for Table {
             next_order: 0,
             msize: None,
             server: Server::Here,
+            ahead: Ahead::default(),
+            now: Instant::now(),
         }
     }
 }
@@ -83,10 +104,43 @@ fn error(tag: u16, errno: Errno) -> Vec<u8> {
     encoded(tag, &Reply::Error { ecode: errno.0 })
 }
 
+/// A reply under another tag.
+fn retagged(frame: &[u8], tag: u16) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if let Some(place) = frame.get_mut(5..7) {
+        place.copy_from_slice(&tag.to_le_bytes());
+    }
+    frame
+}
+
 fn encoded(tag: u16, reply: &Reply<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     reply.encode(tag, &mut out);
     out
+}
+
+/// `O_TRUNC`.
+const TRUNCATE: u32 = 0o1000;
+
+/// Whether what was seen before a request may be another thing after it; a lock too, for it is taken to see what others
+/// did before.
+const fn alters(request: &Request<'_>) -> bool {
+    match request {
+        Request::Lopen { flags, .. } => *flags & TRUNCATE != 0,
+        Request::Version { .. }
+        | Request::Attach { .. }
+        | Request::Flush { .. }
+        | Request::Walk { .. }
+        | Request::Getattr { .. }
+        | Request::Read { .. }
+        | Request::Readdir { .. }
+        | Request::Readlink { .. }
+        | Request::StatFs { .. }
+        | Request::Xattrwalk { .. }
+        | Request::Getlock { .. }
+        | Request::Clunk { .. } => false,
+        _ => true,
+    }
 }
 
 /// The fid whose file a request is about.
@@ -119,17 +173,111 @@ const fn subject(request: &Request<'_>) -> Option<u32> {
 }
 
 impl Table {
+    /// Says what time it is.
+    pub const fn at(&mut self, now: Instant) -> &mut Self {
+        self.now = now;
+        self
+    }
+
     /// The kernel asks. Frames that cannot be read are forwarded: the server says what is wrong.
     pub fn request(&mut self, frame: Frame) -> Verdict {
         let Ok((tag, request)) = Request::decode(&frame) else { return self.keep(frame) };
+        if tag >= OWN_TAG_MIN && tag != NO_TAG {
+            return Verdict::Answer(error(tag, Errno::EIO));
+        }
         if let Some(verdict) = self.own_word(tag, &request) {
+            return verdict;
+        }
+        if self.server == Server::Here
+            && let Some(verdict) = self.foreseen(tag, &request, &frame)
+        {
             return verdict;
         }
         self.keep(frame.clone())
     }
 
+    /// A request that was taken before and is asked again: nothing is foreseen.
+    fn request_again(&mut self, frame: Frame) -> Verdict {
+        let Ok((tag, request)) = Request::decode(&frame) else { return self.keep(frame) };
+        match self.own_word(tag, &request) {
+            Some(verdict) => verdict,
+            None => self.keep(frame.clone()),
+        }
+    }
+
+    /// What is to be sent together with a request that had this verdict.
+    pub fn parcel(&mut self, verdict: &Verdict) -> Parcel {
+        match verdict {
+            Verdict::Forward(_) => self.ahead.take(),
+            Verdict::Answer(_) | Verdict::Hold => self.ahead.take_due(),
+        }
+    }
+
+    /// What waits for a next request that does not come.
+    pub fn idle(&mut self) -> Parcel {
+        self.ahead.take()
+    }
+
+    /// Answers what needs no server, and asks ahead.
+    fn foreseen(&mut self, tag: u16, request: &Request<'_>, frame: &Frame) -> Option<Verdict> {
+        if alters(request) {
+            self.ahead.forget();
+        }
+        let answer = |reply: &Reply<'_>| Some(Verdict::Answer(encoded(tag, reply)));
+        match request {
+            Request::Getattr { fid, .. } => match self.ahead.attributes(*fid, tag, self.now) {
+                Known::Reply(reply) => Some(Verdict::Answer(retagged(&reply, tag))),
+                Known::Soon => {
+                    self.insert_waiting(tag, frame.clone());
+                    Some(Verdict::Hold)
+                }
+                Known::Not => None,
+            },
+            Request::Walk { fid, newfid, names } => {
+                self.ahead.touched(*fid);
+                let is_new = *newfid != NO_FID && newfid != fid && !self.fids.contains_key(newfid);
+                if !is_new || self.fids.len() >= FIDS_MAX {
+                    return None;
+                }
+                if !names.is_empty() {
+                    self.ahead.ask_attributes(*newfid);
+                    return None;
+                }
+                let from = self.fids.get(fid).filter(|from| !from.passing)?;
+                let mut cloned = from.walked(names, &Qids::default());
+                cloned.asked_as = Some(self.ahead.clone_fid(*fid, *newfid)?);
+                self.bind(*newfid, cloned);
+                answer(&Reply::Walk { qids: Qids::default() })
+            }
+            Request::Clunk { fid } => {
+                self.ahead.touched(*fid);
+                let known = self.fids.get(fid)?;
+                // The value of an attribute is set by the end of its fid, and whoever waits for a lock shall have it.
+                if known.passing || !known.locks.is_empty() {
+                    return None;
+                }
+                if known.refused.is_none() && !self.ahead.clunk(*fid, known.open.is_some()) {
+                    return None;
+                }
+                self.fids.remove(fid);
+                answer(&Reply::Clunk {})
+            }
+            Request::Xattrwalk { fid, name, .. } if *name == CAPABILITY => {
+                self.fids.get(fid)?;
+                answer(&Reply::Error { ecode: Errno::ENODATA.0 })
+            }
+            _ => {
+                if let Some(fid) = subject(request) {
+                    self.ahead.touched(fid);
+                }
+                None
+            }
+        }
+    }
+
     fn own_word(&mut self, tag: u16, request: &Request<'_>) -> Option<Verdict> {
-        let fate = subject(request).and_then(|fid| self.fids.get(&fid)).map(|fid| fid.fate);
+        let known = subject(request).and_then(|fid| self.fids.get(&fid));
+        let (fate, refused) = (known.map(|fid| fid.fate), known.and_then(|fid| fid.refused));
         let answer = |reply: Vec<u8>| Some(Verdict::Answer(reply));
         match request {
             Request::Clunk { fid } | Request::Remove { fid }
@@ -154,6 +302,8 @@ impl Table {
             }
             _ if self.server == Server::Gone => answer(error(tag, Errno::EIO)),
             _ if fate == Some(Fate::Lost) => answer(error(tag, Errno::EIO)),
+            Request::Clunk { .. } => None,
+            _ if refused.is_some() => answer(encoded(tag, &Reply::Error { ecode: refused? })),
             Request::Fsync { fid, .. } | Request::Write { fid, .. }
                 if fate == Some(Fate::Unsure) =>
             {
@@ -171,26 +321,65 @@ impl Table {
         if self.server != Server::Here && self.waiting_bytes() > WAITING_BYTES_MAX {
             return Verdict::Answer(error(header.tag, Errno::EIO));
         }
+        self.insert_waiting(header.tag, frame.clone());
+        if self.server == Server::Here { Verdict::Forward(frame) } else { Verdict::Hold }
+    }
+
+    fn insert_waiting(&mut self, tag: u16, frame: Frame) {
         let order = self.next_order;
         self.next_order = order.wrapping_add(1);
-        self.waiting.insert(header.tag, Waiting { frame: frame.clone(), order });
-        if self.server == Server::Here { Verdict::Forward(frame) } else { Verdict::Hold }
+        self.waiting.insert(tag, Waiting { frame, order });
     }
 
     fn waiting_bytes(&self) -> usize {
         self.waiting.values().fold(0, |sum, waiting| sum.saturating_add(waiting.frame.len()))
     }
 
-    /// The server answers; true when the kernel waits for this.
-    pub fn reply(&mut self, frame: &[u8]) -> bool {
-        let Ok((header, _)) = Header::split(frame) else { return false };
-        let Some(asked) = self.waiting.remove(&header.tag) else { return false };
+    /// The server answers.
+    pub fn reply(&mut self, frame: &[u8]) -> Heard {
+        let Ok((header, _)) = Header::split(frame) else { return Heard::Nobody };
+        if let Some(own) = self.ahead.answered(header.tag) {
+            return self.own_reply(own, header.tag, frame);
+        }
+        let Some(asked) = self.waiting.remove(&header.tag) else { return Heard::Nobody };
         if let (Ok((_, request)), Ok((_, reply))) =
             (Request::decode(&asked.frame), Reply::decode(frame))
         {
+            if alters(&request) {
+                self.ahead.forget();
+            }
             self.learn(&request, &reply);
+            let refused = subject(&request).and_then(|fid| self.fids.get(&fid)?.refused);
+            if let (Reply::Error { .. }, Some(ecode)) = (&reply, refused) {
+                return Heard::Answer(encoded(header.tag, &Reply::Error { ecode }));
+            }
         }
-        true
+        Heard::Kernel
+    }
+
+    /// The server answers what the relay itself asked.
+    fn own_reply(&mut self, own: Own, own_tag: u16, frame: &[u8]) -> Heard {
+        match own {
+            Own::Getattr(fid) => {
+                let waits = self.ahead.learn(fid, own_tag, frame, self.now);
+                match waits.filter(|tag| self.waiting.remove(tag).is_some()) {
+                    Some(tag) => Heard::Answer(retagged(frame, tag)),
+                    None => Heard::Nobody,
+                }
+            }
+            Own::Clone(newfid) => {
+                if let Some(fid) = self.fids.get_mut(&newfid)
+                    && fid.asked_as == Some(own_tag)
+                {
+                    fid.asked_as = None;
+                    if let Ok((_, Reply::Error { ecode })) = Reply::decode(frame) {
+                        fid.refused = Some(ecode);
+                    }
+                }
+                Heard::Nobody
+            }
+            Own::Clunk => Heard::Nobody,
+        }
     }
 
     fn bind(&mut self, number: u32, fid: Fid) {
@@ -203,6 +392,7 @@ impl Table {
         match (request, reply) {
             (Request::Version { .. }, Reply::Version { msize, .. }) => {
                 self.fids.clear();
+                self.ahead.reset();
                 self.msize = Some(*msize);
             }
             (Request::Attach { fid, uname, aname, n_uname, .. }, Reply::Attach { qid }) => {
@@ -222,6 +412,7 @@ impl Table {
             }
             (Request::Flush { oldtag }, Reply::Flush {}) => {
                 self.waiting.remove(oldtag);
+                self.ahead.flushed(*oldtag);
             }
             (Request::Xattrwalk { fid, newfid, .. }, Reply::Xattrwalk { .. }) => {
                 if let Some(from) = self.fids.get(fid) {
@@ -292,6 +483,8 @@ impl Table {
     pub fn lost(&mut self) -> Vec<Vec<u8>> {
         self.server = Server::Away;
         self.again.clear();
+        // Fids that were made or given back are so on the next connection.
+        self.ahead.reset();
         let mut answers = Vec::new();
         for (tag, waiting) in std::mem::take(&mut self.waiting) {
             match self.after_loss(tag, &waiting.frame) {
@@ -396,7 +589,7 @@ impl Table {
         waiting.sort_by_key(|(_, waiting)| waiting.order);
         let mut answers = Vec::new();
         for (tag, waiting) in waiting {
-            match self.request(waiting.frame) {
+            match self.request_again(waiting.frame) {
                 Verdict::Forward(frame) => self.again.push_back((tag, frame)),
                 Verdict::Answer(answer) => answers.push(answer),
                 Verdict::Hold => {}

@@ -135,8 +135,7 @@ fn detach(wanted: &Mount, output: &mut Output) -> Result<(), CliError> {
     command.arg(format!("--owner={uid}:{gid}"));
     // The relay stands in the root folder, so that no other mount is kept busy by it.
     command.arg("--").arg(&wanted.place).arg(canonical(&wanted.dir)?);
-    // A group of its own: Ctrl-C at this terminal is not meant for the mount.
-    command.process_group(0).current_dir("/");
+    command.current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(CliError::pc)?;
     let mut word = String::new();
@@ -199,6 +198,10 @@ fn stay(wanted: &Mount) -> Result<(), CliError> {
 
 fn say_mounted(announce: bool) -> Result<(), CliError> {
     if announce {
+        // A group of its own: Ctrl-C at this terminal is not meant for the mount. Not before it is there: at an automount
+        // of systemd the kernel lets only systemd's own group pass (`autofs_oz_mode`), everybody else waits for the mount.
+        rustix::process::setpgid(None, None)
+            .map_err(|err| CliError::pc(format!("cannot leave this process group: {err}")))?;
         writeln!(io::stdout(), "{MOUNTED}").and_then(|()| io::stdout().flush())?;
     }
     Ok(())
