@@ -133,7 +133,7 @@ impl Esp {
                     }
                     EspStep::Delete { file } => {
                         let path = linux.join(file);
-                        let done = self.writer.remove(&path);
+                        let done = self.remove_whole(&path);
                         (path, done)
                     }
                 };
@@ -244,7 +244,7 @@ impl Esp {
         }
         for name in &change.remove {
             // The new file may just have got its name.
-            match self.writer.remove(&folder.join(name)) {
+            match self.remove_whole(&folder.join(name)) {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 removed => removed?,
             }
@@ -265,6 +265,22 @@ impl Esp {
         })
         .map_err(Self::error(&path))?;
         Ok(Digest(*hasher.finalize().as_bytes()))
+    }
+
+    /// Removes a file so that the disk loses its name before its place is free.
+    ///
+    /// Linux's vfat frees the place of a removed file as soon as nobody has it open, and the disk may write that
+    /// first: a power cut would leave a name whose place is free, or is another file's by then. While it is
+    /// open, the name alone goes; a cut then leaves a place without a name, which harms nobody.
+    fn remove_whole(&self, path: &Path) -> io::Result<()> {
+        let file = File::open(path)?;
+        self.writer.remove(path)?;
+        if let Some(folder) = path.parent() {
+            self.writer.sync_folder(folder)?;
+            self.writer.sync_all(folder)?;
+        }
+        drop(file);
+        Ok(())
     }
 
     /// Renames a file so that the disk gets its new name together with its place and size.
