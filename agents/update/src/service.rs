@@ -17,7 +17,7 @@ use goblin_sys::{board, efivar, notify, provision, record};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Conversations at one time.
 const CONNECTIONS_MAX: usize = 16;
@@ -35,6 +35,10 @@ const FEED_PIECE_BYTES: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two looks at the trial, the plan for both boards, and the storage board.
 const TICK: Duration = Duration::from_secs(2);
+/// Longest time for which such a look, or a short command, keeps others waiting and not away.
+const LOOK_MAX: Duration = Duration::from_secs(3);
+/// Pause between two tries to have the updater.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Pause before a failed fetch is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -157,11 +161,18 @@ pub fn run_bless() -> Result<(), UpdateError> {
 
 /// An operation that panicked is over; what it left is settled like after a power cut, so its lock is
 /// taken over.
-fn lock(updater: &Mutex<Updater>) -> Result<MutexGuard<'_, Updater>, Refused> {
-    match updater.try_lock() {
-        Ok(guard) => Ok(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => Err(Refused::Busy),
+/// The updater, unless somebody else has it for longer than a look takes.
+fn lock<T>(updater: &Mutex<T>) -> Result<MutexGuard<'_, T>, Refused> {
+    let until = Instant::now() + LOOK_MAX;
+    loop {
+        match updater.try_lock() {
+            Ok(guard) => return Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Err(Refused::Busy),
+        }
     }
 }
 
@@ -208,7 +219,14 @@ fn converse(updater: &Mutex<Updater>, socket: &Socket) -> std::io::Result<()> {
         }
     };
     tracing::info!(?command, "update command");
-    match lock(updater) {
+    let locked = lock(updater).map(|mut updater| {
+        // Everybody else may know already that the trial passed.
+        if updater.on_trial() {
+            updater.tick();
+        }
+        updater
+    });
+    match locked {
         Err(busy) => replies(UpdateError::from(busy).reply()),
         Ok(mut updater) => match command {
             UpdateCommand::UpgradePair { .. }
@@ -221,4 +239,31 @@ fn converse(updater: &Mutex<Updater>, socket: &Socket) -> std::io::Result<()> {
         },
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_short_look_holds_nobody_off_and_an_operation_does() {
+        let updater = Mutex::new(());
+        let (has, held) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let guard = updater.lock().unwrap();
+                has.send(()).unwrap();
+                std::thread::sleep(LOCK_PAUSE * 3);
+                drop(guard);
+            });
+            held.recv().unwrap();
+            assert!(lock(&updater).is_ok());
+        });
+        let _guard = updater.lock().unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| lock(&updater).map(drop).unwrap_err());
+            assert!(matches!(second.join().unwrap(), Refused::Busy));
+        });
+    }
 }
