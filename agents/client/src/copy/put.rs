@@ -11,12 +11,18 @@ use goblin_core_ninep::{Attr, Errno, SetAttr, Time};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Permission bits of what comes from standard input.
 const STREAM_MODE: u32 = 0o644;
 /// Permission bits of a file that is not whole yet, and of a new folder until it is full.
 const PART_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o755;
+/// Longest wait for the lock of an unfinished copy: a box gives back what a broken connection held once it sees the
+/// break, and whoever broke off may be back sooner.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// What is copied.
 pub enum Source<'a> {
@@ -396,8 +402,12 @@ impl<S: Read + Write> Putter<'_, S> {
     /// Locks it, and makes sure that it still is the unfinished copy: it may have become the finished file before
     /// the lock was had. Answers its bytes; nothing when it is another's.
     fn claim(&mut self, fid: &Fid, name: &[u8], to: To<'_>) -> Result<Option<u64>, ClientError> {
-        if !self.client.try_lock(fid)? {
-            return Ok(None);
+        let start = Instant::now();
+        while !self.client.try_lock(fid)? {
+            if start.elapsed() >= LOCK_PATIENCE {
+                return Ok(None);
+            }
+            std::thread::sleep(LOCK_PAUSE);
         }
         let held = self.client.getattr(fid)?;
         match self.client.walk_attr(to.dir, &[name]) {
