@@ -28,8 +28,8 @@ const SMALL_DISK_BYTES: u64 = 1700 << 20;
 const TWIN_WORDS: &str = "each board needs its own file of the pair";
 /// First words of a release that starts.
 const FIRST_WORDS: &str = "goblin-preinit: start";
-/// Pause between two presses of a key.
-const KEY_EVERY: Duration = Duration::from_millis(200);
+/// Pause between two presses of a key: the loader looks for one during 100 ms.
+const KEY_EVERY: Duration = Duration::from_millis(70);
 /// Folder of the repository's metadata as it was before release 2.
 const FIRST_METADATA: &str = "first-metadata";
 
@@ -67,7 +67,7 @@ fn a_box_with_a_hard_day_recovers() -> Result<()> {
     storage.power_off(LIMIT)
 }
 
-/// Chooses by its number what stands below the release in the boot menu. The key is pressed until the kernel runs,
+/// Chooses by its number what stands below the release in the boot menu. The key is pressed until the release runs,
 /// for the loader looks for it in a moment that nothing tells of.
 fn second_entry_is_chosen(compute: &mut Board) -> Result<()> {
     let deadline = std::time::Instant::now() + BOOT_LIMIT;

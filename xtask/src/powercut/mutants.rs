@@ -39,7 +39,7 @@ struct Marks {
     pending: usize,
     /// The image got the name by which the loader boots it.
     armed: usize,
-    /// The new release is good: from here on it writes its entry of the boot menu.
+    /// The new release is good, and the boot record knows it: from here on it writes its entry of the boot menu.
     blessed: usize,
     /// That entry got its name.
     entry: usize,
@@ -124,7 +124,10 @@ fn find(log: &WriteLog, phases: &[Phase], disk: &mut Disk, sealed: &[u8]) -> Res
         }
     }
     let armed = armed.context("no release was armed in the recording")?;
-    let pending = records.into_iter().rfind(|&index| index < armed);
+    let entry = menu.context("the new release has no entry in the boot menu")?;
+    let pending = records.iter().copied().rfind(|&index| index < armed);
+    // What the boot record loses is another mutant's.
+    let settled = records.into_iter().rfind(|&index| index < entry);
     let (first, last) = (table.first().copied(), table.last().copied());
     Ok(Marks {
         table: first.context("the partition table was not written")?
@@ -134,8 +137,8 @@ fn find(log: &WriteLog, phases: &[Phase], disk: &mut Disk, sealed: &[u8]) -> Res
         image: image.context("no image was written")?,
         pending: pending.context("the boot record was not written before arming")?,
         armed,
-        blessed: blessed.context("the new release was not blessed")?,
-        entry: menu.context("the new release has no entry in the boot menu")?,
+        blessed: blessed.max(settled).context("the new release was not blessed")?,
+        entry,
     })
 }
 
