@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use goblin_core_manifest::time::Instant;
 use goblin_core_types::{
     BoardStatus, BootListed, BoxStatus, CheckState, HealthState, LinkState, PoolState, Role,
-    Version, reset_entry_name,
+    Version,
 };
 use goblin_tests::channel::Channel;
 use goblin_tests::http::{Fault, Web};
@@ -26,10 +26,6 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(300);
 const SMALL_DISK_BYTES: u64 = 1700 << 20;
 /// Said to two boards with one provisioning file.
 const TWIN_WORDS: &str = "each board needs its own file of the pair";
-/// First words of a release that starts.
-const FIRST_WORDS: &str = "goblin-preinit: start";
-/// Pause between two presses of a key: the loader looks for one during 100 ms.
-const KEY_EVERY: Duration = Duration::from_millis(70);
 /// Folder of the repository's metadata as it was before release 2.
 const FIRST_METADATA: &str = "first-metadata";
 
@@ -41,10 +37,8 @@ fn a_box_with_a_hard_day_recovers() -> Result<()> {
     let web = lab::serve(&dir.join("www"), ports)?;
     let lab = Lab::prepare(spec, ports)?;
     let mut compute = lab.start(Role::Compute)?;
-    second_entry_is_chosen(&mut compute)?;
     let channel = compute.channel()?;
     compute_is_alone(&channel)?;
-    reset_of_the_menu_is_refused(&mut compute, &channel)?;
     twin_of_the_compute_board(&lab, &channel)?;
     // What the repository said before it had release 2.
     copy_folder(&dir.join("www/metadata"), &dir.join("www").join(FIRST_METADATA))?;
@@ -65,35 +59,6 @@ fn a_box_with_a_hard_day_recovers() -> Result<()> {
     trial::a_release_that_is_never_healthy_falls_back(&channel)?;
     compute.power_off(LIMIT)?;
     storage.power_off(LIMIT)
-}
-
-/// Chooses by its number what stands below the release in the boot menu. The key is pressed until the release runs,
-/// for the loader looks for it in a moment that nothing tells of.
-fn second_entry_is_chosen(compute: &mut Board) -> Result<()> {
-    let deadline = std::time::Instant::now() + BOOT_LIMIT;
-    let runs = |compute: &Board, limit| compute.serial.wait_from(0, FIRST_WORDS, limit);
-    while runs(compute, KEY_EVERY).is_err() && std::time::Instant::now() < deadline {
-        compute.qmp().press("2")?;
-    }
-    runs(compute, Duration::ZERO).map(drop)
-}
-
-/// The board came up as by its other entry, and asks. It is told no.
-fn reset_of_the_menu_is_refused(compute: &mut Board, channel: &Channel) -> Result<()> {
-    let before = channel.status(LIMIT)?;
-    let boot = &board(&before, Role::Compute).context("no compute board")?.boot;
-    let release = Version::new(1, 0, 0);
-    ensure!(boot.entry == reset_entry_name(release), "started by `{}`", boot.entry);
-    let known = boot.attempts.last().map(|attempt| (attempt.version, attempt.trial));
-    ensure!(known == Some((release, false)), "the boot record: {:?}", boot.attempts);
-    let asked = lab::wait_screen(channel, |text| text.contains("Factory reset of this board?"))?;
-    ensure!(asked.contains("[Leave as it is]"), "the question stands on no:\n{asked}");
-    compute.qmp().press("ret")?;
-    lab::wait_screen(channel, |text| !text.contains("Factory reset"))?;
-    let after = channel.status(LIMIT)?;
-    let after = &board(&after, Role::Compute).context("no compute board")?.boot;
-    ensure!(after.boot_id == boot.boot_id && after.last_reset.is_none(), "reset: {after:?}");
-    Ok(())
 }
 
 /// The other board is not there: this one works, and says so.
