@@ -27,7 +27,7 @@ const NEEDED: &str = "mount";
 /// What its file names in the release that is never healthy.
 const ABSENT: &str = "/usr/bin/absent";
 
-/// A unit that looks at the board through the D-Bus door when it is told to start.
+/// A unit that looks at the board through the D-Bus door, once in each boot.
 pub fn bus_judge() -> Result<Vec<Addition>> {
     let unit = format!(
         "description = \"A program that speaks D-Bus\"\nkind = \"task\"\n\

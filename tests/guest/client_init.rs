@@ -22,6 +22,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Longest 9P message of the mounts that are made here, in bytes: as `goblin mount` asks for it.
+const MSIZE_BYTES: u32 = 24 + 127 * 4096;
+
 type Port = Arc<Mutex<File>>;
 
 fn main() {
@@ -352,7 +355,7 @@ fn mount(target: &Target, dir: &Path) -> io::Result<()> {
     }
     std::fs::create_dir_all(dir)?;
     let options = format!(
-        "trans=tcp,port={},version=9p2000.L,aname={},uname=root,access=any,msize=520216,cache={}",
+        "trans=tcp,port={},version=9p2000.L,aname={},uname=root,access=any,msize={MSIZE_BYTES},cache={}",
         target.port, target.share, target.cache
     );
     let options = std::ffi::CString::new(options)?;
@@ -501,7 +504,7 @@ fn mount_guarded(target: &Target, dir: &Path, stop: &Arc<AtomicBool>) -> io::Res
     let guard = Guard::watch(socket.try_clone()?, stop);
     let options = format!(
         "trans=fd,rfdno={fd},wfdno={fd},version=9p2000.L,aname={},uname=root,access=any,\
-         msize=520216,cache={}",
+         msize={MSIZE_BYTES},cache={}",
         target.share,
         target.cache,
         fd = socket.as_raw_fd(),

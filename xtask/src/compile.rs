@@ -117,16 +117,21 @@ pub fn binaries(lto: Lto) -> Result<Binaries> {
     })
 }
 
+/// Compiles the program of one package, which has the package's name.
+fn one(lto: Lto, name: &str) -> Result<PathBuf> {
+    let folder = match std::env::var_os(OVERRIDE) {
+        Some(folder) => PathBuf::from(folder),
+        None => cargo_build(lto, &["--package", name])?,
+    };
+    existing(&folder, name)
+}
+
 /// Compiles preinit and PID 1 alone.
 ///
 /// # Errors
 /// As [`binaries`].
 pub fn init(lto: Lto) -> Result<PathBuf> {
-    let folder = match std::env::var_os(OVERRIDE) {
-        Some(folder) => PathBuf::from(folder),
-        None => cargo_build(lto, &["--package", "goblin-init"])?,
-    };
-    existing(&folder, "goblin-init")
+    one(lto, "goblin-init")
 }
 
 /// Compiles agents and command line alone.
@@ -134,11 +139,7 @@ pub fn init(lto: Lto) -> Result<PathBuf> {
 /// # Errors
 /// As [`binaries`].
 pub fn goblin(lto: Lto) -> Result<PathBuf> {
-    let folder = match std::env::var_os(OVERRIDE) {
-        Some(folder) => PathBuf::from(folder),
-        None => cargo_build(lto, &["--package", "goblin"])?,
-    };
-    existing(&folder, "goblin")
+    one(lto, "goblin")
 }
 
 /// Compiles the share server that tests and benchmarks talk to, and their client.

@@ -138,10 +138,7 @@ impl Esp {
                     }
                 };
                 done.map_err(Self::error(&path))?;
-                // FAT keeps the allocation table beside the directory.
-                let synced =
-                    self.writer.sync_folder(&linux).and_then(|()| self.writer.sync_all(&linux));
-                synced.map_err(Self::error(&linux))?;
+                self.keep_names(&linux).map_err(Self::error(&linux))?;
             }
             Ok(())
         })
@@ -225,22 +222,19 @@ impl Esp {
     }
 
     fn write_menu(&self, folder: &Path, change: &menu::Change) -> io::Result<()> {
-        let durable =
-            || self.writer.sync_folder(folder).and_then(|()| self.writer.sync_all(folder));
         if let Some((name, text)) = &change.write {
             if !folder.is_dir()
                 && let Some(loader) = folder.parent()
             {
                 self.writer.create_folder(folder)?;
-                self.writer.sync_folder(loader)?;
-                self.writer.sync_all(loader)?;
+                self.keep_names(loader)?;
             }
             let new = folder.join(menu::NEW_FILE);
             let mut file = self.writer.create(&new)?;
             file.write_all(text.as_bytes())?;
             file.sync()?;
             self.rename_whole(&new, &folder.join(name))?;
-            durable()?;
+            self.keep_names(folder)?;
         }
         for name in &change.remove {
             // The new file may just have got its name.
@@ -249,7 +243,7 @@ impl Esp {
                 removed => removed?,
             }
         }
-        durable()
+        self.keep_names(folder)
     }
 
     /// blake3 of a file of `EFI/Linux` as the disk has it, read past the cache.
@@ -267,6 +261,13 @@ impl Esp {
         Ok(Digest(*hasher.finalize().as_bytes()))
     }
 
+    /// Makes the names in a folder durable.
+    fn keep_names(&self, folder: &Path) -> io::Result<()> {
+        self.writer.sync_folder(folder)?;
+        // FAT keeps the allocation table beside the directory.
+        self.writer.sync_all(folder)
+    }
+
     /// Removes a file so that the disk loses its name before its place is free.
     ///
     /// Linux's vfat frees the place of a removed file as soon as nobody has it open, and the disk may write that
@@ -276,8 +277,7 @@ impl Esp {
         let file = File::open(path)?;
         self.writer.remove(path)?;
         if let Some(folder) = path.parent() {
-            self.writer.sync_folder(folder)?;
-            self.writer.sync_all(folder)?;
+            self.keep_names(folder)?;
         }
         drop(file);
         Ok(())

@@ -159,9 +159,10 @@ pub fn run_bless() -> Result<(), UpdateError> {
     Ok(())
 }
 
+/// The updater, unless somebody else has it for longer than a look takes.
+///
 /// An operation that panicked is over; what it left is settled like after a power cut, so its lock is
 /// taken over.
-/// The updater, unless somebody else has it for longer than a look takes.
 fn lock<T>(updater: &Mutex<T>) -> Result<MutexGuard<'_, T>, Refused> {
     let until = Instant::now() + LOOK_MAX;
     loop {

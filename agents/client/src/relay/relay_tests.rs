@@ -14,6 +14,19 @@ const SERVER: [u8; 32] = [1; 32];
 const CLIENT: [u8; 32] = [2; 32];
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Connects to a file server at a port of this machine, by the seeds of its key and ours.
+pub(super) fn dial(port: u16, server: &[u8; 32], client: &[u8; 32]) -> Dial {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let (key, me) = (PublicKey::of_seed(server), Identity::from_seed(client).unwrap());
+    Box::new(move || {
+        let socket = Arc::new(Socket::connect_tcp(address, None, LIMIT)?);
+        let expect = Expect::Key(key);
+        let (stream, _) = goblin_tls::connect(&socket, &me, expect, Service::Files, LIMIT)?;
+        let word = greeting::receive(&stream)?;
+        Ok((stream, word))
+    })
+}
+
 /// A file server that can be told to drop everybody, and to admit nobody for a while.
 struct Box9 {
     port: u16,
@@ -62,15 +75,7 @@ impl Box9 {
     }
 
     fn dial(&self) -> Dial {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let me = Identity::from_seed(&CLIENT).unwrap();
-        Box::new(move || {
-            let socket = Arc::new(Socket::connect_tcp(address, None, LIMIT)?);
-            let expect = Expect::Key(PublicKey::of_seed(&SERVER));
-            let (stream, _) = goblin_tls::connect(&socket, &me, expect, Service::Files, LIMIT)?;
-            let word = greeting::receive(&stream)?;
-            Ok((stream, word))
-        })
+        dial(self.port, &SERVER, &CLIENT)
     }
 
     /// A relay and the 9P client in the kernel's place.

@@ -5,7 +5,7 @@ use goblin_core_ninep::wire::{Data, LateU32};
 use goblin_core_ninep::{Errno, NO_FID, NO_TAG, Names, Qid, Qids, Reply, Request, lock as locks};
 use goblin_core_trust::PublicKey;
 use goblin_sys::socket::Listener as TcpListener;
-use goblin_tls::{Acceptor, Expect, Identity, Service, greeting};
+use goblin_tls::{Acceptor, Identity, Service, greeting};
 use std::net::SocketAddr;
 
 const SERVER: [u8; 32] = [3; 32];
@@ -115,15 +115,7 @@ impl Scripted {
     }
 
     fn relay(&self, patience: Duration) -> (Relay, Kernel) {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let me = Identity::from_seed(&CLIENT).unwrap();
-        let mut dial: Dial = Box::new(move || {
-            let socket = Arc::new(Socket::connect_tcp(address, None, LIMIT)?);
-            let expect = Expect::Key(PublicKey::of_seed(&SERVER));
-            let (stream, _) = goblin_tls::connect(&socket, &me, expect, Service::Files, LIMIT)?;
-            let word = greeting::receive(&stream)?;
-            Ok((stream, word))
-        });
+        let mut dial = super::tests::dial(self.port, &SERVER, &CLIENT);
         let (kernel, ours) = Socket::pair().unwrap();
         kernel.set_limits(Some(LIMIT), None).unwrap();
         let first = dial().unwrap();
