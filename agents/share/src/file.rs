@@ -207,7 +207,7 @@ impl HostOpen {
         let held = self.share().hold()?;
         let write = !self.share().read_only;
         let mode = OpenMode { read: true, write, ..OpenMode::default() };
-        let fd = beneath::open_file(self.node.as_fd(), mode)?;
+        let fd = beneath::open_file_of(self.node.as_fd(), self.node.kind, mode)?;
         // Another thread may have been quicker; its descriptor may hold locks, ours does not.
         Ok(&self.lock_fd.get_or_init(|| (fd, held)).0)
     }

@@ -111,7 +111,7 @@ fn open_node(node: &Arc<Node>, flags: u32) -> Result<Opened<HostOpen>, Errno> {
         Kind::Directory if mode.write || mode.truncate => return Err(Errno::EISDIR),
         Kind::Directory => beneath::open_dir(node)?,
         Kind::RegularFile if flags & flag::DIRECTORY != 0 => return Err(Errno::ENOTDIR),
-        Kind::RegularFile => beneath::open_file(node.as_fd(), mode)?,
+        Kind::RegularFile => beneath::open_file_of(node.as_fd(), node.kind, mode)?,
         Kind::Symlink => return Err(Errno::ELOOP),
         // A FIFO would block, a device would act.
         _ => return Err(Errno::EPERM),
