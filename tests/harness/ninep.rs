@@ -4,6 +4,7 @@
 //! server that listens on a socket and serves a directory of this machine ([`server::Program`]).
 
 mod cases;
+pub mod floor;
 pub mod load;
 mod proxy;
 pub mod raw;

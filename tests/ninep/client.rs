@@ -2,13 +2,14 @@
 //!
 //! - `ninep-client prepare DIR` makes the files that the load needs.
 //! - `ninep-client load ADDRESS ANAME SERVER_PID MILLISECONDS [SCENE]` runs every scene and writes its figures as JSON.
+//! - `ninep-client floor PORT DIR` answers the load without doing its work, for comparison.
 //! - `ninep-client conform SHARE_SERVER [FILTER]` runs the must-pass list.
 //! - `ninep-client conform-diod FILTER COMMAND...` runs it against diod.
 
 use anyhow::{Context, Result, bail};
 use goblin_tests::ninep::raw::Address;
 use goblin_tests::ninep::server::Program;
-use goblin_tests::ninep::{load, suite};
+use goblin_tests::ninep::{floor, load, suite};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,13 +34,14 @@ fn main() -> Result<()> {
             println!("{}", serde_json::to_string(&figures)?);
             Ok(())
         }
+        ["floor", port, dir] => floor::serve(port.parse().context("PORT")?, Path::new(dir)),
         ["conform", server, rest @ ..] => {
             conform(&Program::Ours(server.into()), rest.first().unwrap_or(&""))
         }
         ["conform-diod", filter, words @ ..] => {
             conform(&Program::Diod(words.iter().map(Into::into).collect()), filter)
         }
-        _ => bail!("ninep-client prepare | load | conform | conform-diod"),
+        _ => bail!("ninep-client prepare | load | floor | conform | conform-diod"),
     }
 }
 

@@ -4,6 +4,8 @@
 use crate::ninep::raw::{Address, Pipe, Raw, walk_body};
 use crate::ninep::wire::{Body, RLERROR, frame, t};
 use anyhow::{Context, Result, bail, ensure};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -15,8 +17,6 @@ pub const LISTED: usize = 10_000;
 pub const BULK_BYTES: u64 = 64 << 20;
 /// Bytes of a small file.
 const SMALL_BYTES: usize = 4096;
-/// Ticks of `/proc/PID/stat` in a second; the same on every Linux of this architecture.
-const USER_HZ: f64 = 100.0;
 /// Message size that is asked for: 128 pages and a header.
 const MSIZE: u32 = 24 + 4096 * 128;
 
@@ -31,6 +31,8 @@ pub struct Figure {
     pub wall_us: f64,
     /// Processor time of the server meanwhile, in microseconds.
     pub cpu_us: f64,
+    /// Processor time of the load itself.
+    pub load_cpu_us: f64,
 }
 
 /// Makes the files that the scenes need.
@@ -55,13 +57,10 @@ pub fn prepare(root: &Path) -> Result<()> {
 
 /// Processor time of a process up to now, threads that have ended included.
 fn cpu_us(pid: u32) -> Result<f64> {
-    let text =
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the server is gone")?;
-    // The name may hold blanks; what follows it does not. Fields 14 and 15 of `proc(5)`.
-    let (_, rest) = text.rsplit_once(')').context("an odd /proc/PID/stat")?;
-    let ticks: Vec<u64> =
-        rest.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    Ok(ticks.iter().sum::<u64>() as f64 * 1e6 / USER_HZ)
+    let clock =
+        clock_getcpuclockid(Pid::from_raw(pid.try_into()?)).context("the server is gone")?;
+    let time = Duration::from(clock.now().context("the server is gone")?);
+    Ok(time.as_secs_f64() * 1e6)
 }
 
 /// A pipelined connection: `lanes` sequences of requests, each of which sends its next one when the last is
@@ -146,11 +145,12 @@ pub fn run(
         if !scene.contains(filter) {
             return Ok(());
         }
-        let (cpu, start) = (cpu_us(pid)?, Instant::now());
+        let own = std::process::id();
+        let (cpu, load_cpu, start) = (cpu_us(pid)?, cpu_us(own)?, Instant::now());
         let units = body(raw, start + each).with_context(|| scene.to_owned())?;
         let wall_us = start.elapsed().as_secs_f64() * 1e6;
-        let cpu_us = cpu_us(pid)? - cpu;
-        figures.push(Figure { scene: scene.into(), units, wall_us, cpu_us });
+        let (cpu_us, load_cpu_us) = (cpu_us(pid)? - cpu, cpu_us(own)? - load_cpu);
+        figures.push(Figure { scene: scene.into(), units, wall_us, cpu_us, load_cpu_us });
         anyhow::Ok(())
     };
     let client = || Raw::attached_with(address, aname, MSIZE);

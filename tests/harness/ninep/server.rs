@@ -19,6 +19,8 @@ pub enum Program {
     Ours(PathBuf),
     /// diod: its command line up to and without the options.
     Diod(Vec<OsString>),
+    /// `ninep-client` as a server that does no work, for the benchmark; TCP only.
+    Floor(PathBuf),
 }
 
 impl Program {
@@ -97,12 +99,13 @@ impl Server {
         };
         let words = words(program, setup, &address, around.path());
         let mut command = command(&words, setup, &root);
-        let output = if program.is_ours() { Stdio::piped() } else { Stdio::null() };
+        let is_peer = matches!(program, Program::Diod(_));
+        let output = if is_peer { Stdio::null() } else { Stdio::piped() };
         let log = std::fs::File::create(around.path().join("log"))?;
         let child = command.stdin(Stdio::null()).stdout(output).stderr(log).spawn();
         let child = child.with_context(|| format!("cannot start {}", words[0].display()))?;
         let aname = match program {
-            Program::Ours(_) => "data".to_owned(),
+            Program::Ours(_) | Program::Floor(_) => "data".to_owned(),
             Program::Diod(_) => root.display().to_string(),
         };
         let mut server = Self { address, aname, root, around, child };
@@ -215,6 +218,10 @@ fn words(program: &Program, setup: &Setup, address: &Address, around: &Path) -> 
             format!("other={}", dir("other")).into(),
             format!("ro:fixed={}", dir("fixed")).into(),
         ],
+        Program::Floor(path) => {
+            let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+            vec![path.into(), "floor".into(), port.into(), dir("data").into()]
+        }
         Program::Diod(words) => {
             let mut words = words.clone();
             let options = ["-f", "-n", "-N", "-l", &address, "-L", "stderr", "-e", &dir("data")];

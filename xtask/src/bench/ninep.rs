@@ -1,10 +1,14 @@
 //! `cargo xtask bench 9p`: the share server beside Debian's diod, over TCP of this machine, with one load generator.
 //!
-//! Rounds alternate between the servers and each figure is the best of its rounds: what else the machine does only
-//! ever adds. Processor time is the server's own; clients are not counted. Files lie in memory (`/dev/shm`) where that
-//! is to be had: what is compared are servers, and a disk that others write to would be all that is seen of them.
+//! Every scene goes to one server after the other in short turns, first in one order and then in the other. Figures are
+//! medians of the rounds, and a ratio is the median of those of the pairs, so that what else the machine does lies on
+//! both sides; the note says how far the pairs lie apart. Processor time is the server's own; what the load costs is
+//! said beside it. Files lie in memory (`/dev/shm`) where that is to be had: what is compared are servers, and a disk
+//! that others write to would be all that is seen of them.
 //!
-//! Works on mounts are in `mounts.rs`. Rows that begin with `tls_` show ours through the agent's entrance, with keys, beside ours without.
+//! Works on mounts are in `mounts.rs`. Rows that begin with `tls_` show ours through the agent's entrance, with keys,
+//! beside ours without. Those that begin with `floor_` show ours beside a server that receives and answers the same
+//! messages without doing their work: what a message costs here before anything is done for it.
 
 use super::mounts;
 use super::table::{self, Row};
@@ -18,9 +22,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Rounds of each server.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 11;
 /// Time of each scene in a round.
-const SCENE_MS: u32 = 700;
+const SCENE_MS: u32 = 250;
+/// Words that the scenes' names begin with.
+const SCENES: &[&str] = &["metadata", "small", "read4k", "bulk_read", "bulk_write", "list10k"];
+/// Those that the server without work can answer.
+const FLOOR_SCENES: &[&str] = &["metadata", "read4k", "bulk_read"];
 
 /// `cargo xtask bench 9p`
 #[derive(Debug, clap::Args)]
@@ -39,8 +47,17 @@ enum Half {
     Mounts,
 }
 
-/// Best figures of one server: microseconds for each unit, by scene.
-type Best = BTreeMap<String, (f64, f64)>;
+/// What one server gave in one scene: microseconds for each unit, one figure a round.
+#[derive(Debug, Default)]
+struct Rounds {
+    wall: Vec<f64>,
+    cpu: Vec<f64>,
+    /// Processor time of the load.
+    load_cpu: Vec<f64>,
+}
+
+/// Figures of one server by scene.
+type Figures = BTreeMap<String, Rounds>;
 
 /// Runs `cargo xtask bench 9p`.
 ///
@@ -69,25 +86,32 @@ fn messages() -> Result<Vec<Row>> {
         load::prepare(&server.root)?;
         Ok(server)
     };
-    let servers = [
-        start(Program::Ours(ours.clone()), false)?,
-        start(Program::Diod(words), false)?,
-        start(Program::Ours(ours), true)?,
+    let mut servers = [
+        (start(Program::Ours(ours.clone()), false)?, Figures::new()),
+        (start(Program::Diod(words), false)?, Figures::new()),
+        (start(Program::Ours(ours), true)?, Figures::new()),
+        (start(Program::Floor(client.clone()), false)?, Figures::new()),
     ];
-    let mut best = [Best::new(), Best::new(), Best::new()];
+    let (first, last) = (0, servers.len() - 1);
     for round in 1..=ROUNDS {
         host::say(format!("9p: round {round} of {ROUNDS}"));
-        for (server, best) in servers.iter().zip(&mut best) {
-            measure(&client, server, best)?;
+        for scene in SCENES {
+            // Who comes first changes, so that neither has the quieter half of every pair.
+            for turn in first..=last {
+                let at = if round % 2 == 0 { last - turn } else { turn };
+                let (server, figures) = &mut servers[at];
+                if at != last || FLOOR_SCENES.contains(scene) {
+                    measure(&client, server, scene, figures)?;
+                }
+            }
         }
     }
-    let [plain, peer, keys] = best;
-    let mut table = rows(&plain, &peer, &format!("diod {version}"), "")?;
+    let [(_, plain), (_, peer), (_, keys), (_, floor)] = servers;
+    let mut table = rows(&plain, &peer, &format!("diod {version}"), "", |_| true)?;
     let kept = ["metadata_cpu_us", "metadata_qd1_us_per_op", "bulk_cpu_ms_per_mb", "list10k_ms"];
-    let with_keys = rows(&keys, &plain, "without TLS", "tls_")?;
-    table.extend(with_keys.into_iter().filter(|row| {
-        row.metric.strip_prefix("tls_").is_some_and(|metric| kept.contains(&metric))
-    }));
+    table.extend(rows(&keys, &plain, "without TLS", "tls_", |metric| kept.contains(&metric))?);
+    let bare = ["metadata_cpu_us", "metadata_qd1_cpu_us", "read4k_cpu_us", "bulk_cpu_ms_per_mb"];
+    table.extend(rows(&plain, &floor, "no work", "floor_", |metric| bare.contains(&metric))?);
     Ok(table)
 }
 
@@ -114,7 +138,7 @@ impl Drop for Site {
     }
 }
 
-fn measure(client: &Path, server: &Server, best: &mut Best) -> Result<()> {
+fn measure(client: &Path, server: &Server, scene: &str, figures: &mut Figures) -> Result<()> {
     let address = match &server.address {
         Address::Tcp(address) => address.to_string(),
         Address::Tls(address) => format!("tls:{address}"),
@@ -122,15 +146,15 @@ fn measure(client: &Path, server: &Server, best: &mut Best) -> Result<()> {
     };
     let mut command = Command::new(client);
     let pid = server.pid().to_string();
-    command.args(["load", &address, &server.aname, &pid, &SCENE_MS.to_string()]);
+    command.args(["load", &address, &server.aname, &pid, &SCENE_MS.to_string(), scene]);
     let text = host::output(&mut command, "running the load")?;
-    let figures: Vec<Figure> =
-        serde_json::from_str(&text).context("the load said something odd")?;
-    for figure in figures {
+    let got: Vec<Figure> = serde_json::from_str(&text).context("the load said something odd")?;
+    for figure in got {
         ensure!(figure.units > 0.0, "{}: nothing was done", figure.scene);
-        let (wall, cpu) = (figure.wall_us / figure.units, figure.cpu_us / figure.units);
-        let known = best.entry(figure.scene).or_insert((wall, cpu));
-        *known = (known.0.min(wall), known.1.min(cpu));
+        let rounds = figures.entry(figure.scene).or_default();
+        rounds.wall.push(figure.wall_us / figure.units);
+        rounds.cpu.push(figure.cpu_us / figure.units);
+        rounds.load_cpu.push(figure.load_cpu_us / figure.units);
     }
     Ok(())
 }
@@ -231,19 +255,43 @@ const LINES: &[Line] = &[
     ("list10k_cpu_ms", "ms", "list10k", Show::Cpu, 1e3, "server CPU of a listing"),
 ];
 
-fn rows(ours: &Best, peer: &Best, peer_name: &str, prefix: &str) -> Result<Vec<Row>> {
-    LINES
-        .iter()
+/// Median; 0 of nothing.
+fn median(of: &[f64]) -> f64 {
+    let mut of = of.to_vec();
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied().unwrap_or_default()
+}
+
+fn rows(
+    ours: &Figures,
+    peer: &Figures,
+    peer_name: &str,
+    prefix: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<Row>> {
+    let wanted = LINES.iter().filter(|line| wanted(line.0));
+    wanted
         .map(|(metric, unit, scene, show, divisor, note)| {
-            let of = |best: &Best| -> Result<f64> {
-                let (wall, cpu) = best.get(*scene).context("a scene is missing")?;
-                Ok(match show {
-                    Show::Wall => wall / divisor,
-                    Show::Cpu => cpu / divisor,
-                })
+            let of = |figures: &Figures| -> Result<Vec<f64>> {
+                let rounds = figures.get(*scene).context("a scene is missing")?;
+                let which = match show {
+                    Show::Wall => &rounds.wall,
+                    Show::Cpu => &rounds.cpu,
+                };
+                Ok(which.iter().map(|us| us / divisor).collect())
             };
+            let (own, theirs) = (of(ours)?, of(peer)?);
+            let pairs: Vec<f64> = own.iter().zip(&theirs).map(|(own, peer)| own / peer).collect();
+            let least = pairs.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = pairs.iter().copied().fold(0.0, f64::max);
+            let load = ours.get(*scene).map_or(0.0, |rounds| median(&rounds.load_cpu) / divisor);
+            let note = format!(
+                "{note}; pairs {least:.2} to {most:.2}; the load itself {load:.1} {unit} of CPU"
+            );
             let metric = format!("{prefix}{metric}");
-            Ok(Row::new(&metric, unit, of(ours)?, peer_name, of(peer)?, note))
+            let row = Row::new(&metric, unit, median(&own), peer_name, median(&theirs), &note);
+            // What else the machine does lies on both of a pair; medians of one server each lie apart.
+            Ok(Row { ratio: (median(&pairs) * 1000.0).round() / 1000.0, ..row })
         })
         .collect()
 }
