@@ -3,7 +3,7 @@
 
 use crate::bench::{board, folder, lab_spec_of, publish, turn};
 use crate::full_state;
-use crate::{plugs, trial};
+use crate::{menu, plugs, trial};
 use anyhow::{Context, Result, ensure};
 
 use goblin_core_manifest::time::Instant;
@@ -57,6 +57,8 @@ fn a_box_with_a_hard_day_recovers() -> Result<()> {
     compute.power_off(LIMIT)?;
     let (compute, channel) = trial::settings_that_cannot_be_used(&lab, &dir)?;
     trial::a_release_that_is_never_healthy_falls_back(&channel)?;
+    compute.power_off(LIMIT)?;
+    let compute = menu::everything_is_reset_from_the_boot_menu(&lab)?;
     compute.power_off(LIMIT)?;
     storage.power_off(LIMIT)
 }
