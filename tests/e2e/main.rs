@@ -11,6 +11,7 @@ mod init;
 mod kinds;
 mod limits;
 mod main_job;
+mod menu;
 mod pair;
 mod plugs;
 mod provisioning;

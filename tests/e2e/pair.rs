@@ -3,7 +3,7 @@
 
 use crate::bench::{board, folder, lab_spec_of, publish, turn};
 use crate::full_state;
-use crate::{plugs, trial};
+use crate::{menu, plugs, trial};
 use anyhow::{Context, Result, ensure};
 
 use goblin_core_manifest::time::Instant;
@@ -57,6 +57,8 @@ fn a_box_with_a_hard_day_recovers() -> Result<()> {
     compute.power_off(LIMIT)?;
     let (compute, channel) = trial::settings_that_cannot_be_used(&lab, &dir)?;
     trial::a_release_that_is_never_healthy_falls_back(&channel)?;
+    compute.power_off(LIMIT)?;
+    let compute = menu::everything_is_reset_from_the_boot_menu(&lab)?;
     compute.power_off(LIMIT)?;
     storage.power_off(LIMIT)
 }
@@ -141,17 +143,18 @@ fn no_room_for_a_release(channel: &Channel) -> Result<()> {
             && output.err.contains("free some space"),
         "an upgrade without room: {output:?}"
     );
-    let after = channel.status(LIMIT)?;
+    let well = |board: &BoardStatus| {
+        board.health.checks.iter().all(|check| check.state != CheckState::Fail)
+            && board.health.checks.iter().any(|c| c.name == "state" && c.state == CheckState::Ok)
+    };
+    let after = channel.wait_status("the board is well without room", LIMIT, &mut |status| {
+        board(status, Role::Storage).is_some_and(well)
+    })?;
     let what = |status: &BoxStatus| {
         board(status, Role::Storage)
             .map(|board| (board.slots.clone(), board.provision.clone(), board.boot.boot_id.clone()))
     };
     ensure!(what(&before) == what(&after), "before {before:?}\nafter {after:?}");
-    let well = |board: &BoardStatus| {
-        board.health.checks.iter().all(|check| check.state != CheckState::Fail)
-            && board.health.checks.iter().any(|c| c.name == "state" && c.state == CheckState::Ok)
-    };
-    ensure!(board(&after, Role::Storage).is_some_and(well), "not well without room: {after:?}");
     println!("without room an upgrade is refused: {}", output.err.trim());
     Ok(())
 }
@@ -304,8 +307,8 @@ fn is_refused(channel: &Channel, command: &[&str], kind: &str) -> Result<()> {
     ensure!(output.code != 0, "{command:?} was done: {output:?}");
     let said = format!("{}{}", output.out, output.err);
     ensure!(said.contains(kind), "{command:?}: wanted `{kind}`, got {said}");
-    let status = channel.status(LIMIT)?;
-    ensure!(lab::both_healthy(&status, Some(Version::new(1, 0, 0))), "after {kind}: {status:?}");
+    lab::wait_both(channel, Version::new(1, 0, 0), LIMIT)
+        .with_context(|| format!("after {kind}"))?;
     println!("{command:?} is refused: {}", said.trim());
     Ok(())
 }

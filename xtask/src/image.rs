@@ -26,7 +26,7 @@ const UKI_BYTES_MAX: u64 = 40 << 20;
 /// How hard zstd tries: a gigabyte of zeroes with a UKI in it, written once for each release.
 const ZSTD_LEVEL: i32 = 9;
 /// What the loader is told: start at once, offer nothing that an image does not hold.
-const LOADER_CONF: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
+pub const LOADER_CONF: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
 
 /// What a release shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]

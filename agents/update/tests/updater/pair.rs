@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub const UPGRADE: UpdateCommand = UpdateCommand::UpgradePair { to: None, from: None };
-const ROLLBACK: UpdateCommand = UpdateCommand::RollbackPair { to: None };
+pub const ROLLBACK: UpdateCommand = UpdateCommand::RollbackPair { to: None };
 
 /// The storage board as a peer: out of reach while it restarts.
 pub struct Storage {

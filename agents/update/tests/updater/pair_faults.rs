@@ -1,12 +1,13 @@
-//! Two boards, and at every step of their upgrade something goes wrong: the power of either board, the cable between
-//! them, a clock. Both end on one release with no plan left, and the upgrade can be had afterwards.
+//! Two boards, and at every step of their upgrade or of their way back something goes wrong: the power of either
+//! board, the cable between them, a clock. Both end on one release with no plan left, and what was ordered can be had
+//! afterwards.
 //!
 //! A board whose power is cut has kept everything that it wrote until then; what a disk may lose of it is what the
 //! recordings of one board show.
 
 use crate::board::*;
-use crate::pair::{Pair, UPGRADE};
-use goblin_core_types::UpdateReply;
+use crate::pair::{Pair, ROLLBACK, UPGRADE};
+use goblin_core_types::{UpdateCommand, UpdateReply};
 use goblin_sys::writer::{Change, Witness, Writer};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -66,9 +67,31 @@ pub fn until_cut<T>(play: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
+/// An order to both boards.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    order: &'static UpdateCommand,
+    from: u32,
+    to: u32,
+}
+
+const WAYS: [Way; 2] =
+    [Way { order: &UPGRADE, from: 1, to: 2 }, Way { order: &ROLLBACK, from: 2, to: 1 }];
+
+impl Way {
+    /// Two boards that have it before them.
+    fn pair(self) -> Pair {
+        let mut pair = Pair::new(&[1, 2]);
+        if self.from == 2 {
+            assert_eq!(play(&mut pair, &UPGRADE), (2, 2));
+        }
+        pair
+    }
+}
+
 /// A pair whose boards are watched: after `compute` and `storage` changes the fault comes.
-fn watched(compute: u32, storage: u32, clock: Option<u64>) -> (Pair, [Arc<Fate>; 2]) {
-    let mut pair = Pair::new(&[1, 2]);
+fn watched(way: Way, compute: u32, storage: u32, clock: Option<u64>) -> (Pair, [Arc<Fate>; 2]) {
+    let mut pair = way.pair();
     let fates =
         [watch(&mut pair.compute, compute, clock), watch(&mut pair.storage.board, storage, clock)];
     pair.updater = pair.compute.updater();
@@ -77,9 +100,9 @@ fn watched(compute: u32, storage: u32, clock: Option<u64>) -> (Pair, [Arc<Fate>;
     (pair, fates)
 }
 
-/// Plays the upgrade to its end; how it ended.
-fn play(pair: &mut Pair) -> (u32, u32) {
-    let mut up = until_cut(|| pair.tell(&UPGRADE)).is_some();
+/// Plays an order to its end; how it ended.
+fn play(pair: &mut Pair, order: &UpdateCommand) -> (u32, u32) {
+    let mut up = until_cut(|| pair.tell(order)).is_some();
     for _ in 0..20 {
         if !up || pair.compute.seen.reboots.swap(0, Relaxed) > 0 {
             let booted = until_cut(|| pair.compute.boot());
@@ -97,9 +120,10 @@ fn play(pair: &mut Pair) -> (u32, u32) {
     pair.run()
 }
 
-/// Both boards are on one release and nothing is left open; then the upgrade is had without a fault.
-fn stands(mut pair: Pair, when: &str) {
-    let ended = play(&mut pair);
+/// Both boards are on one release and nothing is left open; then what was ordered is had without a fault.
+fn stands(way: Way, mut pair: Pair, when: &str) {
+    let when = &format!("from {} to {}, {when}", way.from, way.to);
+    let ended = play(&mut pair, way.order);
     assert!(matches!(ended, (1, 1) | (2, 2)), "{when}: {ended:?}");
     assert_eq!(pair.compute.boot_record().pair, None, "{when}: a plan is left");
     for board in [&pair.compute, &pair.storage.board] {
@@ -111,9 +135,10 @@ fn stands(mut pair: Pair, when: &str) {
             "{when}: nothing was wrong with the release"
         );
     }
-    if ended == (1, 1) {
+    if ended.0 == way.from {
         pair.storage.outage = None;
-        assert_eq!(play(&mut pair), (2, 2), "{when}: and not when nothing is wrong any more");
+        let again = play(&mut pair, way.order);
+        assert_eq!(again, (way.to, way.to), "{when}: and not when nothing is wrong any more");
     }
 }
 
@@ -121,58 +146,68 @@ fn each() -> usize {
     std::env::var(EACH_NAMED).map_or(EACH, |named| named.parse().expect("a number"))
 }
 
-/// Changes that an upgrade without a fault makes on both boards.
-fn changes() -> [u32; 2] {
-    let (mut pair, fates) = watched(NEVER, NEVER, None);
-    assert_eq!(play(&mut pair), (2, 2));
+/// Changes that an order without a fault makes on both boards.
+fn changes(way: Way) -> [u32; 2] {
+    let (mut pair, fates) = watched(way, NEVER, NEVER, None);
+    assert_eq!(play(&mut pair, way.order), (way.to, way.to));
     fates.map(|fate| fate.seen.load(Relaxed))
 }
 
 #[test]
 fn power_cut_of_either_board_at_any_change_of_its_disks_ends_with_both_on_one_release() {
-    let [compute, storage] = changes();
-    assert!(compute > 20 && storage > 20, "{compute} and {storage} changes are watched");
-    for at in (0..compute).step_by(each()) {
-        stands(watched(at, NEVER, None).0, &format!("compute cut after change {at}"));
-    }
-    for at in (1..storage).step_by(each()) {
-        stands(watched(NEVER, at, None).0, &format!("storage cut after change {at}"));
-    }
-    // Both, each at its own time.
-    for at in (2..compute.min(storage)).step_by(each()) {
-        let other = storage - 1 - at;
-        let when = format!("compute cut after change {at}, storage after {other}");
-        stands(watched(at, other, None).0, &when);
+    for way in WAYS {
+        let [compute, storage] = changes(way);
+        assert!(compute > 10 && storage > 10, "{compute} and {storage} changes are watched");
+        for at in (0..compute).step_by(each()) {
+            let pair = watched(way, at, NEVER, None).0;
+            stands(way, pair, &format!("compute cut after change {at}"));
+        }
+        for at in (1..storage).step_by(each()) {
+            let pair = watched(way, NEVER, at, None).0;
+            stands(way, pair, &format!("storage cut after change {at}"));
+        }
+        // Both, each at its own time.
+        for at in (2..compute.min(storage)).step_by(each()) {
+            let other = storage - 1 - at;
+            let when = format!("compute cut after change {at}, storage after {other}");
+            stands(way, watched(way, at, other, None).0, &when);
+        }
     }
 }
 
 #[test]
 fn clock_that_jumps_at_any_change_ends_with_both_on_one_release() {
-    let [compute, storage] = changes();
-    for to in WRONG_CLOCKS {
-        for at in (3..compute).step_by(2 * each()) {
-            let when = format!("the compute board's clock jumps to {to} after change {at}");
-            stands(watched(at, NEVER, Some(to)).0, &when);
-        }
-        for at in (3..storage).step_by(2 * each()) {
-            let when = format!("the storage board's clock jumps to {to} after change {at}");
-            stands(watched(NEVER, at, Some(to)).0, &when);
+    for way in WAYS {
+        let [compute, storage] = changes(way);
+        for to in WRONG_CLOCKS {
+            for at in (3..compute).step_by(2 * each()) {
+                let when = format!("the compute board's clock jumps to {to} after change {at}");
+                stands(way, watched(way, at, NEVER, Some(to)).0, &when);
+            }
+            for at in (3..storage).step_by(2 * each()) {
+                let when = format!("the storage board's clock jumps to {to} after change {at}");
+                stands(way, watched(way, NEVER, at, Some(to)).0, &when);
+            }
         }
     }
 }
 
 #[test]
 fn cable_that_is_out_for_a_while_at_any_call_ends_with_both_on_one_release() {
-    let mut pair = Pair::new(&[1, 2]);
-    assert_eq!(play(&mut pair), (2, 2));
-    let calls = pair.storage.calls;
-    assert!(calls > 5, "{calls} calls are looked at");
-    for at in 0..calls {
-        for answer_alone in [false, true] {
-            let mut pair = Pair::new(&[1, 2]);
-            pair.storage.outage = Some((at, at + OUTAGE_CALLS, answer_alone));
-            let what = if answer_alone { "the answers are lost" } else { "nothing comes through" };
-            stands(pair, &format!("{what} from call {at} on"));
+    for way in WAYS {
+        let mut pair = way.pair();
+        let before = pair.storage.calls;
+        assert_eq!(play(&mut pair, way.order), (way.to, way.to));
+        let calls = pair.storage.calls;
+        assert!(calls > before + 3, "{calls} calls, {before} before, are looked at");
+        for at in before..calls {
+            for answer_alone in [false, true] {
+                let mut pair = way.pair();
+                pair.storage.outage = Some((at, at + OUTAGE_CALLS, answer_alone));
+                let what =
+                    if answer_alone { "the answers are lost" } else { "nothing comes through" };
+                stands(way, pair, &format!("{what} from call {at} on"));
+            }
         }
     }
 }

@@ -57,7 +57,8 @@ fn serve(stream: &TcpStream, root: &Path, counters: &Counters) -> std::io::Resul
         if reader.read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let (mut range, mut close) = (None, false);
+        // HTTP/1.0, which zsync speaks, ends a body by hanging up.
+        let (mut range, mut close) = (None, line.trim_end().ends_with("HTTP/1.0"));
         loop {
             let mut header = String::new();
             reader.read_line(&mut header)?;
