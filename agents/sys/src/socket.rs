@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,9 +36,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Stack of a connection's thread.
 const CONNECTION_STACK_BYTES: usize = 512 * 1024;
 
+/// Sockets of this process so far.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
 /// A connected stream socket. Any thread may use it: one reads while others write.
 #[derive(Debug)]
-pub struct Socket(OwnedFd);
+pub struct Socket(OwnedFd, u64);
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,16 @@ pub enum Peer {
 }
 
 impl Socket {
+    fn new(fd: OwnedFd) -> Self {
+        Self(fd, OPENED.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Its number in the order in which this process opened or accepted its sockets. The thread that serves a
+    /// connection may start long after others that came later.
+    pub fn order(&self) -> u64 {
+        self.1
+    }
+
     /// Connects over TCP within `limit`; `device` binds the connection to one interface.
     ///
     /// # Errors
@@ -74,7 +88,7 @@ impl Socket {
             Err(Errno::INPROGRESS | Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
             other => other?,
         }
-        let socket = Self(fd);
+        let socket = Self::new(fd);
         socket.prepare_tcp()?;
         Ok(socket)
     }
@@ -100,7 +114,7 @@ impl Socket {
             other => other?,
         }
         sockopt::set_socket_timeout(&fd, Timeout::Send, None)?;
-        Ok(Self(fd))
+        Ok(Self::new(fd))
     }
 
     /// Two connected sockets.
@@ -110,7 +124,7 @@ impl Socket {
     pub fn pair() -> io::Result<(Self, Self)> {
         let flags = SocketFlags::CLOEXEC;
         let (a, b) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        Ok((Self(a), Self(b)))
+        Ok((Self::new(a), Self::new(b)))
     }
 
     fn prepare_tcp(&self) -> io::Result<()> {
@@ -151,7 +165,7 @@ impl Socket {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
+        self.0.try_clone().map(|fd| Self(fd, self.1))
     }
 
     /// The descriptor, to hand to a kernel mount (`trans=fd`).
@@ -162,7 +176,7 @@ impl Socket {
 
 impl From<OwnedFd> for Socket {
     fn from(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self::new(fd)
     }
 }
 
@@ -311,7 +325,7 @@ impl Listener {
     }
 
     fn accept_bare(&self) -> io::Result<Socket> {
-        Ok(Socket(rustix::net::accept_with(&self.fd, SocketFlags::CLOEXEC)?))
+        Ok(Socket::new(rustix::net::accept_with(&self.fd, SocketFlags::CLOEXEC)?))
     }
 
     fn identify(&self, socket: &Socket) -> io::Result<Peer> {
