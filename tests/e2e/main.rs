@@ -11,6 +11,7 @@ mod init;
 mod kinds;
 mod limits;
 mod main_job;
+mod mirror;
 mod pair;
 mod plugs;
 mod provisioning;
