@@ -433,9 +433,10 @@ fn partition(disk: &Disk) -> Result<Disk, PoolError> {
 }
 
 fn state_of(disk: &Disk) -> Result<PathBuf, PoolError> {
-    let partition = disk.partition(paths::PART_STATE).ok_or_else(|| PoolError::NoPartition {
-        disk: disk.name.clone(),
-        name: paths::PART_STATE,
+    // A partition that was made in this boot has no name yet for the kernel; ours are the only ones there.
+    let unnamed = || disk.partitions.iter().rfind(|partition| partition.part_name.is_none());
+    let partition = disk.partition(paths::PART_STATE).or_else(unnamed).ok_or_else(|| {
+        PoolError::NoPartition { disk: disk.name.clone(), name: paths::PART_STATE }
     })?;
     Ok(partition.dev_path.clone())
 }
