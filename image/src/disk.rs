@@ -269,7 +269,9 @@ impl DiskPlan {
             }
             open(path)
         })?;
-        for copy in [record::COPY_A_OFFSET, record::COPY_B_OFFSET] {
+        let [label_a, label_b] = record::LABEL_OFFSETS;
+        // In this order on the disk.
+        for copy in [record::COPY_A_OFFSET, label_a, record::COPY_B_OFFSET, label_b] {
             out.seek(SeekFrom::Start(self.record_at.saturating_add(copy)))
                 .map_err(DiskError::Write)?;
             write_zeroes(&mut out, RECORD_HEAD_BYTES).map_err(DiskError::Write)?;

@@ -7,7 +7,7 @@
 //! that lies in the wrong place is not believed.
 
 use crate::bytes::{align_up, get, get_u32, get_u64, len64, put};
-use goblin_core_types::BootRecord;
+use goblin_core_types::{BootRecord, DiskLabel};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -34,6 +34,39 @@ const SCHEMA: u32 = 1;
 const _: () = assert!(COPY_READ_BYTES as u64 <= COPY_STRIDE_BYTES);
 const _: () = assert!(COPY_STRIDE_BYTES * 2 <= RECORD_BYTES);
 const _: () = assert!(HEAD_BYTES < BLOCK_BYTES);
+
+/// Offsets of the two copies of a disk's label, in the middle of the room behind each copy of the record, where a
+/// release that knows no labels never writes.
+pub const LABEL_OFFSETS: [u64; 2] = [1 << 20, 3 << 20];
+/// Bytes a reader needs of each copy of a label.
+pub const LABEL_BYTES: usize = 16 << 10;
+const LABEL_MAGIC: [u8; 8] = *b"GOBLDSK\n";
+
+const _: () = assert!(COPY_READ_BYTES as u64 <= 1 << 20);
+
+/// Reads the label of a disk that is one of two: the newer whole copy and its sequence number. The frame is the
+/// record's, with another magic.
+pub fn decode_label(copies: [&[u8]; 2]) -> Option<(DiskLabel, u64)> {
+    let [a, b] = copies.map(|copy| frame_of(copy, LABEL_MAGIC));
+    let a = a.filter(|(sequence, _)| copy_of(*sequence) == Which::A);
+    let b = b.filter(|(sequence, _)| copy_of(*sequence) == Which::B);
+    let (sequence, payload) = a.into_iter().chain(b).max_by_key(|(sequence, _)| *sequence)?;
+    Some((serde_json::from_slice(payload).ok()?, sequence))
+}
+
+/// The bytes of a label to write and their offset in the partition, as [`encode`] does for the record.
+///
+/// # Errors
+/// [`RecordError`]; nothing needs to be undone.
+pub fn encode_label(label: &DiskLabel, next_sequence: u64) -> Result<(u64, Vec<u8>), RecordError> {
+    let payload = serde_json::to_vec(label)?;
+    if payload.len().saturating_add(HEAD_BYTES) > LABEL_BYTES {
+        return Err(RecordError::TooLarge { got: payload.len() });
+    }
+    let bytes = framed(LABEL_MAGIC, &payload, next_sequence)?;
+    let [a, b] = LABEL_OFFSETS;
+    Ok((if copy_of(next_sequence) == Which::A { a } else { b }, bytes))
+}
 
 /// One of the two copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,27 +135,32 @@ pub fn decode(copy_a: &[u8], copy_b: &[u8]) -> Decoded {
 /// # Errors
 /// [`RecordError`]; nothing needs to be undone.
 pub fn encode(record: &BootRecord, next_sequence: u64) -> Result<(u64, Vec<u8>), RecordError> {
-    if next_sequence == 0 {
-        return Err(RecordError::Sequence);
-    }
     let payload = serde_json::to_vec(record)?;
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(RecordError::TooLarge { got: payload.len() });
     }
-    let used = len64(&payload).saturating_add(HEAD_BYTES as u64);
-    let mut bytes = vec![0u8; align_up(used, BLOCK_BYTES as u64) as usize];
-    put(&mut bytes, 0, &MAGIC);
-    put(&mut bytes, 8, &FORMAT.to_le_bytes());
-    put(&mut bytes, 12, &(payload.len() as u32).to_le_bytes());
-    put(&mut bytes, 16, &next_sequence.to_le_bytes());
-    let sum = checksum(bytes.get(8..CHECKSUM_AT).unwrap_or_default(), &payload);
-    put(&mut bytes, CHECKSUM_AT, &sum);
-    put(&mut bytes, HEAD_BYTES, &payload);
+    let bytes = framed(MAGIC, &payload, next_sequence)?;
     let offset = match copy_of(next_sequence) {
         Which::A => COPY_A_OFFSET,
         Which::B => COPY_B_OFFSET,
     };
     Ok((offset, bytes))
+}
+
+fn framed(magic: [u8; 8], payload: &[u8], next_sequence: u64) -> Result<Vec<u8>, RecordError> {
+    if next_sequence == 0 {
+        return Err(RecordError::Sequence);
+    }
+    let used = len64(payload).saturating_add(HEAD_BYTES as u64);
+    let mut bytes = vec![0u8; align_up(used, BLOCK_BYTES as u64) as usize];
+    put(&mut bytes, 0, &magic);
+    put(&mut bytes, 8, &FORMAT.to_le_bytes());
+    put(&mut bytes, 12, &(payload.len() as u32).to_le_bytes());
+    put(&mut bytes, 16, &next_sequence.to_le_bytes());
+    let sum = checksum(bytes.get(8..CHECKSUM_AT).unwrap_or_default(), payload);
+    put(&mut bytes, CHECKSUM_AT, &sum);
+    put(&mut bytes, HEAD_BYTES, payload);
+    Ok(bytes)
 }
 
 fn copy_of(sequence: u64) -> Which {
@@ -138,7 +176,11 @@ fn checksum(head: &[u8], payload: &[u8]) -> [u8; 32] {
 
 /// Sequence number and payload of a whole copy.
 fn frame(copy: &[u8]) -> Option<(u64, &[u8])> {
-    if get::<8>(copy, 0)? != MAGIC || get_u32(copy, 8)? != FORMAT {
+    frame_of(copy, MAGIC)
+}
+
+fn frame_of(copy: &[u8], magic: [u8; 8]) -> Option<(u64, &[u8])> {
+    if get::<8>(copy, 0)? != magic || get_u32(copy, 8)? != FORMAT {
         return None;
     }
     let length = get_u32(copy, 12)? as usize;
@@ -216,6 +258,24 @@ mod tests {
         let copy = &mut copies[usize::from(offset == COPY_B_OFFSET)];
         copy.resize(copy.len().max(bytes.len()), 0);
         copy[..bytes.len()].copy_from_slice(&bytes);
+    }
+
+    #[test]
+    fn a_label_lies_beside_the_record_and_the_newer_whole_copy_counts() {
+        let label = |epoch: &str| DiskLabel { epoch: epoch.into(), ..DiskLabel::default() };
+        let mut room = vec![0u8; RECORD_BYTES as usize];
+        for (sequence, epoch) in [(1, "one"), (2, "two")] {
+            let (offset, bytes) = encode_label(&label(epoch), sequence).unwrap();
+            room[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+        }
+        let copies = LABEL_OFFSETS.map(|at| room[at as usize..][..LABEL_BYTES].to_vec());
+        let read = |copies: &[Vec<u8>; 2]| decode_label([&copies[0], &copies[1]]);
+        assert_eq!(read(&copies), Some((label("two"), 2)));
+        let mut torn = copies.clone();
+        torn[1][100] ^= 1;
+        assert_eq!(read(&torn), Some((label("one"), 1)));
+        assert_eq!(decode(&room[..COPY_READ_BYTES], &room[2 << 20..]).sequence, 0);
+        assert_eq!(decode_label([&[], &[1; 80]]), None);
     }
 
     #[test]

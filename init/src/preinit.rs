@@ -7,11 +7,12 @@
 //! panics, and `panic=5` reboots.
 
 use crate::record;
-use goblin_core_types::{FailReason, Version};
+use goblin_core_types::{DiskLabel, FailReason, Version};
+use goblin_core_update::mirror::{BootPlan, boot_plan};
 use goblin_sys::mount::{self, MountFlags};
 use goblin_sys::record::RecordPartition;
 use goblin_sys::watchdog::{self, Watchdog};
-use goblin_sys::{efivar, reboot};
+use goblin_sys::{block, efivar, mirror as disks, reboot};
 use rustix::event::{PollFd, PollFlags};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -46,6 +47,8 @@ const DISK_WAIT: Duration = Duration::from_secs(10);
 const ATTEMPT_WAIT: Duration = Duration::from_secs(25);
 /// Longest number of an attempt, in bytes.
 const ATTEMPT_BYTES_MAX: usize = 20;
+/// Patience with the other one of two system disks.
+const OTHER_DISK_WAIT: Duration = Duration::from_secs(3);
 /// Pause between two looks for the disk.
 const DISK_POLL: Duration = Duration::from_millis(20);
 
@@ -169,7 +172,12 @@ fn read_number(pipe: &impl AsFd, patience: Duration) -> io::Result<Option<u64>> 
 /// # Errors
 /// The disk's, or that it is not there.
 pub fn open_attempt() -> io::Result<()> {
-    let boot = begin(&wait_for_record()?)?;
+    let record = wait_for_record()?;
+    // Before anything is written to this disk: it may be the older one of two.
+    if let Err(err) = look_at_both_disks() {
+        say(&format!("goblin-preinit: the other system disk: {err}"));
+    }
+    let boot = begin(&record)?;
     writeln!(io::stdout(), "{boot}")
 }
 
@@ -183,6 +191,33 @@ fn wait_for_record() -> io::Result<RecordPartition> {
             Err(err) if start.elapsed() > DISK_WAIT => return Err(err),
             Err(_) => std::thread::sleep(DISK_POLL),
         }
+    }
+}
+
+/// On a board with two system disks: a board that was started from the older one starts again from the newer one. What
+/// the other disk knows of earlier boots is taken over where both are as new.
+fn look_at_both_disks() -> io::Result<()> {
+    let Some(esp) = efivar::loader_device_part_uuid() else { return Ok(()) };
+    let Some(disk) = block::system_disk(&esp)? else { return Ok(()) };
+    let Some(label) = disks::label_of(&disk)? else { return Ok(()) };
+    let start = Instant::now();
+    let mut other = disks::other(&disk, &label)?;
+    while other.is_none() && !label.alone && start.elapsed() < OTHER_DISK_WAIT {
+        std::thread::sleep(DISK_POLL);
+        other = disks::other(&disk, &label)?;
+    }
+    let Some(other) = other else { return Ok(()) };
+    match boot_plan(Some(&label), Some(&other.label)) {
+        BootPlan::SendOn => {
+            say("goblin-preinit: this system disk is older than the other one: starting from that");
+            // Counted first: a firmware that does not do it is not asked for ever.
+            let sent_on = label.sent_on.saturating_add(1);
+            disks::write_label(&disk, &DiskLabel { sent_on, ..label })?;
+            disks::boot_next(&other.disk)?;
+            Err(reboot::reboot())
+        }
+        BootPlan::Together => disks::carry_record(&other.disk, &disk).map(drop),
+        _ => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ mod kinds;
 mod limits;
 mod main_job;
 mod menu;
+mod mirror;
 mod pair;
 mod plugs;
 mod provisioning;

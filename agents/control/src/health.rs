@@ -5,9 +5,9 @@
 //! a working board down helps nobody.
 
 use goblin_core_types::{
-    Check, CheckState, Health, HealthState, LinkState, LinkStatus, MountStatus, PoolState,
-    PoolStatus, ProvisionOutcome, ProvisionStatus, Role, ShareStatus, TimeStatus, UnitPhase,
-    UnitStatus,
+    Check, CheckState, Health, HealthState, LinkState, LinkStatus, MirrorState, MirrorStatus,
+    MountStatus, PoolState, PoolStatus, ProvisionOutcome, ProvisionStatus, Role, ShareStatus,
+    TimeStatus, UnitPhase, UnitStatus,
 };
 
 /// Seconds since 1970 below which a clock cannot be right: 2025-01-01, before the first release.
@@ -49,6 +49,8 @@ pub struct Evidence {
     pub link: Option<LinkStatus>,
     /// The pool's part.
     pub pool: Option<PoolStatus>,
+    /// Two system disks, where the board has or shall have them.
+    pub disks: Option<MirrorStatus>,
     /// The file server's part.
     pub shares: Option<Vec<ShareStatus>>,
     /// What this board's own file server answered to a 9P client; absent where it was not asked.
@@ -101,6 +103,7 @@ pub fn judge(evidence: &Evidence) -> Health {
     let mut checks = vec![config(evidence)];
     if let Some(role) = evidence.role {
         checks.push(state(evidence));
+        checks.extend(disks(evidence));
         checks.push(clock(evidence));
         checks.push(link(evidence, role));
         match role {
@@ -173,6 +176,16 @@ fn state(evidence: &Evidence) -> Check {
         None => check("state", CheckState::Ok, "mounted and writable"),
         Some(problem) => check("state", evidence.broken(), problem),
     }
+}
+
+/// A board with one of its two system disks serves, so this keeps no release from being accepted.
+fn disks(evidence: &Evidence) -> Option<Check> {
+    let disks = evidence.disks.as_ref().filter(|disks| disks.state != MirrorState::Single)?;
+    let state = match disks.state {
+        MirrorState::InStep => CheckState::Ok,
+        _ => CheckState::Warn,
+    };
+    Some(check("system disks", state, &disks.detail))
 }
 
 fn clock(evidence: &Evidence) -> Check {

@@ -191,3 +191,20 @@ fn a_state_that_cannot_be_written_is_not_healthy() {
     let trial = Evidence { trial: true, ..broken };
     assert!(!open_checks(&judge(&trial)).is_empty());
 }
+
+#[test]
+fn a_missing_system_disk_is_told_and_blamed_on_no_release() {
+    let with = |state| {
+        let disks = Some(MirrorStatus { state, ..MirrorStatus::default() });
+        judge(&Evidence { disks, trial: true, ..storage() })
+    };
+    let of = |health: &Health| {
+        health.checks.iter().find(|check| check.name == "system disks").map(|check| check.state)
+    };
+    assert_eq!(of(&judge(&storage())), None);
+    assert_eq!(of(&with(MirrorState::Single)), None);
+    assert_eq!(of(&with(MirrorState::InStep)), Some(CheckState::Ok));
+    let alone = with(MirrorState::Alone);
+    assert_eq!(of(&alone), Some(CheckState::Warn));
+    assert!(open_checks(&alone).iter().all(|line| !line.starts_with("system disks")));
+}

@@ -5,8 +5,9 @@ use crate::proc::KernelFacts;
 use goblin_core_config::Provision;
 use goblin_core_types::{
     BoardStatus, BootRecord, BootStatus, Check, CheckState, Health, HealthState, InitReply,
-    InitRequest, LinkStatus, MountStatus, NetStatus, PoolStatus, ProvisionStatus, Role,
-    STATUS_SCHEMA, ShareStatus, SlotStatus, TimeStatus, UnitPhase, UnitStatus, UpdateStatus, paths,
+    InitRequest, LinkStatus, MirrorState, MirrorStatus, MountStatus, NetStatus, PoolStatus,
+    ProvisionStatus, Role, STATUS_SCHEMA, ShareStatus, SlotStatus, TimeStatus, UnitPhase,
+    UnitStatus, UpdateStatus, paths,
 };
 use goblin_sys::board::{self, Release};
 use std::path::Path;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub slots: Option<Vec<SlotStatus>>,
     /// Part `health`.
     pub health: Option<Health>,
+    /// Part `disks`.
+    pub disks: Option<MirrorStatus>,
     /// Part `provision`.
     pub provision: Option<ProvisionStatus>,
 }
@@ -50,6 +53,7 @@ impl Parts {
             update: read("update"),
             slots: read("slots"),
             health: read("health"),
+            disks: read("disks"),
             provision: read("provision"),
         }
     }
@@ -139,6 +143,7 @@ pub fn join(sources: Sources) -> BoardStatus {
         shares: parts.shares.unwrap_or_default(),
         mounts: parts.mounts.unwrap_or_default(),
         update: parts.update.unwrap_or_default(),
+        disks: parts.disks.filter(|disks| disks.state != MirrorState::Single),
         provision: parts.provision.unwrap_or_default(),
         memory: kernel.memory,
     }

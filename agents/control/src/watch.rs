@@ -103,6 +103,7 @@ impl Watch {
             time: parts.time,
             link: parts.link,
             pool: parts.pool,
+            disks: parts.disks,
             shares: parts.shares,
             probes: Vec::new(),
             mounts: parts.mounts,

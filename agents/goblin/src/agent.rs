@@ -29,6 +29,7 @@ fn dispatch(agent: Agent) -> Outcome {
         Agent::Time => goblin_agent_net::run_time()?,
         Agent::Control => goblin_agent_control::run_control()?,
         Agent::Pool => goblin_agent_pool::run_pool()?,
+        Agent::Disks => goblin_agent_pool::run_disks()?,
         Agent::Share => goblin_agent_share::run()?,
         Agent::Mount => goblin_agent_client::run_mount()?,
         Agent::Update => goblin_agent_update::run()?,

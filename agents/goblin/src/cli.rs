@@ -658,6 +658,8 @@ pub enum Agent {
     Control,
     /// The data disks
     Pool,
+    /// The mirror of the system disk
+    Disks,
     /// The file server
     Share,
     /// The mounts of the storage board's shares

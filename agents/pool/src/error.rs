@@ -60,6 +60,23 @@ pub enum PoolError {
         /// What was found.
         found: String,
     },
+    /// This disk of two must not be used as it is.
+    #[error(
+        "STATE is not mounted: this system disk misses what was written since on the other one{other}; start the board from \
+         that disk (it is in the firmware's boot menu), or put it back in"
+    )]
+    StaleDisk {
+        /// The other disk, where it is there: a blank and its serial.
+        other: String,
+    },
+    /// A step of making or keeping the mirror failed.
+    #[error("{what}: {message}")]
+    Mirror {
+        /// What was tried.
+        what: &'static str,
+        /// The tool's or the kernel's words.
+        message: String,
+    },
     /// The formatting tool failed.
     #[error("making the file system failed: {message}")]
     Mkfs {

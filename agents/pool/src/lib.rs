@@ -29,6 +29,8 @@
 mod decide;
 mod error;
 mod memory;
+mod mirror;
+mod mirror_esp;
 mod mkfs;
 mod plugs;
 mod pool;
@@ -38,5 +40,6 @@ mod state;
 mod state_partition;
 
 pub use error::PoolError;
+pub use mirror::run_disks;
 pub use pool::run_pool;
 pub use state::run_state;

@@ -1,6 +1,7 @@
 //! The `state` task: finds the system disk, makes and mounts STATE, mounts the ESP.
 
 use crate::PoolError;
+use crate::mirror;
 use crate::mkfs::{self, Overwrite};
 use crate::reset;
 use crate::sniff::{classify, read_samples};
@@ -41,6 +42,7 @@ pub fn run_state() -> Result<(), PoolError> {
     };
     let disk = wait_for_disk(&esp)?;
     link_partitions(&disk);
+    link_other(&disk);
     // Both are tried: without the ESP a provisioned board works, without STATE the console says why.
     let state = mount_state_of(&disk);
     let esp = mount_esp(&disk);
@@ -61,6 +63,20 @@ fn link_partitions(disk: &Disk) {
         if let Err(err) = std::os::unix::fs::symlink(&partition.dev_path, &link) {
             tracing::warn!(%err, link = %link.display(), "partition not linked");
         }
+    }
+}
+
+/// Says which disk is the mirror: PID 1 counts it among the system's.
+fn link_other(disk: &Disk) {
+    let label = goblin_sys::mirror::label_of(disk).ok().flatten();
+    let other = label.and_then(|label| goblin_sys::mirror::other(disk, &label).ok().flatten());
+    let record = other.and_then(|other| other.disk.partition(paths::PART_RECORD).cloned());
+    let link = Path::new(paths::SYSTEM_DISK).join(paths::OTHER_RECORD);
+    let _ = std::fs::remove_file(&link);
+    if let Some(record) = record
+        && let Err(err) = std::os::unix::fs::symlink(&record.dev_path, &link)
+    {
+        tracing::warn!(%err, link = %link.display(), "partition not linked");
     }
 }
 
@@ -96,7 +112,15 @@ fn mount_state_of(disk: &Disk) -> Result<(), PoolError> {
     }
     // Where this task runs once more in a boot, others have STATE already: the next boot does it then.
     let is_first = mount::mount_at(paths::STATE).is_ok_and(|mounted| mounted.is_none());
-    mount_state(&device, "btrfs", "")?;
+    let options = mirror::mount_options(disk)?;
+    if let Err(err) = mount_state(&device, "btrfs", &options) {
+        if !options.starts_with("device=") {
+            return Err(err);
+        }
+        // One bad disk of two is no reason to be without STATE.
+        tracing::error!(%err, "STATE cannot be mounted from both system disks");
+        mount_state(&device, "btrfs", &mirror::alone(disk)?)?;
+    }
     if is_first {
         reset::carry_out();
     }
@@ -179,7 +203,7 @@ fn make_dirs() -> Result<(), PoolError> {
 }
 
 /// A GUID of random bits, version 4 (RFC 9562, section 5.4).
-fn random_guid() -> Guid {
+pub(crate) fn random_guid() -> Guid {
     let mut bytes = [0u8; 16];
     // Cannot fail for so few bytes once the kernel's pool is filled, which the call waits for.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());

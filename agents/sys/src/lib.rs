@@ -16,6 +16,7 @@ pub mod journal;
 pub mod ktls;
 pub mod lines;
 pub mod listing;
+pub mod mirror;
 pub mod module;
 pub mod mount;
 pub mod multicast;

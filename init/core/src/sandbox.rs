@@ -53,6 +53,8 @@ pub enum WriteDisks {
     System,
     /// Every other one, also one that is plugged in later.
     Data,
+    /// All of them.
+    All,
 }
 
 /// A checked sandbox.

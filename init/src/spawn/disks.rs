@@ -35,18 +35,21 @@ struct Entry {
 /// # Errors
 /// When the disks cannot be listed: a unit does not start without its guard.
 pub(super) fn forbidden(may_write: WriteDisks) -> io::Result<Vec<(u32, u32)>> {
-    let link = Path::new(paths::SYSTEM_DISK).join(paths::PART_RECORD);
-    let record = std::fs::read_link(link).ok();
-    let record = record.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
-    Ok(split(&entries(Path::new(BLOCK))?, may_write, record))
+    let records = [paths::PART_RECORD, paths::OTHER_RECORD].map(|name| {
+        let device = std::fs::read_link(Path::new(paths::SYSTEM_DISK).join(name)).ok();
+        device.and_then(|device| Some(device.file_name()?.to_str()?.to_owned()))
+    });
+    let [record, other] = records.each_ref().map(Option::as_deref);
+    Ok(split(&entries(Path::new(BLOCK))?, may_write, [record, other]))
 }
 
-/// `record` is the kernel's name of the partition with the boot record, once it is known for sure; before, every disk
-/// with a partition of that name may be the system's.
-fn split(entries: &[Entry], may_write: WriteDisks, record: Option<&str>) -> Vec<(u32, u32)> {
-    let known = record.and_then(|record| entries.iter().find(|entry| entry.name == record));
+/// `records` are the kernel's names of the partition with the boot record, once it is known for sure, and of the
+/// mirror's, if there is one; before, every disk with a partition of that name may be the system's.
+fn split(entries: &[Entry], may_write: WriteDisks, records: [Option<&str>; 2]) -> Vec<(u32, u32)> {
+    let find = |record: Option<&str>| entries.iter().find(|entry| record == Some(&*entry.name));
+    let [known, other] = records.map(find);
     let systems: BTreeSet<&str> = match known {
-        Some(entry) => [entry.disk.as_str()].into(),
+        Some(entry) => [Some(entry), other].iter().flatten().map(|e| e.disk.as_str()).collect(),
         None => {
             let named = |entry: &&Entry| entry.part_name.as_deref() == Some(paths::PART_RECORD);
             entries.iter().filter(named).map(|entry| entry.disk.as_str()).collect()
@@ -57,6 +60,7 @@ fn split(entries: &[Entry], may_write: WriteDisks, record: Option<&str>) -> Vec<
         match may_write {
             WriteDisks::System => !of_system,
             WriteDisks::Data => of_system,
+            WriteDisks::All => false,
         }
     };
     entries.iter().filter(is_forbidden).map(|entry| entry.number).collect()
@@ -141,7 +145,7 @@ mod tests {
         let dir = sysfs();
         let entries = entries(&dir.path().join("class")).unwrap();
         let forbidden = |may_write, record| {
-            let mut numbers = split(&entries, may_write, record);
+            let mut numbers = split(&entries, may_write, [record, None]);
             numbers.sort_unstable();
             numbers
         };
@@ -154,6 +158,11 @@ mod tests {
         assert_eq!(forbidden(WriteDisks::Data, None), [&old[..], &system[..]].concat());
         assert_eq!(forbidden(WriteDisks::System, None), data);
         assert_eq!(forbidden(WriteDisks::System, Some("gone")), data);
+        assert_eq!(forbidden(WriteDisks::All, known), []);
+        // A mirror is the system's too.
+        let mut numbers = split(&entries, WriteDisks::System, [known, Some("sda1")]);
+        numbers.sort_unstable();
+        assert_eq!(numbers, data);
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn reach(unit: &Unit, sandbox: &Sandbox) -> Vec<String> {
     let written = sandbox.write_disks.map(|disks| match disks {
         WriteDisks::System => "the system disk".to_owned(),
         WriteDisks::Data => "any disk but the system's".to_owned(),
+        WriteDisks::All => "any disk".to_owned(),
     });
     let disks = written.into_iter().chain(reads.then(|| "any disk (read)".to_owned()));
     let devices: Vec<_> =

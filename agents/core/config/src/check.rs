@@ -126,11 +126,17 @@ fn check_disks(role: Role, disk: &DiskSection) -> Result<(), Refusal> {
     let allowed = disk.data.is_empty() || role == Role::Storage;
     require(allowed, "disk.data", Problem::DisksWithoutStorage)?;
     at_most("disk.data", disk.data.len(), DATA_DISKS_MAX)?;
-    for (index, serial) in disk.data.iter().enumerate() {
-        let holds = (1..=SERIAL_CHARS_MAX).contains(&serial.len())
+    let holds = |serial: &String| {
+        (1..=SERIAL_CHARS_MAX).contains(&serial.len())
             && serial.bytes().all(|b| matches!(b, b' '..=b'~'))
-            && serial.trim() == serial;
-        require(holds, format!("disk.data[{index}]"), Problem::Serial)?;
+            && serial.trim() == serial
+    };
+    for (index, serial) in disk.data.iter().enumerate() {
+        require(holds(serial), format!("disk.data[{index}]"), Problem::Serial)?;
+    }
+    if let Some(serial) = &disk.system_mirror {
+        let is_data = disk.data.contains(serial);
+        require(holds(serial) && !is_data, "disk.system_mirror", Problem::Serial)?;
     }
     no_twins(&disk.data, |index| format!("disk.data[{index}]"))
 }

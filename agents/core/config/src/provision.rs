@@ -125,6 +125,10 @@ pub struct DiskSection {
     /// Serials of the data disks: none, one (single) or two (raid1). Only these are ever touched, and
     /// only while they are blank or already belong to this box.
     pub data: Vec<String>,
+    /// Serial of a second disk that shall be a mirror of the system disk. Taken only while it is blank, or is
+    /// this board's mirror already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_mirror: Option<String>,
 }
 
 /// `[debug]`

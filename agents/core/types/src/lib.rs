@@ -10,6 +10,7 @@ mod control;
 mod device;
 mod digest;
 mod escape;
+mod mirror;
 pub mod paths;
 mod record;
 mod reset;
@@ -30,6 +31,7 @@ pub use control::{
 pub use device::{Bus, DEVICE_LINE_BYTES_MAX, DEVICES_MAX, Device, DeviceEvent, DeviceKind};
 pub use digest::{BoxId, Digest, ParseDigestError};
 pub use escape::escape_bytes;
+pub use mirror::{DiskLabel, EPOCHS_KEPT_MAX, MirrorState, MirrorStatus};
 pub use record::{
     ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootEnd, BootRecord, END_WHY_BYTES_MAX, EndBy,
     EndKind, FailReason, LAST_LINES_MAX, OrderedEnd, PairPlan, PairStep, Pending,

@@ -70,6 +70,9 @@ pub const UNITS: &str = "/usr/lib/goblin/units";
 /// that others need not look into disks to find them.
 pub const SYSTEM_DISK: &str = "/run/goblin/state/state";
 
+/// Name below [`SYSTEM_DISK`] of a link to the boot record of the system disk's mirror, where there is one.
+pub const OTHER_RECORD: &str = "goblin-record-other";
+
 /// GPT name of the EFI system partition.
 pub const PART_ESP: &str = "goblin-esp";
 /// GPT name of the boot record's partition.

@@ -2,8 +2,8 @@
 //! [`crate::paths::RUN_STATE`]; the control agent joins the parts into a [`BoardStatus`].
 
 use crate::{
-    Attempt, BoxId, LifeStatus, Quarantined, ResetReport, Role, UpdateReport, UpdateSettings,
-    Version,
+    Attempt, BoxId, LifeStatus, MirrorStatus, Quarantined, ResetReport, Role, UpdateReport,
+    UpdateSettings, Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,9 @@ pub struct BoardStatus {
     pub mounts: Vec<MountStatus>,
     /// The updater.
     pub update: UpdateStatus,
+    /// The system disk and its mirror; absent on a board that has, and shall have, one disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disks: Option<MirrorStatus>,
     /// What became of the provisioning file.
     pub provision: ProvisionStatus,
     /// Memory in use.

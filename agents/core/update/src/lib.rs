@@ -29,6 +29,7 @@
 pub mod life;
 pub mod machine;
 pub mod menu;
+pub mod mirror;
 pub mod pair;
 pub mod policy;
 pub mod reset;

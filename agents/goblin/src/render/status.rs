@@ -3,7 +3,7 @@
 use super::{history, words};
 use crate::output::{Paint, Tone};
 use goblin_core_types::{
-    BoardStatus, BoxStatus, LinkState, PoolState, PoolStatus, UpdateLife, UpdatePhase,
+    BoardStatus, BoxStatus, LinkState, MirrorState, PoolState, PoolStatus, UpdateLife, UpdatePhase,
     UpdateStatus, Version,
 };
 
@@ -37,6 +37,7 @@ impl Board<'_> {
         self.heading();
         self.health();
         self.slots();
+        self.system_disks();
         self.network();
         self.disks();
         self.shares();
@@ -84,6 +85,20 @@ impl Board<'_> {
         });
         let items = items.collect();
         self.part("health", items);
+    }
+
+    fn system_disks(&mut self) {
+        let Some(disks) = &self.board.disks else { return };
+        let (word, tone) = match disks.state {
+            MirrorState::Single | MirrorState::Unknown => ("one", Tone::Dim),
+            MirrorState::Wanted => ("no mirror yet", Tone::Warn),
+            MirrorState::Making => ("the mirror is being filled", Tone::Warn),
+            MirrorState::InStep => ("in step", Tone::Good),
+            MirrorState::Alone => ("degraded, one is missing", Tone::Warn),
+            MirrorState::Split => ("split", Tone::Bad),
+        };
+        let line = format!("{}: {}", self.paint.paint(tone, word), words::plain(&disks.detail));
+        self.part("system", vec![line]);
     }
 
     fn slots(&mut self) {

@@ -1,0 +1,328 @@
+//! Two system disks of one board: which of them is newer, and what a boot may do with them.
+//!
+//! ```text
+//!   in step --- one is not there: it is written down, then STATE is written ---> alone
+//!      ^                                                                           |
+//!      '--- the other disk is emptied, taken in anew and filled <--- it is behind -'
+//!                                         both were alone: split, nothing is joined
+//! ```
+//! A disk that missed writes is never read for STATE again: btrfs would mix two ages of one file system.
+
+use goblin_core_types::{DiskLabel, EPOCHS_KEPT_MAX};
+
+/// Version of [`DiskLabel`].
+pub const SCHEMA: u32 = 1;
+/// Times a board goes on to its newer disk before it is believed that the firmware does not do it.
+pub const SENT_ON_MAX: u32 = 2;
+
+/// One disk seen from the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Neither missed anything.
+    InStep,
+    /// The other one is newer.
+    Behind,
+    /// The other one missed what was written here.
+    Ahead,
+    /// Each missed what was written on the other.
+    Split,
+    /// The other one belongs to another pair.
+    Strangers,
+}
+
+/// Compares what two disks say.
+pub fn standing(this: &DiskLabel, other: &DiskLabel) -> Standing {
+    if this.set != other.set || this.set.is_empty() {
+        return Standing::Strangers;
+    }
+    match (this.making, other.making) {
+        (true, false) => return Standing::Behind,
+        (false, true) => return Standing::Ahead,
+        _ => {}
+    }
+    if this.epoch == other.epoch {
+        Standing::InStep
+    } else if other.history.contains(&this.epoch) {
+        Standing::Behind
+    } else if this.history.contains(&other.epoch) {
+        Standing::Ahead
+    } else {
+        Standing::Split
+    }
+}
+
+/// True when both disks hold every write of the present epoch, so that STATE may be mounted from both. One that is
+/// still being filled is among them.
+pub fn shares_state(this: &DiskLabel, other: &DiskLabel) -> bool {
+    !this.set.is_empty() && this.set == other.set && this.epoch == other.epoch && !this.alone
+}
+
+/// What a boot does with the disks that it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootPlan {
+    /// The disk is none of two.
+    Single,
+    /// STATE is mounted from both.
+    Together,
+    /// STATE is mounted from this disk, once [`ran_alone`] is written down on it.
+    Alone,
+    /// The other disk is newer: the board starts again, from that one.
+    SendOn,
+    /// The other disk is newer or has to be there, and the board cannot go on to it: STATE is not mounted.
+    Stop,
+}
+
+/// Decides for the disk the board was started from.
+pub fn boot_plan(booted: Option<&DiskLabel>, other: Option<&DiskLabel>) -> BootPlan {
+    let Some(booted) = booted else { return BootPlan::Single };
+    let Some(other) = other else {
+        return if booted.making { BootPlan::Stop } else { BootPlan::Alone };
+    };
+    match standing(booted, other) {
+        Standing::Behind if booted.sent_on < SENT_ON_MAX => BootPlan::SendOn,
+        Standing::Behind => BootPlan::Stop,
+        _ if booted.making => BootPlan::Stop,
+        _ if shares_state(booted, other) => BootPlan::Together,
+        _ => BootPlan::Alone,
+    }
+}
+
+/// The first label of a disk that shall be one of two.
+pub fn founded(set: String, epoch: String) -> DiskLabel {
+    DiskLabel { schema: SCHEMA, set, epoch, alone: true, ..DiskLabel::default() }
+}
+
+/// The label to write before STATE is written without the other disk; nothing where it says so already.
+pub fn ran_alone(label: &DiskLabel, fresh: String) -> Option<DiskLabel> {
+    (!label.alone).then(|| DiskLabel { alone: true, ..next(label, fresh) })
+}
+
+/// The label of a disk that is about to be emptied for `label`'s: whatever it held is not worth having.
+pub fn emptied(label: &DiskLabel, fresh: String) -> DiskLabel {
+    DiskLabel { making: true, ..founded(label.set.clone(), fresh) }
+}
+
+/// The labels of the disk that has all, and of the one that was just taken in: from here on both get every write.
+pub fn taken_in(label: &DiskLabel, fresh: String) -> (DiskLabel, DiskLabel) {
+    let label = DiskLabel { alone: false, sent_on: 0, ..next(label, fresh) };
+    let other = DiskLabel { making: true, ..label.clone() };
+    (label, other)
+}
+
+/// The label of a disk that was filled.
+pub fn filled(label: &DiskLabel) -> DiskLabel {
+    DiskLabel { making: false, ..label.clone() }
+}
+
+fn next(label: &DiskLabel, fresh: String) -> DiskLabel {
+    let mut history = label.history.clone();
+    history.push(label.epoch.clone());
+    history.drain(..history.len().saturating_sub(EPOCHS_KEPT_MAX));
+    DiskLabel { schema: SCHEMA, epoch: fresh, history, ..label.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A disk: its label and the writes that it has of STATE, `None` while that is not whole.
+    #[derive(Debug, Clone, Default)]
+    struct Disk {
+        label: Option<DiskLabel>,
+        data: Option<Vec<u32>>,
+    }
+
+    /// Two disks under a board that boots, writes, loses disks and takes them in, one effect at a time.
+    #[derive(Debug, Default)]
+    struct World {
+        disks: [Disk; 2],
+        count: u32,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Act {
+        Write,
+        /// The other disk goes; it is noticed at once.
+        Pull,
+        /// The next so many effects of taking the other disk in.
+        Join(usize),
+    }
+
+    #[derive(Debug, Clone)]
+    struct Session {
+        first: usize,
+        both: bool,
+        acts: Vec<Act>,
+    }
+
+    impl World {
+        fn fresh(&mut self) -> u32 {
+            self.count += 1;
+            self.count
+        }
+
+        /// Effects, in the agent's order; stops after `effects` of them, as a power cut or a pull would.
+        fn join(&mut self, at: usize, together: &mut bool, effects: usize) {
+            let other = 1 - at;
+            for _ in 0..effects {
+                let fresh = self.fresh().to_string();
+                let Some(label) = self.disks[at].label.clone() else {
+                    self.disks[at].label = Some(founded("s".into(), fresh));
+                    continue;
+                };
+                let theirs = self.disks[other].label.clone();
+                let Some(theirs) = theirs else {
+                    self.disks[other] = Disk { label: Some(emptied(&label, fresh)), data: None };
+                    continue;
+                };
+                match standing(&label, &theirs) {
+                    Standing::InStep => return,
+                    Standing::Split | Standing::Strangers | Standing::Behind => return,
+                    Standing::Ahead if shares_state(&label, &theirs) && *together => {
+                        // The mirror is filled, then its label says so.
+                        if self.disks[other].data.is_none() {
+                            self.disks[other].data = self.disks[at].data.clone();
+                        } else {
+                            self.disks[other].label = Some(filled(&theirs));
+                        }
+                    }
+                    Standing::Ahead if theirs.making && !*together => {
+                        self.disks[other].data = None;
+                        let (here, there) = taken_in(&label, fresh);
+                        self.disks[at].label = Some(here);
+                        // A cut between the two labels leaves the other one behind.
+                        if effects % 2 == 0 {
+                            self.disks[other].label = Some(there);
+                            *together = true;
+                        } else {
+                            return;
+                        }
+                    }
+                    Standing::Ahead => {
+                        self.disks[other].label = Some(emptied(&label, fresh));
+                        self.disks[other].data = None;
+                    }
+                }
+            }
+        }
+
+        fn run(&mut self, session: &Session) {
+            let mut at = session.first;
+            let mut others = session.both;
+            let label = |disk: &Disk| disk.label.clone();
+            let mut plan = BootPlan::Stop;
+            for _ in 0..2 {
+                let theirs = if others { label(&self.disks[1 - at]) } else { None };
+                plan = boot_plan(self.disks[at].label.as_ref(), theirs.as_ref());
+                if plan != BootPlan::SendOn {
+                    break;
+                }
+                at = 1 - at;
+            }
+            let (here, there) = (self.disks[at].clone(), self.disks[1 - at].clone());
+            let mut together = match plan {
+                BootPlan::SendOn => panic!("both disks call the other newer: {:?}", self.disks),
+                BootPlan::Stop => {
+                    assert!(
+                        here.label.is_some_and(|label| label.making),
+                        "a whole disk can be gone on with"
+                    );
+                    return;
+                }
+                BootPlan::Single => {
+                    if here.data.is_none() {
+                        return; // A disk without a label and without STATE is not a system disk.
+                    }
+                    false
+                }
+                BootPlan::Together => true,
+                BootPlan::Alone => {
+                    let fresh = self.fresh().to_string();
+                    if let Some(alone) = ran_alone(here.label.as_ref().unwrap(), fresh) {
+                        self.disks[at].label = Some(alone);
+                    }
+                    false
+                }
+            };
+            let mine = here.data.expect("what is booted holds STATE");
+            if let Some(theirs) = there.data.filter(|_| others && there.label.is_some()) {
+                // Split disks are told of, even where one was mounted and not written.
+                let labels = [here.label.clone(), there.label.clone()];
+                let split =
+                    matches!(labels, [Some(a), Some(b)] if standing(&a, &b) == Standing::Split);
+                let older = theirs.len() > mine.len() && theirs.starts_with(&mine);
+                assert!(split || !older, "a stale disk was booted: {:?}", self.disks);
+                assert!(!together || theirs == mine, "two ages are mounted: {:?}", self.disks);
+            }
+            for act in &session.acts {
+                match act {
+                    Act::Write => {
+                        let write = self.fresh();
+                        self.disks[at].data.as_mut().unwrap().push(write);
+                        if together && let Some(data) = &mut self.disks[1 - at].data {
+                            data.push(write);
+                        }
+                    }
+                    Act::Pull if others => {
+                        others = false;
+                        let fresh = self.fresh().to_string();
+                        if together {
+                            let label = self.disks[at].label.clone().unwrap();
+                            self.disks[at].label = ran_alone(&label, fresh).or(Some(label));
+                        }
+                        together = false;
+                    }
+                    Act::Join(effects) if others => self.join(at, &mut together, *effects),
+                    Act::Pull | Act::Join(_) => {}
+                }
+            }
+        }
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![Just(Act::Write), Just(Act::Pull), (0usize..6).prop_map(Act::Join),]
+    }
+
+    fn session() -> impl Strategy<Value = Session> {
+        (0usize..2, any::<bool>(), prop::collection::vec(act(), 0..8))
+            .prop_map(|(first, both, acts)| Session { first, both, acts })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+        /// Either disk is pulled between any two effects, and comes back first or second in boot order: what is
+        /// booted is never older than the other disk, and two ages are never mounted together.
+        #[test]
+        fn no_stale_disk_is_ever_booted(sessions in prop::collection::vec(session(), 1..12)) {
+            let mut world = World::default();
+            world.disks[0].data = Some(vec![]);
+            for session in &sessions {
+                world.run(session);
+            }
+            // Then the faults stop: disks that were not written apart are in step again, whichever is first.
+            let calm = Session { first: 0, both: true, acts: vec![Act::Join(20), Act::Write] };
+            world.run(&calm);
+            if let [Some(a), Some(b)] = world.disks.each_ref().map(|disk| disk.label.clone())
+                && standing(&a, &b) != Standing::Split
+            {
+                prop_assert_eq!(&world.disks[0].data, &world.disks[1].data);
+            }
+        }
+    }
+
+    #[test]
+    fn two_disks_that_were_each_alone_are_split() {
+        let base = DiskLabel { alone: false, ..founded("s".into(), "1".into()) };
+        let a = ran_alone(&base, "a".into()).unwrap();
+        let b = ran_alone(&base, "b".into()).unwrap();
+        assert_eq!(standing(&a, &b), Standing::Split);
+        assert_eq!(boot_plan(Some(&a), Some(&b)), BootPlan::Alone);
+        assert_eq!(standing(&a, &base), Standing::Ahead);
+        assert_eq!(boot_plan(Some(&base), Some(&a)), BootPlan::SendOn);
+        let tired = DiskLabel { sent_on: SENT_ON_MAX, ..base.clone() };
+        assert_eq!(boot_plan(Some(&tired), Some(&a)), BootPlan::Stop);
+        assert_eq!(ran_alone(&a, "c".into()), None);
+        assert_eq!(standing(&a, &DiskLabel::default()), Standing::Strangers);
+    }
+}

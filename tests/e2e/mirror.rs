@@ -1,0 +1,93 @@
+//! A board with two system disks: either is pulled, and a stale one comes back first in boot order.
+
+use crate::bench::{board, folder, lab_spec, publish, turn};
+use anyhow::{Context, Result, ensure};
+use goblin_core_types::{BoardStatus, MirrorState, Role, Version};
+use goblin_tests::channel::Channel;
+use goblin_tests::qemu::{Board, DataDisk};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use xtask::lab::{self, BOOT_LIMIT, Lab, SYSTEM_DISK_BYTES};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+/// Serial of the disk that becomes the mirror.
+const SECOND: &str = "second";
+/// What preinit says on the disk that missed writes.
+const STALE_WORDS: &str = "this system disk is older than the other one";
+
+#[test]
+fn either_system_disk_can_be_pulled_and_a_stale_one_is_not_booted() -> Result<()> {
+    let _turn = turn();
+    let dir = folder("mirror")?;
+    let (spec, ports) = lab_spec(&dir)?;
+    let _web = lab::serve(&dir.join("www"), ports)?;
+    let lab = Lab::prepare(spec, ports)?;
+    let (first, second) = (lab.spec().disk(Role::Compute), dir.join("second.img"));
+    let text = format!("{}\n[disk]\nsystem_mirror = \"{SECOND}\"\n", lab.pair.compute);
+    xtask::flash::write_disk_image(&lab.spec().image, &text, &first, SYSTEM_DISK_BYTES)?;
+    std::fs::File::create(&second)?.set_len(SYSTEM_DISK_BYTES)?;
+
+    // A blank second disk becomes the mirror.
+    let (machine, channel) = start(&lab, &first, Some(&second))?;
+    let made = wait(&channel, "the mirror is made", MirrorState::InStep, 1)?;
+    machine.power_off(LIMIT)?;
+
+    // The second one alone: the same board, which can be upgraded.
+    let (machine, channel) = start(&lab, &second, None)?;
+    let alone = wait(&channel, "the second disk alone", MirrorState::Alone, 1)?;
+    ensure!(made.box_id.is_some() && alone.box_id == made.box_id, "another STATE: {alone:?}");
+    publish(&dir.join("www"), 2, Vec::new())?;
+    // The answer is cut off by the reboot at times; the status tells.
+    let _ = channel.run(&["upgrade", "--board", "compute", "--yes"], COMMAND_LIMIT);
+    wait(&channel, "upgraded on one disk", MirrorState::Alone, 2)?;
+    machine.power_off(LIMIT)?;
+
+    // The first one missed that, and comes first in boot order.
+    let (machine, channel) = start(&lab, &first, Some(&second))?;
+    machine.serial.wait_from(0, STALE_WORDS, BOOT_LIMIT)?;
+    let newer = wait(&channel, "in step again", MirrorState::InStep, 2)?;
+    ensure!(
+        newer.boot.reports.iter().any(|report| report.to == Version::new(2, 0, 0)),
+        "{newer:?}"
+    );
+    machine.power_off(LIMIT)?;
+
+    // And has it all now.
+    let (machine, channel) = start(&lab, &first, None)?;
+    let last = wait(&channel, "the first disk alone", MirrorState::Alone, 2)?;
+    ensure!(last.box_id == made.box_id, "another STATE: {last:?}");
+    machine.power_off(LIMIT)
+}
+
+/// The compute board alone, with one or two system disks; the first is first in boot order.
+fn start(lab: &Lab, first: &Path, second: Option<&PathBuf>) -> Result<(Board, Channel)> {
+    let mut spec = lab.board_spec(Role::Compute);
+    spec.cable = None;
+    spec.system_disk = first.into();
+    spec.data_disks = second
+        .map(|path| DataDisk { path: path.clone(), serial: SECOND.into() })
+        .into_iter()
+        .collect();
+    let board = Board::start(spec)?;
+    let channel = board.channel()?;
+    Ok((board, channel))
+}
+
+/// Waits until the disks stand so and this release runs, not as a trial.
+fn wait(channel: &Channel, what: &str, state: MirrorState, release: u32) -> Result<BoardStatus> {
+    let is_so = |found: &BoardStatus| {
+        found.disks.as_ref().is_some_and(|disks| disks.state == state)
+            && found.boot.version == Some(Version::new(release, 0, 0))
+            && !found.boot.trial
+    };
+    let mut seen = None;
+    let status = channel
+        .wait_status(what, BOOT_LIMIT * 2, &mut |status| {
+            let found = board(status, Role::Compute);
+            seen = found.map(|found| (found.disks.clone(), found.boot.version, found.boot.trial));
+            found.is_some_and(is_so)
+        })
+        .with_context(|| format!("seen last: {seen:?}"))?;
+    board(&status, Role::Compute).cloned().context("no compute board")
+}
