@@ -192,7 +192,7 @@ mod tests {
                         let (here, there) = taken_in(&label, fresh);
                         self.disks[at].label = Some(here);
                         // A cut between the two labels leaves the other one behind.
-                        if effects % 2 == 0 {
+                        if effects.is_multiple_of(2) {
                             self.disks[other].label = Some(there);
                             *together = true;
                         } else {
