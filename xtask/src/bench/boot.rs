@@ -34,9 +34,10 @@ const PRINTED: &str = "print-only: ready";
 /// The last line of that unit.
 const COUNTED: &str = "print-only: end";
 /// Units of a compute board; `health` is told about in the module's words.
-const UNITS: [&str; 12] = [
+const UNITS: [&str; 13] = [
     "state",
     "provision",
+    "disks",
     "net",
     "time",
     "control",

@@ -40,7 +40,9 @@ fn mounting_for_all_hides_nothing() {
     let sandbox =
         parse("mounts = 'host'\ndevices = ['/dev/btrfs-control']\nwrite_disks = 'data'").unwrap();
     assert_eq!((sandbox.devices.len(), sandbox.write_disks), (1, Some(WriteDisks::Data)));
-    assert!(parse("write_disks = 'all'").unwrap_err().contains("unknown variant"));
+    let all = parse("mounts = 'host'\nwrite_disks = 'all'").unwrap();
+    assert_eq!(all.write_disks, Some(WriteDisks::All));
+    assert!(parse("write_disks = 'some'").unwrap_err().contains("unknown variant"));
     let both = "seccomp = ['@mount']\nlandlock = true";
     assert!(parse(both).unwrap_err().contains("sandbox.landlock"));
 }
