@@ -109,7 +109,8 @@ fn copy(from: &File, from_at: u64, to: &File, to_at: u64, bytes: u64) -> Result<
     Ok(())
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a program of the host; what it said is in the error.
+pub fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     ensure!(
         output.status.success(),

@@ -1,6 +1,7 @@
 //! A USB stick is plugged in and pulled out while both boards run: its names come and go, the agents that listen
 //! hear of it, and the releases on it are offered as long as it is there.
 
+use crate::full_state::run;
 use anyhow::{Context, Result, bail, ensure};
 use goblin_tests::channel::Channel;
 use goblin_tests::qemu::Board;
@@ -62,25 +63,19 @@ fn fill_fat(folder: &Path, image: &Path) -> Result<()> {
     let mut mkfs = Command::new("mkfs.vfat");
     mkfs.args(["-F", "32", "--offset", &START_SECTOR.to_string()]).arg(image);
     mkfs.arg((sectors / 2).to_string());
-    runs(&mut mkfs)?;
+    run(&mut mkfs)?;
     let partition = format!("{}@@{}", image.display(), u64::from(START_SECTOR) * 512);
     let mut copy = Command::new("mcopy");
     copy.args(["-s", "-i", &partition]);
     for entry in std::fs::read_dir(folder)? {
         copy.arg(entry?.path());
     }
-    runs(copy.arg("::/"))
+    run(copy.arg("::/"))
 }
 
 /// A stick without a partition table, as many are; the folder lies on the stick itself.
 fn fill_ext4(folder: &Path, image: &Path) -> Result<()> {
-    runs(Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(folder).arg(image))
-}
-
-fn runs(command: &mut Command) -> Result<()> {
-    let output = command.output()?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(folder).arg(image))
 }
 
 /// A cable calls in the module that drives it; a network card that is one by class alone does not.
