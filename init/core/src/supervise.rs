@@ -374,6 +374,7 @@ impl Supervisor {
         self.take(now_ms, event, out);
         self.check_settings(now_ms);
         self.check_clocks(now_ms, out);
+        self.check_refused(now_ms, out);
         self.drain(now_ms, out);
         self.check_verdict(now_ms, out);
         self.drain(now_ms, out);

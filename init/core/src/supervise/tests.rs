@@ -211,6 +211,20 @@ fn a_dead_disk_does_not_hold_up_the_fall_back() {
 }
 
 #[test]
+fn nothing_starts_in_the_step_that_ends_a_trial() {
+    let late_ms = u64::from(GATE_DEADLINE_DEFAULT_S) * 1000 + RECORD_TIMEOUT_MS;
+    let backoff = format!("restart = 'on-failure'\nkind = 'task'\nbackoff_ms = [{late_ms}, {late_ms}]");
+    let mut board = board(vec![unit("a", &backoff)], true);
+    start(&mut board);
+    board.step(0, Event::Forked(0, 1));
+    board.step(0, Event::Ended(0, Exit::Status(1)));
+    board.step(late_ms - RECORD_TIMEOUT_MS, Event::Tick);
+    let actions = board.step(late_ms, Event::Tick);
+    assert!(!actions.contains(&Action::Spawn(0)), "{actions:?}");
+    assert_eq!(actions.last(), Some(&Action::Finish(How::Reboot)));
+}
+
+#[test]
 fn the_end_of_a_critical_unit_ends_a_trial_only() {
     let units = || vec![unit("a", "critical = true\nrestart = 'never'"), unit("h", "gate = true")];
     for trial in [true, false] {

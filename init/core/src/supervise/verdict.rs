@@ -26,24 +26,24 @@ impl Supervisor {
         FailReason::Unhealthy { checks, deadline_s: self.gate_deadline_s() }
     }
 
+    /// A refused trial whose reason takes too long to write ends. Before units are looked at: none may start
+    /// in the step that ends the board.
+    pub(super) fn check_refused(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        if matches!(self.verdict, Verdict::Refused { reboot_at_ms } if now_ms >= reboot_at_ms) {
+            self.end_trial(now_ms, out);
+        }
+    }
+
     pub(super) fn check_verdict(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        if self.shutdown.is_some() {
+        if self.shutdown.is_some() || self.verdict != Verdict::Open {
             return;
         }
-        match self.verdict {
-            Verdict::Open => {
-                if self.gate().is_some_and(|(_, slot, _)| slot.phase == UnitPhase::Ready) {
-                    self.verdict = Verdict::Passed;
-                    out.push(Action::Healthy { trial: self.boot.trial });
-                } else if self.can_be_refused() && now_ms >= self.gate_ms() {
-                    let reason = self.unhealthy(self.failed_checks());
-                    self.refuse_trial(now_ms, reason, out);
-                }
-            }
-            Verdict::Refused { reboot_at_ms } if now_ms >= reboot_at_ms => {
-                self.end_trial(now_ms, out);
-            }
-            Verdict::Passed | Verdict::Refused { .. } => {}
+        if self.gate().is_some_and(|(_, slot, _)| slot.phase == UnitPhase::Ready) {
+            self.verdict = Verdict::Passed;
+            out.push(Action::Healthy { trial: self.boot.trial });
+        } else if self.can_be_refused() && now_ms >= self.gate_ms() {
+            let reason = self.unhealthy(self.failed_checks());
+            self.refuse_trial(now_ms, reason, out);
         }
     }
 
