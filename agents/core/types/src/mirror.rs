@@ -3,6 +3,10 @@ use serde::{Deserialize, Serialize};
 /// Older epochs that a label remembers; a disk that was away for longer counts as split, which is safe.
 pub const EPOCHS_KEPT_MAX: usize = 32;
 
+/// Line of a release's os-release by which it says that it mounts STATE of two disks. A release without it, of a
+/// time before there were mirrors, finds half of a file system and nothing else.
+pub const STATE_OF_TWO_LINE: &str = "GOBLIN_STATE_DISKS_MAX=2";
+
 /// What one of two mirrored system disks says of itself; it lies on RECORD beside the boot record, where a
 /// release that knows no mirrors leaves it alone.
 ///
