@@ -30,6 +30,7 @@ mod decide;
 mod error;
 mod memory;
 mod mirror;
+mod mirror_disk;
 mod mirror_esp;
 mod mkfs;
 mod plugs;
