@@ -32,6 +32,7 @@ mod memory;
 mod mirror;
 mod mirror_disk;
 mod mirror_esp;
+mod mirror_orders;
 mod mkfs;
 mod plugs;
 mod pool;

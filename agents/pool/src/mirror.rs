@@ -7,6 +7,7 @@
 use crate::PoolError;
 use crate::mirror_disk::{btrfs, by_serial, failed, is_blank, members, partition, state_of, wipe};
 use crate::mirror_esp::{self, Files};
+use crate::mirror_orders::{self, Wanted};
 use crate::plugs::Plugs;
 use crate::sniff::{Content, classify, read_samples};
 use crate::state::{self as system, random_guid};
@@ -16,8 +17,8 @@ use goblin_core_update::slots;
 use goblin_sys::block::{self, Disk, Partition};
 use goblin_sys::mirror::{self as disks, Member};
 use goblin_sys::mount::{self, MountFlags};
-use goblin_sys::{board, files, notify, provision, record, state};
-use std::path::Path;
+use goblin_sys::{board, clock, files, notify, record, state};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Patience with the other disk at a boot, before STATE is mounted without it.
@@ -37,6 +38,10 @@ const NOTE_BYTES_MAX: usize = 256;
 
 fn fresh() -> String {
     random_guid().to_string()
+}
+
+fn ran_alone(label: &DiskLabel) -> Option<DiskLabel> {
+    rules::ran_alone(label, fresh(), clock::now_unix().as_secs())
 }
 
 /// How STATE of this disk is mounted: alone, as ever, or together with the other one. That it is mounted without the
@@ -82,7 +87,7 @@ fn is_part(theirs: &Partition, disk: &Disk) -> bool {
 pub(crate) fn alone(disk: &Disk) -> Result<String, PoolError> {
     let written = || PoolError::device(&disk.dev_path, "written");
     if let Some(label) = disks::label_of(disk).map_err(written())?
-        && let Some(label) = rules::ran_alone(&label, fresh())
+        && let Some(label) = ran_alone(&label)
     {
         tracing::warn!(
             disk = disk.name,
@@ -97,10 +102,11 @@ pub(crate) fn alone(disk: &Disk) -> Result<String, PoolError> {
 /// publishes how the disks stand.
 ///
 /// # Errors
-/// None at present: whatever is wrong is in the published status, and is tried again.
+/// When orders cannot be taken; whatever else is wrong is in the published status, and is tried again.
 pub fn run_disks() -> Result<(), PoolError> {
     let mut keeper = Keeper::new();
     let plugs = Plugs::listen(|_, _| {});
+    mirror_orders::listen(plugs.waker())?;
     notify::ready();
     let mut published = None;
     let mut woken = false;
@@ -109,9 +115,12 @@ pub fn run_disks() -> Result<(), PoolError> {
         publish(&status, &mut published);
         woken = plugs.wait(match status.state {
             _ if woken => SOON,
-            MirrorState::Single => IDLE_PAUSE,
+            MirrorState::Single | MirrorState::Foreign => IDLE_PAUSE,
             _ => PAUSE,
         });
+        if woken {
+            keeper.wanted = mirror_orders::wanted();
+        }
     }
 }
 
@@ -131,8 +140,7 @@ type Publish<'a> = &'a mut dyn FnMut(&MirrorStatus);
 
 #[derive(Debug)]
 struct Keeper {
-    /// Serial that the provisioning file names.
-    wanted: Option<String>,
+    wanted: Wanted,
     /// The disk that the board works from.
     booted: Option<Disk>,
     /// False while the board was not moved to that disk yet.
@@ -150,15 +158,16 @@ impl Keeper {
     fn new() -> Self {
         let booted = disks::system_disk().ok().flatten();
         let label = booted.as_ref().and_then(|disk| disks::label_of(disk).ok().flatten());
-        let wanted = provision::load().ok().and_then(|file| file.disk.system_mirror);
+        let wanted = mirror_orders::wanted();
         let status = MirrorStatus::default();
         let (seen, is_moved) = (Vec::new(), true);
         Self { wanted, booted, is_moved, seen, label, other: None, brought: None, status }
     }
 
     fn turn(&mut self, publish: Publish<'_>) -> MirrorStatus {
-        if self.booted.is_none() || (self.label.is_none() && self.wanted.is_none()) {
-            return MirrorStatus::default();
+        let Some(booted) = &self.booted else { return MirrorStatus::default() };
+        if self.label.is_none() && self.wanted.serial.is_none() {
+            return of_another_pair(booted).unwrap_or_default();
         }
         match self.look(publish) {
             Ok((state, detail)) => (self.status.state, self.status.detail) = (state, detail),
@@ -169,6 +178,9 @@ impl Keeper {
                 self.seen.clear();
             }
         }
+        let label = self.label.as_ref().filter(|label| label.alone && !label.single);
+        self.status.alone_since_unix_s =
+            label.map(|label| label.alone_since_unix_s).filter(|since| *since > 0);
         self.status.other = self.other.as_ref().and_then(|other| other.disk.serial.clone());
         self.status.clone()
     }
@@ -193,12 +205,16 @@ impl Keeper {
         let Some(label) = self.label.clone() else {
             return self.begin(booted, &all, publish);
         };
+        let named = self.wanted.serial.as_deref();
+        let named = named.and_then(|serial| by_serial(&all, serial, booted));
+        if (self.wanted.is_given_up || label.single) && named.is_none() {
+            return match self.other.as_ref().map(|other| other.disk.serial.as_deref()) {
+                Some(serial) => Ok((MirrorState::Foreign, left_over(serial.unwrap_or("")))),
+                None => self.give_up(booted, &label, publish),
+            };
+        }
         let Some(other) = self.other.clone() else {
-            if self
-                .wanted
-                .as_deref()
-                .is_some_and(|serial| by_serial(&all, serial, booted).is_some())
-            {
+            if named.is_some() {
                 return self.begin(booted, &all, publish);
             }
             let detail = "the other system disk is not there: the board works from this one; a disk that was away \
@@ -246,7 +262,7 @@ impl Keeper {
         self.other = disks::other(&booted, &label).map_err(failed("disks cannot be listed"))?;
         system::link_other(self.other.as_ref().map(|other| &other.disk));
         if self.other.is_none() {
-            self.set_label(&booted, rules::ran_alone(&label, fresh()))?;
+            self.set_label(&booted, ran_alone(&label))?;
         }
         Ok(())
     }
@@ -259,7 +275,7 @@ impl Keeper {
             let message = format!("{} does not answer any more", self.status.booted);
             return Err(PoolError::Mirror { what: "system disk", message });
         };
-        if let Some(alone) = rules::ran_alone(&other.label, fresh()) {
+        if let Some(alone) = ran_alone(&other.label) {
             if let Err(err) = disks::write_label(&other.disk, &alone) {
                 self.other = Some(other);
                 return Err(failed("label")(err));
@@ -278,6 +294,26 @@ impl Keeper {
         Ok(())
     }
 
+    /// Goes back to one disk: STATE gets its second copies on this one, and forgets the other.
+    fn give_up(
+        &mut self,
+        booted: &Disk,
+        label: &DiskLabel,
+        publish: Publish<'_>,
+    ) -> Result<(MirrorState, String), PoolError> {
+        if !label.single {
+            self.status.state = MirrorState::Alone;
+            self.status.detail = "the board is taken back to one system disk".into();
+            publish(&self.status);
+            let convert = ["-dconvert=single,soft", "-mconvert=dup,soft"];
+            btrfs(&["balance", "start", "-f", convert[0], convert[1], paths::STATE])?;
+            let own = state_of(booted)?;
+            drop_others(&[own.clone(), own])?;
+            self.set_label(booted, Some(rules::given_up(label)))?;
+        }
+        Ok((MirrorState::Single, String::new()))
+    }
+
     /// Makes the named disk one of two, if it may be taken.
     fn begin(
         &mut self,
@@ -285,7 +321,7 @@ impl Keeper {
         all: &[Disk],
         publish: Publish<'_>,
     ) -> Result<(MirrorState, String), PoolError> {
-        let Some(serial) = self.wanted.clone() else {
+        let Some(serial) = self.wanted.serial.clone() else {
             return Ok((MirrorState::Single, String::new()));
         };
         let Some(disk) = by_serial(all, &serial, booted) else {
@@ -349,15 +385,7 @@ impl Keeper {
         if !members(&own)?.has_mirror {
             btrfs(&["device", "add", "-f", "-K", &device.display().to_string(), paths::STATE])?;
         }
-        // Each leaves when what it held has its second copy elsewhere.
-        for _ in 0..MISSING_MAX {
-            if btrfs(&["device", "remove", "missing", paths::STATE]).is_err() {
-                break;
-            }
-        }
-        for gone in members(&own)?.strangers {
-            btrfs(&["device", "remove", &gone, paths::STATE])?;
-        }
+        drop_others(&own)?;
         let convert = ["-dconvert=raid1,soft", "-mconvert=raid1,soft"];
         btrfs(&["balance", "start", convert[0], convert[1], paths::STATE])?;
         if !self.carry(booted, &other)? {
@@ -402,6 +430,41 @@ impl Keeper {
         self.brought = Some(files);
         Ok(true)
     }
+}
+
+/// Lets the file system go on without the disks that are gone.
+fn drop_others(own: &[PathBuf; 2]) -> Result<(), PoolError> {
+    // Each leaves when what it held has its second copy elsewhere.
+    for _ in 0..MISSING_MAX {
+        if btrfs(&["device", "remove", "missing", paths::STATE]).is_err() {
+            break;
+        }
+    }
+    for gone in members(own)?.strangers {
+        btrfs(&["device", "remove", &gone, paths::STATE])?;
+    }
+    Ok(())
+}
+
+fn left_over(serial: &str) -> String {
+    format!(
+        "disk {serial} was one of two system disks and is not used: erase it elsewhere or take it out, or take it in \
+         with `goblin disks mirror {serial}` where this board can"
+    )
+}
+
+/// A freshly flashed disk, beside one of a pair that knows nothing of it.
+fn of_another_pair(booted: &Disk) -> Option<MirrorStatus> {
+    let serial = |disk: &Disk| disk.serial.clone().unwrap_or_else(|| disk.name.clone());
+    let mut others = block::disks().ok()?.into_iter().filter(|disk| disk.name != booted.name);
+    let found = others.find(|disk| disks::label_of(disk).ok().flatten().is_some())?;
+    Some(MirrorStatus {
+        state: MirrorState::Foreign,
+        booted: serial(booted),
+        other: found.serial.clone(),
+        alone_since_unix_s: None,
+        detail: left_over(&serial(&found)),
+    })
 }
 
 /// The release that runs is good, and none is armed.

@@ -2,7 +2,7 @@
 
 use goblin_core_types::{Bus, Device, DeviceEvent, DeviceKind};
 use goblin_sys::devices;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// Stack of the thread that listens.
@@ -12,6 +12,7 @@ const STACK_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Plugs {
     woken: Receiver<()>,
+    wake: SyncSender<()>,
 }
 
 impl Plugs {
@@ -19,21 +20,23 @@ impl Plugs {
     pub fn listen(tell: fn(&Device, bool)) -> Self {
         // One wake-up is as good as several: all disks are looked at.
         let (wake, woken) = sync_channel(1);
+        let waker = wake.clone();
         let thread = std::thread::Builder::new().name("plugs".into()).stack_size(STACK_BYTES);
-        let started = thread.spawn(move || devices::follow(|event| on_event(&event, &wake, tell)));
+        let started = thread.spawn(move || devices::follow(|event| on_event(&event, &waker, tell)));
         if let Err(err) = started {
             tracing::warn!(err = err.to_string(), "disks that are plugged in are found later");
         }
-        Self { woken }
+        Self { woken, wake }
     }
 
     /// Waits until a disk came or went, at most `pause`. True when one did.
     pub fn wait(&self, pause: Duration) -> bool {
-        let woken = self.woken.recv_timeout(pause);
-        if woken == Err(RecvTimeoutError::Disconnected) {
-            std::thread::sleep(pause);
-        }
-        woken.is_ok()
+        self.woken.recv_timeout(pause).is_ok()
+    }
+
+    /// Ends a pause as a disk does.
+    pub fn waker(&self) -> SyncSender<()> {
+        self.wake.clone()
     }
 }
 
@@ -89,14 +92,14 @@ mod tests {
     #[test]
     fn a_disk_ends_the_pause_and_nothing_else_does() {
         let (wake, woken) = sync_channel(1);
-        let plugs = Plugs { woken };
+        let plugs = Plugs { woken, wake: wake.clone() };
         assert!(on_event(&disk(DeviceKind::NetworkCard), &wake, tell_usb));
         assert!(plugs.woken.try_recv().is_err());
         assert!(on_event(&disk(DeviceKind::Disk), &wake, tell_usb));
         assert!(on_event(&disk(DeviceKind::Disk), &wake, tell_usb));
         assert!(plugs.wait(Duration::MAX));
         assert!(!plugs.wait(Duration::from_millis(1)));
-        drop(wake);
-        assert!(!plugs.wait(Duration::from_millis(1)));
+        plugs.waker().send(()).unwrap();
+        assert!(plugs.wait(Duration::MAX));
     }
 }

@@ -27,7 +27,7 @@ pub struct KnowsNoMirror {
 }
 
 /// Refuses to arm a release that could not mount STATE. `os_release` is the text that it describes itself with, `label`
-/// what the system disk says of itself: a disk that is or was one of two holds a STATE of two.
+/// what the system disk says of itself: a disk that is one of two holds a STATE of two.
 ///
 /// # Errors
 /// [`KnowsNoMirror`]; nothing was armed.
@@ -37,7 +37,11 @@ pub fn may_run(
     label: Option<&DiskLabel>,
 ) -> Result<(), KnowsNoMirror> {
     let knows = os_release.lines().any(|line| line == STATE_OF_TWO_LINE);
-    if label.is_none() || knows { Ok(()) } else { Err(KnowsNoMirror { version }) }
+    if knows || label.is_none_or(|label| label.single) {
+        Ok(())
+    } else {
+        Err(KnowsNoMirror { version })
+    }
 }
 
 /// One disk seen from the other.
@@ -122,9 +126,18 @@ pub fn founded(set: String, epoch: String) -> DiskLabel {
     DiskLabel { schema: SCHEMA, set, epoch, alone: true, ..DiskLabel::default() }
 }
 
-/// The label to write before STATE is written without the other disk; nothing where it says so already.
-pub fn ran_alone(label: &DiskLabel, fresh: String) -> Option<DiskLabel> {
-    (!label.alone).then(|| DiskLabel { alone: true, ..next(label, fresh) })
+/// The label to write before STATE is written without the other disk, now; nothing where it says so already.
+pub fn ran_alone(label: &DiskLabel, fresh: String, now_unix_s: u64) -> Option<DiskLabel> {
+    (!label.alone).then(|| DiskLabel {
+        alone: true,
+        alone_since_unix_s: now_unix_s,
+        ..next(label, fresh)
+    })
+}
+
+/// The label of a disk whose pair is given up. It stays labelled: an older disk of the pair is still told from it.
+pub fn given_up(label: &DiskLabel) -> DiskLabel {
+    DiskLabel { single: true, alone_since_unix_s: 0, ..label.clone() }
 }
 
 /// The label of a disk that is about to be emptied for `label`'s: whatever it held is not worth having.
@@ -134,7 +147,8 @@ pub fn emptied(label: &DiskLabel, fresh: String) -> DiskLabel {
 
 /// The labels of the disk that has all, and of the one that was just taken in: from here on both get every write.
 pub fn taken_in(label: &DiskLabel, fresh: String) -> (DiskLabel, DiskLabel) {
-    let label = DiskLabel { alone: false, sent_on: 0, ..next(label, fresh) };
+    let (alone, single, sent_on) = (false, false, 0);
+    let label = DiskLabel { alone, single, sent_on, alone_since_unix_s: 0, ..next(label, fresh) };
     let other = DiskLabel { making: true, ..label.clone() };
     (label, other)
 }
@@ -287,7 +301,7 @@ mod tests {
                 BootPlan::Together => true,
                 BootPlan::Alone => {
                     let fresh = self.fresh().to_string();
-                    if let Some(alone) = ran_alone(here.label.as_ref().unwrap(), fresh) {
+                    if let Some(alone) = ran_alone(here.label.as_ref().unwrap(), fresh, 1) {
                         self.disks[at].label = Some(alone);
                     }
                     false
@@ -317,7 +331,7 @@ mod tests {
                         let fresh = self.fresh().to_string();
                         if together {
                             let label = self.disks[at].label.clone().unwrap();
-                            self.disks[at].label = ran_alone(&label, fresh).or(Some(label));
+                            self.disks[at].label = ran_alone(&label, fresh, 1).or(Some(label));
                         }
                         together = false;
                     }
@@ -329,7 +343,7 @@ mod tests {
                             return;
                         }
                         at = 1 - at;
-                        let alone = ran_alone(pair.unwrap().1, self.fresh().to_string());
+                        let alone = ran_alone(pair.unwrap().1, self.fresh().to_string(), 1);
                         self.disks[at].label = alone.or(labels[at].clone());
                         (others, together) = (false, false);
                     }
@@ -387,6 +401,7 @@ mod tests {
             (&similar, Some(&label), refused),
             (&of(""), None, Ok(())),
             (&knows, Some(&label), Ok(())),
+            (&of(""), Some(&given_up(&label)), Ok(())),
         ] {
             assert_eq!(may_run(old, text, label), expected, "{text}");
         }
@@ -395,15 +410,15 @@ mod tests {
     #[test]
     fn two_disks_that_were_each_alone_are_split() {
         let base = DiskLabel { alone: false, ..founded("s".into(), "1".into()) };
-        let a = ran_alone(&base, "a".into()).unwrap();
-        let b = ran_alone(&base, "b".into()).unwrap();
+        let a = ran_alone(&base, "a".into(), 1).unwrap();
+        let b = ran_alone(&base, "b".into(), 1).unwrap();
         assert_eq!(standing(&a, &b), Standing::Split);
         assert_eq!(boot_plan(Some(&a), Some(&b)), BootPlan::Alone);
         assert_eq!(standing(&a, &base), Standing::Ahead);
         assert_eq!(boot_plan(Some(&base), Some(&a)), BootPlan::SendOn);
         let tired = DiskLabel { sent_on: SENT_ON_MAX, ..base.clone() };
         assert_eq!(boot_plan(Some(&tired), Some(&a)), BootPlan::Stop);
-        assert_eq!(ran_alone(&a, "c".into()), None);
+        assert_eq!(ran_alone(&a, "c".into(), 1), None);
         assert_eq!(standing(&a, &DiskLabel::default()), Standing::Strangers);
     }
 }
