@@ -260,6 +260,7 @@ impl<'a> Leader<'a> {
         if self.updater.role() != Some(Role::Compute) {
             return Err(UpdateError::NotLeading);
         }
+        self.updater.follow_disk();
         if self.updater.read_record()?.pair.is_some() {
             return Err(goblin_core_update::machine::Refused::Busy.into());
         }

@@ -12,7 +12,6 @@ use crate::updater::{self, Updater};
 use goblin_core_types::{Role, UpdateCommand, UpdateReply, paths};
 use goblin_core_update::machine::Refused;
 use goblin_sys::provision::LoadError;
-use goblin_sys::record::RecordPartition;
 use goblin_sys::socket::{Listener, Socket};
 use goblin_sys::{board, efivar, notify, provision, record};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -183,13 +182,6 @@ fn watch(updater: &Mutex<Updater>, leads: bool) {
     let mut unasked = Unasked::default();
     loop {
         if let Ok(mut updater) = lock(updater) {
-            if updater.env.record.as_ref().is_some_and(RecordPartition::is_left) {
-                // What this process may open is that disk's; PID 1 gives the next one the new one's.
-                tracing::warn!(
-                    "the board works from its other system disk: the updater starts anew"
-                );
-                std::process::exit(0);
-            }
             updater.tick();
             if !updater.on_trial() {
                 updater.resume_intent();
