@@ -217,6 +217,12 @@ pub fn find() -> io::Result<Option<RecordPartition>> {
     RecordPartition::open(&partition.dev_path).map(Some)
 }
 
+/// True where the system disk has a mirror whose record this process cannot open: it was started before there was one.
+pub fn is_mirror_out_of_reach() -> bool {
+    let link = Path::new(paths::SYSTEM_DISK).join(paths::OTHER_RECORD);
+    std::fs::read_link(link).is_ok_and(|device| !device.exists())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

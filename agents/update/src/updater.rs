@@ -135,7 +135,10 @@ impl Updater {
             }
             // This process was started before there was another disk, and may not open it; the next one may.
             other => {
-                tracing::warn!(?other, "the board works from another disk: the updater starts anew");
+                tracing::warn!(
+                    ?other,
+                    "the board works from another disk: the updater starts anew"
+                );
                 std::process::exit(0);
             }
         }
@@ -388,6 +391,12 @@ impl Updater {
         self.follow_disk();
         // Its error is shown since the start.
         let _ = self.settle_late();
+        if matches!(self.state, State::Idle | State::Staged(_)) && record::is_mirror_out_of_reach()
+        {
+            // While nothing is under way, so that an order need not wait for it on the day the disk dies.
+            tracing::info!("the system disk got a mirror: the updater starts anew to reach it");
+            std::process::exit(0);
+        }
         if self.state != State::Trial {
             return;
         }
