@@ -43,7 +43,7 @@ impl Way {
 
 /// Whom a file of targets metadata hands files on to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct Delegations {
+pub struct Delegations {
     #[serde(default)]
     pub(crate) keys: BTreeMap<String, Key>,
     #[serde(default)]
@@ -67,8 +67,11 @@ pub(crate) struct Delegated {
 }
 
 impl Delegations {
-    /// Reads them from a document of targets metadata.
-    pub(crate) fn read(file: &str, signed: &Value) -> Result<Self, TufError> {
+    /// Reads them from a document of targets metadata, as received; `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`TufError::Malformed`] or [`TufError::TooMany`].
+    pub fn read(file: &str, signed: &Value) -> Result<Self, TufError> {
         let Some(value) = signed.get("delegations").filter(|value| !value.is_null()) else {
             return Ok(Self::default());
         };
