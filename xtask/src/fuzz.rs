@@ -1,7 +1,8 @@
-//! `cargo xtask fuzz`: hostile bytes for the parsers, for as long as one likes. The targets and the driver are
+//! `cargo xtask fuzz`: hostile bytes for the parsers, for as long as one likes, or many inputs for the property tests. The targets and the driver are
 //! `goblin_tests::fuzz`, which `cargo test` runs briefly.
 
 use crate::host;
+use crate::test::properties;
 use anyhow::{Context, Result, bail};
 use goblin_tests::fuzz::{self, Bound, TARGETS, Target};
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::time::Duration;
 #[command(
     after_help = "Examples:\n  cargo xtask fuzz                       every target for ten seconds\n  \
     cargo xtask fuzz gpt --seconds 600     one target for ten minutes\n  cargo xtask fuzz gpt --replay FILE     \
-    one input again\n\nAn input that fails is kept in target/fuzz, and the message says how to repeat it. \
+    one input again\n  cargo xtask fuzz --properties          every property test, with many more inputs\n\nAn input that fails is kept in target/fuzz, and the message says how to repeat it. \
     Put what taught something into tests/data/fuzz/<target>/."
 )]
 pub struct FuzzArgs {
@@ -30,6 +31,12 @@ pub struct FuzzArgs {
     /// Run the target on this file and nothing else
     #[arg(long, requires = "target")]
     replay: Option<PathBuf>,
+    /// Try the property tests instead, with new inputs
+    #[arg(long, conflicts_with_all = ["target", "replay", "reseed"])]
+    properties: bool,
+    /// Inputs for each property
+    #[arg(long, default_value_t = 4096, requires = "properties")]
+    cases: u32,
     /// Write the seeds that our own writers make anew
     #[arg(long)]
     reseed: bool,
@@ -68,6 +75,9 @@ pub fn command(args: &FuzzArgs) -> Result<()> {
         Some(seed) => seed,
         None => fresh_seed()?,
     };
+    if args.properties {
+        return properties::soak(seed, args.cases);
+    }
     chosen.into_iter().try_for_each(|target| try_one(target, seed, args))
 }
 

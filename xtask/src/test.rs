@@ -1,6 +1,7 @@
 //! `cargo xtask test`: installs what is missing, then every test there is. The last line counts them.
 
 mod conformance;
+pub mod properties;
 mod reproducible;
 mod units;
 mod v9fs;
@@ -8,6 +9,7 @@ mod v9fs;
 use crate::check::{self, Tally};
 use crate::{host, python, setup};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
@@ -124,8 +126,15 @@ struct Outcome {
 #[derive(Debug, Default)]
 struct Complaints {
     lines: Vec<String>,
+    /// Where something panicked already: a property that fails is tried over and over for a smaller input.
+    places: BTreeSet<String>,
     inside: bool,
     of_success: bool,
+}
+
+/// A complaint's first line without the thread's number.
+fn place(line: &str) -> &str {
+    line.split_once(" panicked at ").map_or(line, |(_, place)| place)
 }
 
 impl Complaints {
@@ -141,8 +150,10 @@ impl Complaints {
         if self.of_success {
             self.inside = false;
         } else if line.starts_with("Error: ") || line.contains(" panicked at ") {
-            self.inside = true;
-            self.lines.push(String::new());
+            self.inside = self.places.insert(place(line).to_owned());
+            if self.inside {
+                self.lines.push(String::new());
+            }
         } else if line.starts_with("Stack backtrace:") || line.starts_with("test ") {
             self.inside = false;
         }
@@ -194,7 +205,11 @@ fn cargo_tests(suite: &Suite) -> Result<Tally> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // The UKI writer is tested on the very stub that releases carry.
     let stub = crate::debian::boot_parts()?.stub;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    if std::env::var_os(properties::SEED_VARIABLE).is_none() {
+        command.env(properties::SEED_VARIABLE, properties::SEED);
+    }
+    let mut child = command
         .env("GOBLIN_TEST_STUB", stub)
         // The frames of an error's making say less than its chain of reasons, and bury it.
         .env("RUST_LIB_BACKTRACE", "0")
@@ -295,6 +310,9 @@ mod tests {
             "   0: somewhere",
             "thread 'a::b' (7) panicked at tests/x.rs:1:2:",
             "uki_bytes is 9",
+            "stack backtrace:",
+            "thread 'a::b' (7) panicked at tests/x.rs:1:2:",
+            "uki_bytes is 8",
             "test a::c ... ok",
             "successes:",
             "thread 'a::c' (8) panicked at tests/x.rs:9:9:",
@@ -306,7 +324,7 @@ mod tests {
             complaints.lines,
             [
                 "Error: the client's reading never came back\n\nCaused by:\n    0: no answer\n",
-                "thread 'a::b' (7) panicked at tests/x.rs:1:2:\nuki_bytes is 9\n"
+                "thread 'a::b' (7) panicked at tests/x.rs:1:2:\nuki_bytes is 9\nstack backtrace:\n"
             ]
         );
     }

@@ -90,7 +90,7 @@ fn manifest(fetcher: &Fetcher, root: &[u8]) -> Result<Manifest<Recipe>, Box<dyn 
     let now = Instant::from_unix_s(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
     let mut client = Client::new(TrustedState::from_root(root)?, now)?;
     goblin_agent_update::walk(&mut client, fetcher)?;
-    let releases = offer::releases(client.targets().ok_or("no targets")?);
+    let releases = offer::releases(&client.offered()?);
     let newest = releases.first().ok_or("no release")?;
     let packed_bytes = newest.target.packed_bytes().ok_or("no packed manifest")?;
     let packed = fetcher.read(&format!("{}{MANIFEST_PACKED}", newest.path), packed_bytes)?;

@@ -1,12 +1,14 @@
 //! The client of release metadata as a program, for the TUF project's conformance suite (`CLIENT-CLI.md`
 //! there): `init`, `refresh` and `download`. What boards do with a repository is what this does.
 //!
-//! Keys other than ed25519 never count, and delegations are refused: tests about these are not passed.
+//! A board follows every delegation at once, and keeps versions, no files; this program, as the suite wants it,
+//! follows only those that lead to the file it is asked for, and fetches nothing that it has.
 
 use goblin_agent_update::fetch::Fetcher;
 use goblin_core_manifest::client::{Client, TrustedState, Wanted};
+use goblin_core_manifest::delegation::Found;
 use goblin_core_manifest::time::Instant;
-use goblin_core_manifest::tuf::TufError;
+use goblin_core_manifest::tuf::{Target, TufError};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -84,36 +86,69 @@ fn refresh(asked: &Asked) -> Done<Client> {
     walked.map(|()| client)
 }
 
-fn walk(asked: &Asked, client: &mut Client, folder: &Path) -> Done {
+fn metadata_fetcher(asked: &Asked) -> Done<Fetcher> {
     let base = asked.one("metadata-url")?.trim_end_matches('/');
     let base = base.strip_suffix(METADATA).ok_or("the metadata does not lie in metadata/")?;
-    let fetcher = Fetcher::new(base.trim_end_matches('/'), Duration::ZERO);
-    let read = |wanted: Wanted| fetcher.read(&wanted.path, wanted.bytes_max);
+    Ok(Fetcher::new(base.trim_end_matches('/'), Duration::ZERO))
+}
+
+fn walk(asked: &Asked, client: &mut Client, folder: &Path) -> Done {
+    let fetcher = metadata_fetcher(asked)?;
     let keep = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes);
     while let Some(wanted) = client.wanted_root() {
         let Some(bytes) = fetcher.read_if_there(&wanted.path, wanted.bytes_max)? else { break };
         client.apply_root(&bytes)?;
         keep("root.json", &bytes)?;
     }
-    let bytes = read(client.wanted_timestamp())?;
+    let wanted = client.wanted_timestamp();
+    let bytes = fetcher.read(&wanted.path, wanted.bytes_max)?;
     client.apply_timestamp(&bytes)?;
-    keep("timestamp.json", &bytes)?;
-    let bytes = read(client.wanted_snapshot()?)?;
-    client.apply_snapshot(&bytes)?;
-    keep("snapshot.json", &bytes)?;
-    let bytes = read(client.wanted_targets()?)?;
-    client.apply_targets(&bytes)?;
-    keep("targets.json", &bytes)?;
-    Ok(())
+    // One of the version that is believed already is put aside.
+    if client.state().timestamp == Some(serde_json::from_slice(&bytes)?) {
+        keep("timestamp.json", &bytes)?;
+    }
+    let wanted = client.wanted_snapshot()?;
+    take(&fetcher, &folder.join("snapshot.json"), &wanted, |bytes| client.apply_snapshot(bytes))?;
+    let wanted = client.wanted_targets()?;
+    take(&fetcher, &folder.join("targets.json"), &wanted, |bytes| client.apply_targets(bytes))
+}
+
+/// Applies what was kept, and fetches and keeps another only where that does not pass.
+fn take(
+    fetcher: &Fetcher,
+    kept: &Path,
+    wanted: &Wanted,
+    mut apply: impl FnMut(&[u8]) -> Result<(), TufError>,
+) -> Done {
+    if std::fs::read(kept).is_ok_and(|bytes| apply(&bytes).is_ok()) {
+        return Ok(());
+    }
+    let bytes = fetcher.read(&wanted.path, wanted.bytes_max)?;
+    apply(&bytes)?;
+    Ok(std::fs::write(kept, &bytes)?)
+}
+
+/// Follows the delegations that lead to a file.
+fn find(asked: &Asked, client: &mut Client, name: &str) -> Done<Target> {
+    let fetcher = metadata_fetcher(asked)?;
+    loop {
+        let way = match client.find(name)? {
+            Found::Target(target) => return Ok(target.clone()),
+            Found::Nothing => return Err(TufError::Unnamed { file: name.into() }.into()),
+            Found::Needs(way) => way,
+        };
+        let wanted = client.wanted_delegated(&way)?;
+        let place = asked.metadata()?.join(format!("{}.json", way.role().replace('/', "%2F")));
+        take(&fetcher, &place, &wanted, |bytes| client.apply_delegated(&way, bytes))?;
+    }
 }
 
 fn download(asked: &Asked) -> Done {
-    let client = refresh(asked)?;
+    let mut client = refresh(asked)?;
     let fetcher = Fetcher::new(asked.one("target-base-url")?.trim_end_matches('/'), Duration::ZERO);
     let folder = PathBuf::from(asked.one("target-dir")?);
     for name in asked.options.get("target-name").into_iter().flatten() {
-        let target = client.targets().and_then(|targets| targets.targets.get(name)).cloned();
-        let target = target.ok_or(TufError::Unnamed { file: name.clone() })?;
+        let target = find(asked, &mut client, name)?;
         let wanted = client.wanted_target(name, &target)?;
         // One flat name for each path.
         let place = folder.join(name.replace('/', "%2F"));

@@ -10,7 +10,7 @@ use goblin_core_manifest::offer::{self, OfferError};
 use goblin_core_manifest::release::{MANIFEST_BYTES_MAX, Manifest};
 use goblin_core_manifest::sbom::{Packages, SBOM_BYTES_MAX, sbom_path};
 use goblin_core_manifest::time::Instant;
-use goblin_core_manifest::tuf::{Targets, TufError};
+use goblin_core_manifest::tuf::Targets;
 use goblin_core_types::Version;
 use goblin_image::recipe::UkiRecipe;
 
@@ -36,9 +36,8 @@ pub(crate) fn releases(
     let walked = repository::walk(&mut client, fetcher);
     store.keep_trusted(&source.root, client.state())?;
     walked?;
-    let early = || TufError::Unnamed { file: "targets.json".into() };
-    let targets = client.targets().ok_or_else(early)?;
-    let all = offer::releases(targets);
+    let targets = client.offered()?;
+    let all = offer::releases(&targets);
     let known = || {
         let names: Vec<String> = all.iter().map(|r| r.custom.version.to_string()).collect();
         names.join(", ")
@@ -54,7 +53,7 @@ pub(crate) fn releases(
             let bytes = fetcher.read(&wanted.path, wanted.bytes_max.min(MANIFEST_BYTES_MAX))?;
             release.target.check(&release.path, &bytes)?;
             let manifest = Manifest::<UkiRecipe>::parse(&bytes)?;
-            let packages = packages(&client, targets, fetcher, to).unwrap_or_else(|err| {
+            let packages = packages(&client, &targets, fetcher, to).unwrap_or_else(|err| {
                 tracing::warn!(%err, "the list of a release's packages cannot be read");
                 None
             });

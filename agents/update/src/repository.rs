@@ -125,8 +125,7 @@ fn ask(
     // Also after a refusal: a root or timestamp that passed must not be forgotten.
     store.keep_trusted(&source.root, client.state())?;
     walked?;
-    let early = || TufError::Unnamed { file: "targets.json".into() };
-    let targets = client.targets().ok_or_else(early)?;
+    let targets = client.offered()?;
     let turn = match env.box_id {
         Some(id) if !asked.at_once => Turn::Wait { id, now: client.now() },
         _ => Turn::Now,
@@ -138,7 +137,7 @@ fn ask(
         quarantine: asked.quarantine,
         turn,
     };
-    let offer = offer::choose(targets, &question).map_err(|err| match err {
+    let offer = offer::choose(&targets, &question).map_err(|err| match err {
         OfferError::Quarantined { version, reason } => quarantined(env, version, reason),
         other => other.into(),
     })?;
@@ -197,6 +196,10 @@ pub fn walk(client: &mut Client, fetcher: &Fetcher) -> Result<(), UpdateError> {
     client.apply_snapshot(&fetcher.read(&wanted.path, wanted.bytes_max)?)?;
     let wanted = client.wanted_targets()?;
     client.apply_targets(&fetcher.read(&wanted.path, wanted.bytes_max)?)?;
+    while let Some(way) = client.next_delegated()? {
+        let wanted = client.wanted_delegated(&way)?;
+        client.apply_delegated(&way, &fetcher.read(&wanted.path, wanted.bytes_max)?)?;
+    }
     Ok(())
 }
 

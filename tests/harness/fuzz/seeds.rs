@@ -368,7 +368,7 @@ fn deltas() -> Vec<(&'static str, Vec<u8>)> {
 
 /// A root of three holders that two have signed.
 fn root_draft() -> Vec<u8> {
-    let key = |byte| goblin_core_manifest::tuf::Key::of_seed(&[byte; 32]);
+    let key = |byte| goblin_core_manifest::keys::Key::of_seed(&[byte; 32]);
     let one = |byte| Voices::all(vec![key(byte)]);
     let root = Voices { keys: vec![key(1), key(2), key(3)], threshold: 2 };
     let signers = Signers { root, targets: one(4), snapshot: one(5), timestamp: one(6) };

@@ -7,6 +7,7 @@ use goblin_core_delta::patch::{HEAD_BYTES, Patch, ReadAt, parse_head};
 use goblin_core_discovery::{Browser, Message};
 use goblin_core_manifest::canonical;
 use goblin_core_manifest::client::TrustedState;
+use goblin_core_manifest::delegation::Delegations;
 use goblin_core_manifest::release::Manifest;
 use goblin_core_manifest::roots::{Draft, Signers};
 use goblin_core_manifest::time::Instant;
@@ -372,7 +373,10 @@ fn tuf(bytes: &[u8]) {
             }
             Kind::Timestamp => drop(envelope.decode::<Timestamp>(&file)),
             Kind::Snapshot => drop(envelope.decode::<Snapshot>(&file)),
-            Kind::Targets => drop(envelope.decode::<Targets>(&file)),
+            Kind::Targets => {
+                drop(envelope.decode::<Targets>(&file));
+                drop(Delegations::read(&file, &envelope.signed));
+            }
         }
     }
     if let Ok(value) = serde_json::from_slice(bytes) {

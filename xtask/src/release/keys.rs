@@ -7,9 +7,10 @@
 use crate::host;
 use crate::provision::write_secret;
 use anyhow::{Context, Result, bail};
+use goblin_core_manifest::keys::Key;
 use goblin_core_manifest::publish::{RepositoryKeys, Seed};
 use goblin_core_manifest::roots::{Signers, Voices};
-use goblin_core_manifest::tuf::{Key, Kind, Root};
+use goblin_core_manifest::tuf::{Kind, Root};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

@@ -9,9 +9,10 @@ use super::{FIRST_ROOT, lock, now, resume, write_metadata};
 use crate::host;
 use crate::provision::write_secret;
 use anyhow::{Context, Result, bail, ensure};
+use goblin_core_manifest::keys::Key;
 use goblin_core_manifest::publish::{Lifetimes, Seed};
 use goblin_core_manifest::roots::{Draft, Signers, Voices};
-use goblin_core_manifest::tuf::{Key, Kind, Root};
+use goblin_core_manifest::tuf::{Kind, Root};
 use std::path::{Path, PathBuf};
 
 /// Added to a private key's file name for its public half.

@@ -130,7 +130,7 @@ impl Holders {
 
     fn id(&self, name: &str) -> String {
         let bytes = std::fs::read(self.path(&format!("{name}.pub"))).unwrap();
-        let keys: Vec<goblin_core_manifest::tuf::Key> = serde_json::from_slice(&bytes).unwrap();
+        let keys: Vec<goblin_core_manifest::keys::Key> = serde_json::from_slice(&bytes).unwrap();
         keys[0].id()
     }
 

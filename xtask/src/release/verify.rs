@@ -75,5 +75,5 @@ pub(super) fn metadata(folder: &Path) -> Result<Targets> {
     client.apply_timestamp(&read("timestamp.json")?).context("timestamp.json")?;
     client.apply_snapshot(&read("snapshot.json")?).context("snapshot.json")?;
     client.apply_targets(&read("targets.json")?).context("targets.json")?;
-    client.targets().cloned().context("the repository names no targets")
+    client.offered().context("cannot read what the repository names")
 }

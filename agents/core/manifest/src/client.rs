@@ -1,7 +1,7 @@
 //! What a device believes about a repository, and the checks by which it comes to believe more.
 //!
 //! ```text
-//! TrustedState --root*--> newest root --timestamp--> --snapshot--> --targets--> releases
+//! TrustedState --root*--> newest root --timestamp--> --snapshot--> --targets--> --delegated*--> releases
 //! ```
 //! Follows the client workflow of the TUF specification 1.0, section 5: root chain, then timestamp,
 //! snapshot, targets, each checked for signatures, version (no way back), the file it is named by (no
@@ -9,10 +9,11 @@
 //! stores between runs; a refused file changes nothing.
 
 use crate::canonical;
+use crate::delegation::{Delegations, Loaded, Way, escaped, file_of};
 use crate::time::Instant;
 use crate::tuf::{
-    Delegations, Document, Envelope, FileMeta, Kind, Root, Snapshot, TARGETS_MAX, Target, Targets,
-    Timestamp, TufError, check_length, is_plain_path, sha256_hex,
+    Document, Envelope, FileMeta, Kind, Root, Snapshot, Target, Targets, Timestamp, TufError,
+    check_length, few_targets, is_plain_path, sha256_hex,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,6 +31,10 @@ pub struct TrustedState {
     pub schema: u32,
     /// The newest root that was verified, as received.
     pub root: Envelope,
+    /// The newest timestamp that was verified, as received: what counts when another of the same version
+    /// comes (section 5.4.3.1).
+    #[serde(default)]
+    pub timestamp: Option<Envelope>,
     /// Version of the newest timestamp seen; 0 before the first.
     #[serde(default)]
     pub timestamp_version: u64,
@@ -70,6 +75,7 @@ impl TrustedState {
         Ok(Self {
             schema: STATE_SCHEMA,
             root: envelope,
+            timestamp: None,
             timestamp_version: 0,
             snapshot_version: 0,
             snapshot_meta: BTreeMap::new(),
@@ -103,7 +109,9 @@ pub struct Client {
     roots_followed: u32,
     timestamp: Option<Timestamp>,
     snapshot: Option<Snapshot>,
-    targets: Option<Targets>,
+    pub(crate) targets: Option<Targets>,
+    pub(crate) delegations: Delegations,
+    pub(crate) delegated: BTreeMap<Way, Loaded>,
 }
 
 impl Client {
@@ -130,6 +138,8 @@ impl Client {
             timestamp: None,
             snapshot: None,
             targets: None,
+            delegations: Delegations::default(),
+            delegated: BTreeMap::new(),
         };
         Ok(fresh)
     }
@@ -188,6 +198,7 @@ impl Client {
             keys(&self.root) != keys(&next)
         };
         if rotated(Kind::Timestamp) || rotated(Kind::Snapshot) {
+            self.state.timestamp = None;
             self.state.timestamp_version = 0;
             self.state.snapshot_version = 0;
             self.state.snapshot_meta.clear();
@@ -205,14 +216,23 @@ impl Client {
         Wanted { path: "metadata/timestamp.json".into(), bytes_max: Kind::Timestamp.bytes_max() }
     }
 
-    /// Believes a timestamp. Ends the root chain: the newest root must not have expired.
+    /// Believes a timestamp. Ends the root chain: the newest root must not have expired. One of the version
+    /// that is believed already is put aside whatever it says, and the believed one counts.
     ///
     /// # Errors
     /// [`TufError`]; nothing is changed.
     pub fn apply_timestamp(&mut self, bytes: &[u8]) -> Result<(), TufError> {
         self.unexpired(&self.root)?;
-        let (next, said): (Timestamp, _) = self.verified(bytes, Kind::Timestamp.bytes_max())?;
+        let file = Kind::Timestamp.to_string();
+        let received = Envelope::parse(&file, bytes, Kind::Timestamp.bytes_max())?;
+        let (next, _): (Timestamp, _) = self.verified(&received)?;
         not_older(Kind::Timestamp, next.version, self.state.timestamp_version)?;
+        // Under a root that wants more signatures than before, the believed one may not pass any more.
+        let passes = |believed: &Envelope| self.verified::<Timestamp>(believed).is_ok();
+        let believed = self.state.timestamp.clone();
+        let believed = believed.filter(|_| next.version == self.state.timestamp_version);
+        let envelope = believed.filter(passes).unwrap_or(received);
+        let (next, said): (Timestamp, _) = self.verified(&envelope)?;
         self.unchanged(Kind::Timestamp, (next.version, self.state.timestamp_version), &said)?;
         let named = named(&next.meta, Kind::Snapshot)?;
         not_older(Kind::Snapshot, named.version, self.state.snapshot_version)?;
@@ -222,7 +242,8 @@ impl Client {
         }
         self.state.timestamp_version = next.version;
         self.state.snapshot_version = named.version;
-        self.state.said.insert(Kind::Timestamp.to_string(), said);
+        self.state.said.insert(file, said);
+        self.state.timestamp = Some(envelope);
         self.timestamp = Some(next);
         Ok(())
     }
@@ -241,9 +262,10 @@ impl Client {
     /// [`TufError`]; nothing is changed.
     pub fn apply_snapshot(&mut self, bytes: &[u8]) -> Result<(), TufError> {
         let meta = self.snapshot_meta()?.clone();
-        check_named(Kind::Snapshot, bytes, &meta)?;
-        let (next, said): (Snapshot, _) = self.verified(bytes, Kind::Snapshot.bytes_max())?;
-        same_version(Kind::Snapshot, next.version, meta.version)?;
+        check_signed(&Kind::Snapshot.to_string(), bytes, &meta)?;
+        let envelope = parsed(Kind::Snapshot, bytes)?;
+        let (next, said): (Snapshot, _) = self.verified(&envelope)?;
+        same_version(&Kind::Snapshot.to_string(), next.version, meta.version)?;
         self.unchanged(Kind::Snapshot, (next.version, self.state.snapshot_version), &said)?;
         let targets = named(&next.meta, Kind::Targets)?;
         not_older(Kind::Targets, targets.version, self.state.targets_version)?;
@@ -275,22 +297,65 @@ impl Client {
     /// [`TufError`]; nothing is changed.
     pub fn apply_targets(&mut self, bytes: &[u8]) -> Result<(), TufError> {
         let meta = self.targets_meta()?.clone();
-        check_named(Kind::Targets, bytes, &meta)?;
-        let (next, said): (Targets, _) = self.verified(bytes, Kind::Targets.bytes_max())?;
-        same_version(Kind::Targets, next.version, meta.version)?;
+        check_signed(&Kind::Targets.to_string(), bytes, &meta)?;
+        let envelope = parsed(Kind::Targets, bytes)?;
+        let (next, said): (Targets, _) = self.verified(&envelope)?;
+        let file = Kind::Targets.to_string();
+        let delegations = Delegations::read(&file, &envelope.signed)?;
+        same_version(&file, next.version, meta.version)?;
         self.unchanged(Kind::Targets, (next.version, self.state.targets_version), &said)?;
-        if next.targets.len() > TARGETS_MAX {
-            let (file, got) = (Kind::Targets.to_string(), next.targets.len());
-            return Err(TufError::TooMany { file, what: "targets", got, max: TARGETS_MAX });
-        }
+        few_targets(&file, next.targets.len())?;
         self.unexpired(&next)?;
         self.state.targets_version = next.version;
-        self.state.said.insert(Kind::Targets.to_string(), said);
+        self.state.said.insert(file, said);
         self.targets = Some(next);
+        self.delegations = delegations;
+        self.delegated.clear();
         Ok(())
     }
 
-    /// The releases; `None` before [`Client::apply_targets`] passed.
+    /// Where the metadata of a delegated role is.
+    ///
+    /// # Errors
+    /// [`TufError::Unnamed`] when the snapshot does not name it; [`TufError::OutOfOrder`] before that.
+    pub fn wanted_delegated(&self, way: &Way) -> Result<Wanted, TufError> {
+        let meta = self.delegated_meta(way)?;
+        let mut path = format!("metadata/{}.json", escaped(way.role()));
+        if self.root.consistent_snapshot {
+            path = format!("metadata/{}.{}.json", meta.version, escaped(way.role()));
+        }
+        let bytes_max = meta.length.unwrap_or(u64::MAX).min(Kind::Targets.bytes_max());
+        Ok(Wanted { path, bytes_max })
+    }
+
+    /// Believes the metadata of a delegated role, by the keys of those who hand files on to it.
+    ///
+    /// # Errors
+    /// [`TufError`]; nothing is changed.
+    pub fn apply_delegated(&mut self, way: &Way, bytes: &[u8]) -> Result<(), TufError> {
+        let meta = self.delegated_meta(way)?;
+        let file = file_of(way.role());
+        check_signed(&file, bytes, meta)?;
+        let envelope = Envelope::parse(&file, bytes, Kind::Targets.bytes_max())?;
+        let (keys, signers) = self.signers(way)?;
+        envelope.verify_by(&file, keys, signers)?;
+        let targets: Targets = envelope.decode(&file)?;
+        same_version(&file, targets.version, meta.version)?;
+        few_targets(&file, targets.targets.len())?;
+        let delegations = Delegations::read(&file, &envelope.signed)?;
+        self.unexpired_file(&file, targets.expires)?;
+        self.delegated.insert(way.clone(), Loaded { targets, delegations });
+        Ok(())
+    }
+
+    fn delegated_meta(&self, way: &Way) -> Result<&FileMeta, TufError> {
+        let early = TufError::OutOfOrder { file: Kind::Targets, wanted: Kind::Snapshot };
+        let file = file_of(way.role());
+        let meta = self.snapshot.as_ref().ok_or(early)?.meta.get(&file);
+        meta.ok_or(TufError::Unnamed { file })
+    }
+
+    /// What `targets.json` itself names; `None` before [`Client::apply_targets`] passed.
     pub fn targets(&self) -> Option<&Targets> {
         self.targets.as_ref()
     }
@@ -337,14 +402,10 @@ impl Client {
     }
 
     /// The document, and the sha256 of what it says.
-    fn verified<D: Document>(&self, bytes: &[u8], bytes_max: u64) -> Result<(D, String), TufError> {
+    fn verified<D: Document>(&self, envelope: &Envelope) -> Result<(D, String), TufError> {
         let file = D::KIND.to_string();
-        let envelope = Envelope::parse(&file, bytes, bytes_max)?;
         envelope.verify(&file, &self.root, D::KIND)?;
         let document = envelope.decode(&file)?;
-        if D::KIND == Kind::Targets {
-            Delegations::refuse(&envelope.signed)?;
-        }
         let said = canonical::to_vec(&envelope.signed)
             .map_err(|source| TufError::NotCanonical { file, source })?;
         Ok((document, sha256_hex(&said)))
@@ -366,12 +427,19 @@ impl Client {
     }
 
     fn unexpired<D: Document>(&self, document: &D) -> Result<(), TufError> {
-        if document.expires() > self.now {
+        self.unexpired_file(&D::KIND.to_string(), document.expires())
+    }
+
+    fn unexpired_file(&self, file: &str, expires: Instant) -> Result<(), TufError> {
+        if expires > self.now {
             return Ok(());
         }
-        let (expires, now) = (document.expires(), self.now);
-        Err(TufError::Expired { file: D::KIND.to_string(), expires, now })
+        Err(TufError::Expired { file: file.into(), expires, now: self.now })
     }
+}
+
+fn parsed(kind: Kind, bytes: &[u8]) -> Result<Envelope, TufError> {
+    Envelope::parse(&kind.to_string(), bytes, kind.bytes_max())
 }
 
 fn named(meta: &BTreeMap<String, FileMeta>, kind: Kind) -> Result<&FileMeta, TufError> {
@@ -386,22 +454,21 @@ fn not_older(kind: Kind, got: u64, trusted: u64) -> Result<(), TufError> {
     Err(TufError::Older { file: kind.to_string(), got, trusted })
 }
 
-fn same_version(kind: Kind, got: u64, signed: u64) -> Result<(), TufError> {
+fn same_version(file: &str, got: u64, signed: u64) -> Result<(), TufError> {
     if got == signed {
         return Ok(());
     }
     Err(TufError::Mismatch {
-        file: kind.to_string(),
+        file: file.into(),
         field: "version",
         got: got.to_string(),
         expected: signed.to_string(),
     })
 }
 
-fn check_named(kind: Kind, bytes: &[u8], meta: &FileMeta) -> Result<(), TufError> {
-    let file = kind.to_string();
+fn check_signed(file: &str, bytes: &[u8], meta: &FileMeta) -> Result<(), TufError> {
     if let Some(length) = meta.length {
-        check_length(&file, bytes, length)?;
+        check_length(file, bytes, length)?;
     }
-    meta.hashes.as_ref().map_or(Ok(()), |hashes| hashes.check(&file, bytes))
+    meta.hashes.as_ref().map_or(Ok(()), |hashes| hashes.check(file, bytes))
 }

@@ -188,33 +188,16 @@ fn one_version_says_one_thing() {
         let from = other.iter().find(|file| file.path == path).unwrap();
         mixed.iter_mut().find(|file| file.path == path).unwrap().bytes = from.bytes.clone();
         let mut client = again(&client, NOW);
-        let refused = run(&mut client, &mixed);
-        assert!(
-            matches!(refused, Err(TufError::Changed { version: 3, .. })),
-            "{kind}: {refused:?}"
-        );
+        let met = run(&mut client, &mixed);
+        match kind {
+            // It is put aside, and the one that was believed before leads to the first state.
+            Kind::Timestamp => assert_eq!(met, Ok(())),
+            _ => {
+                assert!(matches!(met, Err(TufError::Changed { version: 3, .. })), "{kind}: {met:?}")
+            }
+        }
         run(&mut again(&client, NOW), &first).unwrap();
     }
-}
-
-#[test]
-fn files_handed_on_to_other_signers_are_refused() {
-    let with = |delegations: serde_json::Value| {
-        let mut signed = serde_json::to_value(crate::tuf::Targets::new(
-            1,
-            NOW.plus_days(9),
-            std::collections::BTreeMap::new(),
-        ))
-        .unwrap();
-        signed["delegations"] = delegations;
-        crate::tuf::Delegations::refuse(&signed)
-    };
-    let none = serde_json::json!({"keys": {}, "roles": []});
-    assert_eq!(with(none), Ok(()));
-    let some = serde_json::json!({"keys": {}, "roles": [{"name": "apps", "threshold": 1}]});
-    assert_eq!(with(some), Err(TufError::Delegated { role: "apps".into() }));
-    let bins = serde_json::json!({"keys": {}, "succinct_roles": {"bit_length": 8}});
-    assert!(with(bins).is_err());
 }
 
 #[test]
@@ -316,7 +299,7 @@ fn one_key_is_one_voice() {
 
     // The same public key listed under a second identity.
     let (mut keys, mut root) = two_of_two(std::slice::from_ref(&a));
-    let key = crate::tuf::Key::of_seed(&a.0);
+    let key = crate::keys::Key::of_seed(&a.0);
     root.keys.insert("alias".into(), key.clone());
     let both = RoleKeys { keyids: vec![key.id(), "alias".into()], threshold: 2 };
     root.roles.insert("timestamp".into(), both);

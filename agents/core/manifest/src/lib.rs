@@ -4,8 +4,10 @@
 //! [`release::Manifest`] per release, named by the targets metadata with its length and sha256. The
 //! manifest in turn names every file content by blake3 and the recipe that rebuilds the exact image.
 //!
-//! - [`tuf`]: metadata types, ed25519 keys, signature thresholds.
+//! - [`tuf`]: metadata types, signature thresholds.
+//! - [`keys`]: public keys, and what each type takes for a good signature.
 //! - [`client`]: what a device believes, and the checks by which it believes more.
+//! - [`delegation`]: files handed on to other signers, and who speaks for a path.
 //! - [`publish`]: builds and signs the metadata of a repository.
 //! - [`roots`]: who may sign, and how that changes.
 //! - [`release`]: the manifest of one release and its limits.
@@ -30,6 +32,8 @@
 
 pub mod canonical;
 pub mod client;
+pub mod delegation;
+pub mod keys;
 pub mod offer;
 pub mod publish;
 pub mod release;
@@ -41,3 +45,5 @@ pub mod waves;
 
 #[cfg(test)]
 mod client_tests;
+#[cfg(test)]
+mod delegation_tests;

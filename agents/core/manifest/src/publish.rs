@@ -5,9 +5,10 @@
 //! the new one, or is told to try again.
 
 use crate::canonical;
+use crate::keys::Key;
 use crate::time::Instant;
 use crate::tuf::{
-    Document, Envelope, FileMeta, Hashes, Key, Kind, ReleaseCustom, RoleKeys, Root, SignatureEntry,
+    Document, Envelope, FileMeta, Hashes, Kind, ReleaseCustom, RoleKeys, Root, SignatureEntry,
     Snapshot, Target, Targets, Timestamp, TufError, sha256_hex,
 };
 use crate::waves::Waves;

@@ -8,9 +8,10 @@
 //! theirs on a machine of their own. Source: TUF specification 1.0, sections 5.3 and 6.1.
 
 use crate::canonical;
+use crate::keys::Key;
 use crate::publish::Seed;
 use crate::time::Instant;
-use crate::tuf::{Envelope, Key, Kind, RoleKeys, Root, SignatureEntry, TufError};
+use crate::tuf::{Envelope, Kind, RoleKeys, Root, SignatureEntry, TufError};
 use ed25519_dalek::{Signer, SigningKey};
 use std::collections::BTreeMap;
 

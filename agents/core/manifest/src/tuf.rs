@@ -1,15 +1,13 @@
-//! TUF 1.0 metadata: its types, its keys, and the check of a threshold of signatures.
+//! TUF 1.0 metadata: its types, and the check of a threshold of signatures by its [`keys`](crate::keys).
 //!
 //! Every file is `{"signatures": [{"keyid", "sig"}], "signed": {...}}`; a signature is made over the
 //! canonical form ([`crate::canonical`]) of `signed` exactly as received, unknown members included.
 //! Source: The Update Framework specification 1.0.
-//!
-//! Only ed25519 keys count. Keys of other types may be listed; nothing they sign is believed.
 
 use crate::canonical::{self, CanonicalError};
+use crate::keys::Key;
 use crate::time::Instant;
 use crate::waves::Waves;
-use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use goblin_core_types::{Digest, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -37,7 +35,8 @@ pub const TARGETS_MAX: usize = 4096;
 /// Longest path of a target in bytes.
 pub const TARGET_PATH_BYTES_MAX: usize = 128;
 
-/// The four top-level roles of TUF. Delegations are neither written nor followed.
+/// The four top-level roles of TUF. Whom targets metadata hands files on to is said in
+/// [`delegation`](crate::delegation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -184,14 +183,6 @@ pub enum TufError {
         /// The version of both.
         version: u64,
     },
-    /// Releases are handed on to other signers.
-    #[error(
-        "targets.json hands its files on to other signers (`{role}`), whom this board does not follow; name the releases in targets.json itself"
-    )]
-    Delegated {
-        /// The first of them.
-        role: String,
-    },
     /// More keys, signatures or targets than are ever looked at.
     #[error("{file} holds {got} {what}, at most {max} are allowed")]
     TooMany {
@@ -218,54 +209,6 @@ pub enum TufError {
         /// File that must be applied first.
         wanted: Kind,
     },
-}
-
-/// A public key as TUF writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
-    /// `ed25519`; others are listed but never count.
-    pub keytype: String,
-    /// The key itself.
-    pub keyval: KeyValue,
-    /// `ed25519`.
-    pub scheme: String,
-}
-
-/// The bytes of a [`Key`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyValue {
-    /// For ed25519 64 lower-case hexadecimal digits. Keys of other types may have none.
-    #[serde(default)]
-    pub public: String,
-}
-
-impl Key {
-    /// An ed25519 key from its 32 public bytes.
-    pub fn ed25519(public: [u8; 32]) -> Self {
-        let word = || "ed25519".to_owned();
-        Self { keytype: word(), keyval: KeyValue { public: hex::encode(public) }, scheme: word() }
-    }
-
-    /// The public key that belongs to a private seed.
-    pub fn of_seed(seed: &[u8; 32]) -> Self {
-        Self::ed25519(SigningKey::from_bytes(seed).verifying_key().to_bytes())
-    }
-
-    /// sha256 of the canonical form, in hexadecimal (TUF 1.0, section 4.2.1).
-    pub fn id(&self) -> String {
-        // Strings in objects always have a canonical form; an empty input would only give an identity
-        // that nothing is signed by.
-        let value = serde_json::to_value(self).unwrap_or(Value::Null);
-        sha256_hex(&canonical::to_vec(&value).unwrap_or_default())
-    }
-
-    fn verifier(&self) -> Option<VerifyingKey> {
-        if self.keytype != "ed25519" || self.scheme != "ed25519" {
-            return None;
-        }
-        let bytes = hex::decode(&self.keyval.public).ok()?;
-        VerifyingKey::from_bytes(&bytes.try_into().ok()?).ok()
-    }
 }
 
 /// sha256 in lower-case hexadecimal, the form TUF names contents by.
@@ -368,41 +311,6 @@ document!(
         targets: BTreeMap<String, Target>,
     }
 );
-
-/// The part of targets metadata that hands files on to other signers. Not followed: one file names every
-/// release, so nobody but its signers can offer one.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Delegations {
-    #[serde(default)]
-    delegations: Option<Delegated>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Delegated {
-    #[serde(default)]
-    roles: Vec<Named>,
-    #[serde(default)]
-    succinct_roles: Option<Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Named {
-    name: String,
-}
-
-impl Delegations {
-    /// # Errors
-    /// [`TufError::Delegated`] when files are handed on.
-    pub(crate) fn refuse(signed: &Value) -> Result<(), TufError> {
-        let file = Kind::Targets.to_string();
-        let Self { delegations } =
-            Self::deserialize(signed).map_err(|err| malformed(&file, &err))?;
-        let Some(Delegated { roles, succinct_roles }) = delegations else { return Ok(()) };
-        let first = roles.into_iter().next().map(|role| role.name.chars().take(40).collect());
-        let bins = succinct_roles.map(|_| "succinct_roles".to_owned());
-        first.or(bins).map_or(Ok(()), |role| Err(TufError::Delegated { role }))
-    }
-}
 
 /// What one metadata file says about another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -527,7 +435,7 @@ pub(crate) fn check_length(file: &str, bytes: &[u8], signed: u64) -> Result<(), 
 pub struct SignatureEntry {
     /// Identity of the key.
     pub keyid: String,
-    /// 128 hexadecimal digits.
+    /// Hexadecimal digits; 128 of an ed25519 key.
     pub sig: String,
 }
 
@@ -569,7 +477,17 @@ impl Envelope {
     /// [`TufError::Signature`], or [`TufError::Malformed`] when a key signs twice: the document must not be
     /// believed.
     pub fn verify(&self, file: &str, root: &Root, role: Kind) -> Result<(), TufError> {
-        let keys = root.role(role).map_err(|_| TufError::Unnamed { file: file.into() })?;
+        let role = root.role(role).map_err(|_| TufError::Unnamed { file: file.into() })?;
+        self.verify_by(file, &root.keys, role)
+    }
+
+    /// [`Envelope::verify`] for a role that has its keys from anybody.
+    pub(crate) fn verify_by(
+        &self,
+        file: &str,
+        known: &BTreeMap<String, Key>,
+        role: &RoleKeys,
+    ) -> Result<(), TufError> {
         let message = canonical::to_vec(&self.signed)
             .map_err(|source| TufError::NotCanonical { file: file.into(), source })?;
         // The specification allows each key identity once; who repeats one hopes to be counted twice.
@@ -582,24 +500,21 @@ impl Envelope {
         // Counted by the public key, not by its identity: one key under two names is one voice.
         let mut voices = BTreeSet::new();
         for entry in &self.signatures {
-            let key = root.keys.get(&entry.keyid).filter(|_| keys.keyids.contains(&entry.keyid));
+            let key = known.get(&entry.keyid).filter(|_| role.keyids.contains(&entry.keyid));
             let Some(verifier) = key.and_then(Key::verifier) else { continue };
-            let Some(signature) = hex::decode(&entry.sig).ok().and_then(|b| b.try_into().ok())
-            else {
-                continue;
-            };
-            if verifier.verify_strict(&message, &Signature::from_bytes(&signature)).is_ok() {
-                voices.insert(verifier.to_bytes());
+            let Ok(signature) = hex::decode(&entry.sig) else { continue };
+            if verifier.accepts(&message, &signature) {
+                voices.insert(verifier.voice());
             }
         }
-        let enough = u32::try_from(voices.len()).unwrap_or(u32::MAX) >= keys.threshold;
-        if enough && keys.threshold > 0 {
+        let enough = u32::try_from(voices.len()).unwrap_or(u32::MAX) >= role.threshold;
+        if enough && role.threshold > 0 {
             return Ok(());
         }
         Err(TufError::Signature {
             file: file.into(),
             valid: voices.len(),
-            threshold: keys.threshold,
+            threshold: role.threshold,
         })
     }
 
@@ -629,7 +544,7 @@ impl Envelope {
     }
 }
 
-fn malformed(file: &str, err: &serde_json::Error) -> TufError {
+pub(crate) fn malformed(file: &str, err: &serde_json::Error) -> TufError {
     TufError::Malformed { file: file.into(), detail: err.to_string() }
 }
 
@@ -665,6 +580,15 @@ impl Root {
     }
 }
 
+/// # Errors
+/// [`TufError::TooMany`] for more than [`TARGETS_MAX`].
+pub(crate) fn few_targets(file: &str, got: usize) -> Result<(), TufError> {
+    if got <= TARGETS_MAX {
+        return Ok(());
+    }
+    Err(TufError::TooMany { file: file.into(), what: "targets", got, max: TARGETS_MAX })
+}
+
 /// True for a path that stays inside the repository and needs no escaping in an address: `/`-joined
 /// names of `A-Z a-z 0-9 . _ + -`, none of them starting with a dot, at most
 /// [`TARGET_PATH_BYTES_MAX`] bytes.
@@ -679,16 +603,6 @@ pub fn is_plain_path(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn key_identity_is_the_digest_of_the_canonical_key() {
-        let key = Key::ed25519([7; 32]);
-        let text = format!(
-            "{{\"keytype\":\"ed25519\",\"keyval\":{{\"public\":\"{}\"}},\"scheme\":\"ed25519\"}}",
-            "07".repeat(32)
-        );
-        assert_eq!(key.id(), sha256_hex(text.as_bytes()));
-    }
 
     #[test]
     fn key_that_signs_twice_is_refused_though_once_would_do() {

@@ -31,7 +31,7 @@ fn meet(state: &TrustedState, folder: &Path) -> (TrustedState, Result<Vec<u8>, U
     let mut client = Client::new(state.clone(), NOW).expect("the state is our own");
     let walked = walk(&mut client, &fetcher);
     let offered = walked.and_then(|()| {
-        let target = client.targets().and_then(|targets| targets.targets.get(TARGET)).cloned();
+        let target = client.offered()?.targets.get(TARGET).cloned();
         let target = target.ok_or(TufError::Unnamed { file: TARGET.into() })?;
         let wanted = client.wanted_target(TARGET, &target)?;
         let bytes = fetcher.read(&wanted.path, wanted.bytes_max)?;

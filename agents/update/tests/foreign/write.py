@@ -51,6 +51,8 @@ class Repository:
         self.expires = dict.fromkeys(ROLES, SOON)
         self.hashes = ["sha256"]
         self.delegations = None
+        # Targets of delegated roles and their signers, by name.
+        self.delegated = {}
         self.extra_keys = []
         self.unknown = {}
         self.add_root(1)
@@ -95,6 +97,12 @@ class Repository:
         )
         targets = self.sign("targets", targets)
         meta = {"targets.json": self.meta_file(self.version, targets)}
+        below = {}
+        for name, (signer, document) in self.delegated.items():
+            metadata = Metadata(document)
+            metadata.sign(signer)
+            below[name] = metadata.to_bytes()
+            meta[f"{name}.json"] = self.meta_file(document.version, below[name])
         snapshot = Snapshot(self.version, expires=self.expires["snapshot"], meta=meta)
         snapshot = self.sign("snapshot", snapshot)
         meta = self.meta_file(self.version, snapshot)
@@ -102,7 +110,7 @@ class Repository:
             self.version, expires=self.expires["timestamp"], snapshot_meta=meta
         )
         timestamp = self.sign("timestamp", timestamp)
-        parts = {"timestamp": timestamp, "snapshot": snapshot, "targets": targets}
+        parts = {"timestamp": timestamp, "snapshot": snapshot, "targets": targets, **below}
         self.version += 1
         return parts, target, content
 
@@ -192,6 +200,40 @@ def good(cases):
     cases.add("recovered-from-a-thief", "good", repository, thief, recovered)
 
 
+def handed_on(expires=SOON, named=True, forged=False):
+    """A repository in which `apps` speaks for apps/*, to whom RSA and ECDSA are as good as ed25519."""
+    repository = Repository(consistent=True)
+    signer = CryptoSigner.generate_ecdsa()
+    role = DelegatedRole("apps", [signer.public_key.keyid], 1, True, paths=["apps/*"])
+    repository.delegations = Delegations({signer.public_key.keyid: signer.public_key}, {"apps": role})
+    if forged:
+        signer = CryptoSigner.generate_ecdsa()
+    if named:
+        target = TargetFile.from_data("apps/a", CONTENT, ["sha256"])
+        document = Targets(version=1, expires=expires, targets={"apps/a": target})
+        repository.delegated["apps"] = (signer, document)
+    return repository
+
+
+def delegations(cases):
+    cases.add("handed-on", "good", handed_on())
+    cases.add("handed-on-and-not-there", "Unnamed", handed_on(named=False))
+    cases.add("handed-on-and-forged", "Signature", handed_on(forged=True))
+    cases.add("handed-on-and-expired", "Expired", handed_on(expires=PAST))
+
+    for name, make in [("rsa", CryptoSigner.generate_rsa), ("ecdsa", CryptoSigner.generate_ecdsa)]:
+        repository = Repository()
+        repository.roots.clear()
+        repository.signers["root"].append(make())
+        repository.threshold = 1
+        repository.add_root(1)
+        repository.roots[0][1].signed.roles["root"].threshold = 2
+        repository.roots[0][1].signatures.clear()
+        for signer in repository.signers["root"]:
+            repository.roots[0][1].sign(signer, append=True)
+        cases.add(f"root-of-{name}", "good", repository)
+
+
 def bad_signatures(cases):
     for role in ("timestamp", "snapshot", "targets"):
         repository = Repository()
@@ -249,17 +291,11 @@ def bad_states(cases):
     second = twice.parts(content=b"other\n")
     cases.add(
         "one-version-twice",
-        "Changed",
+        "Mismatch",
         twice,
         lambda f: twice.write(f, first),
         lambda f: twice.write(f, second),
     )
-
-    delegated = Repository()
-    key = CryptoSigner.generate_ed25519().public_key
-    role = DelegatedRole("apps", [key.keyid], 1, True, paths=["apps/*"])
-    delegated.delegations = Delegations({key.keyid: key}, {"apps": role})
-    cases.add("handed-on", "Delegated", delegated)
 
     endless = Repository()
     state = endless.parts()
@@ -280,6 +316,7 @@ def bad_states(cases):
 def main():
     cases = Cases(Path(sys.argv[1]))
     good(cases)
+    delegations(cases)
     bad_signatures(cases)
     bad_times(cases)
     bad_states(cases)

@@ -213,7 +213,8 @@ fn a_dead_disk_does_not_hold_up_the_fall_back() {
 #[test]
 fn nothing_starts_in_the_step_that_ends_a_trial() {
     let late_ms = u64::from(GATE_DEADLINE_DEFAULT_S) * 1000 + RECORD_TIMEOUT_MS;
-    let backoff = format!("restart = 'on-failure'\nkind = 'task'\nbackoff_ms = [{late_ms}, {late_ms}]");
+    let backoff =
+        format!("restart = 'on-failure'\nkind = 'task'\nbackoff_ms = [{late_ms}, {late_ms}]");
     let mut board = board(vec![unit("a", &backoff)], true);
     start(&mut board);
     board.step(0, Event::Forked(0, 1));
