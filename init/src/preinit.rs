@@ -200,13 +200,7 @@ fn look_at_both_disks() -> io::Result<()> {
     let Some(esp) = efivar::loader_device_part_uuid() else { return Ok(()) };
     let Some(disk) = block::system_disk(&esp)? else { return Ok(()) };
     let Some(label) = disks::label_of(&disk)? else { return Ok(()) };
-    let start = Instant::now();
-    let mut other = disks::other(&disk, &label)?;
-    while other.is_none() && !label.alone && start.elapsed() < OTHER_DISK_WAIT {
-        std::thread::sleep(DISK_POLL);
-        other = disks::other(&disk, &label)?;
-    }
-    let Some(other) = other else { return Ok(()) };
+    let Some(other) = disks::await_other(&disk, &label, OTHER_DISK_WAIT)? else { return Ok(()) };
     match boot_plan(Some(&label), Some(&other.label)) {
         BootPlan::SendOn => {
             say("goblin-preinit: this system disk is older than the other one: starting from that");

@@ -5,14 +5,18 @@ use anyhow::{Context, Result, ensure};
 use goblin_core_types::{BoardStatus, MirrorState, Role, Version};
 use goblin_tests::channel::Channel;
 use goblin_tests::qemu::{Board, DataDisk};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use xtask::lab::{self, BOOT_LIMIT, Lab, SYSTEM_DISK_BYTES};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+/// Serial of the disk that a board is flashed on.
+const FIRST: &str = "system";
 /// Serial of the disk that becomes the mirror.
 const SECOND: &str = "second";
+/// Serial of the disk that takes the place of the second one.
+const THIRD: &str = "third";
 /// What preinit says on the disk that missed writes.
 const STALE_WORDS: &str = "this system disk is older than the other one";
 
@@ -26,25 +30,34 @@ fn either_system_disk_can_be_pulled_and_a_stale_one_is_not_booted() -> Result<()
     let (first, second) = (lab.spec().disk(Role::Compute), dir.join("second.img"));
     let text = format!("{}\n[disk]\nsystem_mirror = \"{SECOND}\"\n", lab.pair.compute);
     xtask::flash::write_disk_image(&lab.spec().image, &text, &first, SYSTEM_DISK_BYTES)?;
-    std::fs::File::create(&second)?.set_len(SYSTEM_DISK_BYTES)?;
+    let third = dir.join("third.img");
+    for blank in [&second, &third] {
+        std::fs::File::create(blank)?.set_len(SYSTEM_DISK_BYTES)?;
+    }
 
-    // A blank second disk becomes the mirror.
-    let (machine, channel) = start(&lab, &first, Some(&second))?;
+    // A blank second disk becomes the mirror, also where the power is cut in the middle of it.
+    let both = [(second.as_path(), SECOND)];
+    let (machine, channel) = start(&lab, &first, &both)?;
+    wait(&channel, "the mirror is begun", MirrorState::Making, 1)?;
+    machine.cut_power();
+    let (mut machine, channel) = start(&lab, &first, &both)?;
     let made = wait(&channel, "the mirror is made", MirrorState::InStep, 1)?;
-    machine.power_off(LIMIT)?;
 
-    // The second one alone: the same board, which can be upgraded.
-    let (machine, channel) = start(&lab, &second, None)?;
-    let alone = wait(&channel, "the second disk alone", MirrorState::Alone, 1)?;
-    ensure!(made.box_id.is_some() && alone.box_id == made.box_id, "another STATE: {alone:?}");
+    // The disk that the board was started from dies while it works: it goes on from the other one.
     publish(&dir.join("www"), 2, Vec::new())?;
+    machine.pull_disk(FIRST)?;
+    let alone = wait(&channel, "the second disk alone", MirrorState::Alone, 1)?;
+    let works_from = alone.disks.as_ref().map(|disks| disks.booted.as_str());
+    ensure!(works_from == Some(SECOND), "{:?}", alone.disks);
     // The answer is cut off by the reboot at times; the status tells.
-    let _ = channel.run(&["upgrade", "--board", "compute", "--yes"], COMMAND_LIMIT);
-    wait(&channel, "upgraded on one disk", MirrorState::Alone, 2)?;
+    let said = channel.run(&["upgrade", "--board", "compute", "--yes"], COMMAND_LIMIT);
+    let newer = wait(&channel, "upgraded on one disk", MirrorState::Alone, 2)
+        .with_context(|| format!("the upgrade said: {said:?}"))?;
+    ensure!(made.box_id.is_some() && newer.box_id == made.box_id, "another STATE: {newer:?}");
     machine.power_off(LIMIT)?;
 
     // The first one missed that, and comes first in boot order.
-    let (machine, channel) = start(&lab, &first, Some(&second))?;
+    let (machine, channel) = start(&lab, &first, &both)?;
     machine.serial.wait_from(0, STALE_WORDS, BOOT_LIMIT)?;
     let newer = wait(&channel, "in step again", MirrorState::InStep, 2)?;
     ensure!(
@@ -53,22 +66,30 @@ fn either_system_disk_can_be_pulled_and_a_stale_one_is_not_booted() -> Result<()
     );
     machine.power_off(LIMIT)?;
 
-    // And has it all now.
-    let (machine, channel) = start(&lab, &first, None)?;
+    // And has it all now; another disk takes the place of the second one, which is lost.
+    let (machine, channel) = start(&lab, &first, &[(&third, THIRD)])?;
     let last = wait(&channel, "the first disk alone", MirrorState::Alone, 2)?;
     ensure!(last.box_id == made.box_id, "another STATE: {last:?}");
+    let refused = channel.run(&["disks", "mirror", FIRST], COMMAND_LIMIT)?;
+    ensure!(refused.code == 4 && refused.err.contains(THIRD), "{refused:?}");
+    channel.run_ok(&["disks", "mirror", THIRD], COMMAND_LIMIT)?;
+    wait(&channel, "another disk is in step", MirrorState::InStep, 2)?;
+    let told = channel.run_ok(&["disks"], COMMAND_LIMIT)?;
+    ensure!(told.contains(FIRST) && told.contains(THIRD) && told.contains("in step"), "{told}");
     machine.power_off(LIMIT)
 }
 
-/// The compute board alone, with one or two system disks; the first is first in boot order.
-fn start(lab: &Lab, first: &Path, second: Option<&PathBuf>) -> Result<(Board, Channel)> {
+/// The compute board alone, with its system disk and others of these serials; they are in boot order.
+fn start(lab: &Lab, first: &Path, others: &[(&Path, &str)]) -> Result<(Board, Channel)> {
     let mut spec = lab.board_spec(Role::Compute);
     spec.cable = None;
+    spec.hot_disks = true;
     spec.system_disk = first.into();
-    spec.data_disks = second
-        .map(|path| DataDisk { path: path.clone(), serial: SECOND.into() })
-        .into_iter()
-        .collect();
+    let disk = |(path, serial): &(&Path, &str)| DataDisk {
+        path: path.to_path_buf(),
+        serial: (*serial).into(),
+    };
+    spec.data_disks = others.iter().map(disk).collect();
     let board = Board::start(spec)?;
     let channel = board.channel()?;
     Ok((board, channel))

@@ -70,6 +70,8 @@ pub struct BoardSpec {
     pub system_disk: PathBuf,
     /// Data disks.
     pub data_disks: Vec<DataDisk>,
+    /// Disks can be pulled while the board runs, and are started from in their order.
+    pub hot_disks: bool,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// The virtual cable; `None`: there is none.
@@ -100,6 +102,8 @@ pub struct Board {
 
 /// Name of the USB controller that every board has.
 const USB_CONTROLLER: &str = "usb";
+/// Name of the controller of disks that can be pulled.
+const SCSI_CONTROLLER: &str = "scsi";
 /// Name of the one USB stick.
 const STICK: &str = "stick";
 /// The USB serial cable.
@@ -228,7 +232,10 @@ impl BoardSpec {
                 ),
             );
         }
-        pair("-device", "virtio-blk-pci,drive=system,serial=system,bootindex=0".into());
+        if self.hot_disks {
+            pair("-device", format!("virtio-scsi-pci,id={SCSI_CONTROLLER}"));
+        }
+        pair("-device", self.disk_device("system", "system", 0));
         for (index, disk) in self.data_disks.iter().enumerate() {
             pair(
                 "-drive",
@@ -237,9 +244,21 @@ impl BoardSpec {
                     escaped(&disk.path)
                 ),
             );
-            pair("-device", format!("virtio-blk-pci,drive=data{index},serial={}", disk.serial));
+            let number = index.saturating_add(1);
+            pair("-device", self.disk_device(&format!("data{index}"), &disk.serial, number));
         }
         args
+    }
+
+    fn disk_device(&self, drive: &str, serial: &str, number: usize) -> String {
+        let of = format!("drive={drive},serial={serial}");
+        match number {
+            _ if self.hot_disks => {
+                format!("scsi-hd,bus={SCSI_CONTROLLER}.0,id=disk-{serial},{of},bootindex={number}")
+            }
+            0 => format!("virtio-blk-pci,{of},bootindex=0"),
+            _ => format!("virtio-blk-pci,{of}"),
+        }
     }
 
     fn network_arguments(&self) -> Vec<String> {
@@ -363,6 +382,15 @@ impl Board {
             std::thread::sleep(STICK_PAUSE);
         }
         self.qmp.execute("blockdev-del", free)?;
+        Ok(())
+    }
+
+    /// Pulls a disk out of a board with [`BoardSpec::hot_disks`]; the system disk's serial is `system`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pull_disk(&mut self, serial: &str) -> Result<()> {
+        self.qmp.execute("device_del", serde_json::json!({"id": format!("disk-{serial}")}))?;
         Ok(())
     }
 

@@ -215,6 +215,7 @@ impl Lab {
             } else {
                 (0..self.spec.data_disks).map(|n| self.spec.data_disk(n)).collect()
             },
+            hot_disks: false,
             memory_mib: BOARD_MEMORY_MIB,
             cable: Some(if compute {
                 self.cable

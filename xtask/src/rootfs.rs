@@ -8,7 +8,7 @@ use crate::host;
 use crate::modules;
 use crate::units;
 use anyhow::{Context, Result, bail};
-use goblin_core_types::{Digest, Version};
+use goblin_core_types::{Digest, STATE_OF_TWO_LINE, Version};
 use goblin_image::{BlobRef, Contents, Entry, Kind, Tree};
 use goblin_init_core::seccomp;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ impl About {
         let version = self.version;
         format!(
             "NAME=goblinux\nID=goblinux\nPRETTY_NAME=\"goblinux {version}\"\nVERSION_ID={version}\n\
-             IMAGE_ID=goblinux\nIMAGE_VERSION={version}\n"
+             IMAGE_ID=goblinux\nIMAGE_VERSION={version}\n{STATE_OF_TWO_LINE}\n"
         )
     }
 }

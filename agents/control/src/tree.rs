@@ -6,6 +6,7 @@
 //! /boards/<role>/update/ctl   one UpdateCommand line in, UpdateReply lines out
 //! /boards/<role>/init/ctl     one InitRequest line in, InitReply lines out
 //! /boards/<role>/logs/ctl     one LogsRequest line in, LogsReply lines out
+//! /boards/<role>/disks/ctl    one DisksCommand line in, one DisksReply line out
 //! /boards/storage/share/ctl   one ShareCommand line in, one ShareReply line out
 //! /boards/compute/releases/ctl  one ReleasesRequest line in, a ReleasesReply line and bytes out
 //! ```
@@ -50,6 +51,8 @@ pub struct Places {
     pub journal: PathBuf,
     /// The file server's socket.
     pub share: PathBuf,
+    /// The socket of the keeper of the system disks.
+    pub disks: PathBuf,
     /// The socket of release files for the other board.
     pub releases: PathBuf,
     /// Gathers what the status is joined from.
@@ -67,6 +70,7 @@ impl Places {
             update: paths::UPDATE_SOCKET.into(),
             journal: paths::JOURNAL.into(),
             share: paths::SHARE_SOCKET.into(),
+            disks: paths::DISKS_SOCKET.into(),
             releases: paths::RELEASES_SOCKET.into(),
             sources: Arc::new(Sources::read),
             peer: Arc::new(forward::peer),
@@ -110,6 +114,7 @@ fn own_board(places: &Places) -> Dir {
         .dir("init", local_ctl(&places.init))
         .dir("logs", local_logs(places))
         .dir("share", local_ctl(&places.share))
+        .dir("disks", local_ctl(&places.disks))
 }
 
 fn local_logs(places: &Places) -> Dir {
@@ -182,6 +187,7 @@ fn other_board(places: &Places, role: Role) -> Dir {
         .dir("init", ctl("init"))
         .dir("logs", ctl("logs"))
         .dir("share", ctl("share"))
+        .dir("disks", ctl("disks"))
 }
 
 fn remote_ctl(places: &Places, role: Role, name: &'static str) -> Dir {

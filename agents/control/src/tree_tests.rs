@@ -18,6 +18,7 @@ fn places(dir: &Path, role: Option<Role>) -> Places {
         update: dir.join("update.sock"),
         journal: dir.join("journal"),
         share: dir.join("share.sock"),
+        disks: dir.join("disks.sock"),
         releases: dir.join("releases.sock"),
         sources: Arc::new(move || Sources { role, ..Sources::default() }),
         peer: Arc::new(|| Err(Errno::EHOSTDOWN)),

@@ -4,10 +4,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use goblin_core_types::{BootChoice, LogLevel, ResetLevel, Since, UpdateSource, Version, Window};
 use std::path::PathBuf;
 
+mod disks;
 mod rights;
 mod units;
 mod when;
 
+pub use disks::{Disks, DisksWhat};
 pub use rights::{Group, Share};
 pub use units::{Units, UnitsCommand};
 
@@ -184,6 +186,16 @@ Examples:
   goblin units restart share         stop a unit and start it anew
   goblin units tree --svg boot.svg   the boot as a picture")]
     Units(Units),
+    /// Look at the system disks of a board, and make one the mirror of the other
+    #[command(after_help = "\
+Examples:
+  goblin disks                       how the system disks of this board stand
+  goblin disks -b storage --json
+  goblin disks mirror S3Z8NB0K       a blank disk becomes the mirror, also in place of one that died
+  goblin disks forget                back to one system disk; take the other one out first
+
+The disks of the pool are no system disks; `goblin status` shows them.")]
+    Disks(Disks),
     /// Restart a board
     Reboot(Target),
     /// Switch a board off

@@ -21,6 +21,8 @@ pub const INIT: &str = "init/ctl";
 pub const LOGS: &str = "logs/ctl";
 /// File of a board's file server, below the board's folder.
 pub const SHARE: &str = "share/ctl";
+/// File of the keeper of a board's system disks, below the board's folder.
+pub const DISKS: &str = "disks/ctl";
 /// Name the tree is attached by.
 const ANAME: &str = "control";
 /// Message size asked for, in bytes.

@@ -12,6 +12,7 @@
 
 use goblin_core_types::{LogLevel, LogLine};
 use goblin_init_core::journal::{BootId, Entry, LineEntry, LostEntry, WhyLost};
+use std::collections::VecDeque;
 
 /// Promise: a line is on the disk this long after PID 1 took it, in milliseconds, as long as the disk takes
 /// anything.
@@ -19,6 +20,13 @@ pub const SYNC_MS: u64 = 5_000;
 /// Promise: a warning or an error is on the disk at once, but for this pause after the flush before, in
 /// milliseconds, so that a stream of them does not keep the disk busy.
 pub const URGENT_PAUSE_MS: u64 = 250;
+/// Time for which a warning of the kernel's that was heard before is no news, in milliseconds. A disk that is gone is
+/// told of with every flush, which must not call for the next one.
+pub const REPEAT_MS: u64 = 60_000;
+/// Warnings of the kernel's that are remembered for that.
+const REPEATS_MAX: usize = 8;
+/// Unit of the kernel's own lines.
+const KERNEL: &str = "kernel";
 /// Pause before the disk is tried again, in milliseconds.
 pub const RETRY_MS: u64 = 5_000;
 /// Lines are flushed when they take this much, in bytes.
@@ -98,6 +106,8 @@ pub struct Keeper {
     /// When the oldest pending line was taken.
     oldest_ms: u64,
     urgent: bool,
+    /// Warnings of the kernel's, without their numbers, and when each was urgent.
+    heard: VecDeque<(String, u64)>,
     flushed_ms: Option<u64>,
     /// Since when the disk refuses lines, and when it is tried again.
     refused: Option<(u64, u64)>,
@@ -115,6 +125,7 @@ impl Keeper {
             pending_bytes: 0,
             oldest_ms: 0,
             urgent: false,
+            heard: VecDeque::new(),
             flushed_ms: None,
             refused: None,
             blame_until_ms: 0,
@@ -137,10 +148,24 @@ impl Keeper {
             self.put(Kept::Lost(lost), 0, now);
         }
         self.next_seq = line.seq.saturating_add(1);
-        self.urgent |= line.level >= LogLevel::Warn;
+        self.urgent |= line.level >= LogLevel::Warn && self.is_news(&line, now);
         let bytes = line.text.len().saturating_add(line.unit.len());
         let unix_ms = now.unix_of(line.at_ms);
         self.put(Kept::Line(line, unix_ms), bytes, now);
+    }
+
+    fn is_news(&mut self, line: &LogLine, now: Now) -> bool {
+        if line.unit != KERNEL {
+            return true;
+        }
+        self.heard.retain(|(_, at_ms)| at_ms.saturating_add(REPEAT_MS) > now.at_ms);
+        let text = line.text.replace(|c: char| c.is_ascii_digit(), "");
+        if self.heard.iter().any(|(heard, _)| *heard == text) {
+            return false;
+        }
+        self.heard.push_back((text, now.at_ms));
+        self.heard.drain(..self.heard.len().saturating_sub(REPEATS_MAX));
+        true
     }
 
     fn put(&mut self, kept: Kept, bytes: usize, now: Now) {
@@ -222,6 +247,27 @@ mod tests {
 
     fn at(at_ms: u64) -> Now {
         Now { at_ms, unix_ms: 1_000_000 + at_ms }
+    }
+
+    #[test]
+    fn a_kernel_that_repeats_itself_keeps_no_disk_busy() {
+        let mut keeper = Keeper::new(BootId::default(), 0);
+        let said = |seq, text: &str| LogLine {
+            unit: KERNEL.into(),
+            text: text.into(),
+            ..line(seq, LogLevel::Error)
+        };
+        for (seq, text, at_ms, due_ms) in [
+            (1, "bdev sda3 errs: wr 1", 1_000, 1_000),
+            (2, "bdev sda3 errs: wr 22", 2_000, 2_000 + SYNC_MS),
+            (3, "another", 3_000, 3_000),
+            (4, "another", 4_000, 4_000 + SYNC_MS),
+            (5, "bdev sda3 errs: wr 333", 1_000 + REPEAT_MS, 1_000 + REPEAT_MS),
+        ] {
+            keeper.take(said(seq, text), at(at_ms));
+            assert_eq!(keeper.flush_due_ms(), Some(due_ms), "{text}");
+            keeper.taken(at(at_ms));
+        }
     }
 
     fn keeper() -> Keeper {

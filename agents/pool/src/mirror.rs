@@ -5,37 +5,30 @@
 //! told by the labels of `goblin_core_update::mirror`, which are written before what they tell of.
 
 use crate::PoolError;
+use crate::mirror_disk::{btrfs, by_serial, failed, is_blank, members, partition, state_of, wipe};
 use crate::mirror_esp::{self, Files};
-use crate::sniff::{
-    BTRFS_SUPER_BYTES, BTRFS_SUPERS, Content, classify, is_blank_throughout, samples_of,
-};
-use crate::state::random_guid;
-use crate::state_partition;
+use crate::mirror_orders::{self, Wanted};
+use crate::plugs::Plugs;
+use crate::sniff::{Content, classify, read_samples};
+use crate::state::{self as system, random_guid};
 use goblin_core_types::{DiskLabel, MirrorState, MirrorStatus, SlotState, paths};
 use goblin_core_update::mirror::{self as rules, BootPlan, Standing};
 use goblin_core_update::slots;
-use goblin_image::disk::{DiskPlan, DiskSpec, ESP_BYTES};
-use goblin_sys::block::{self, Disk};
+use goblin_sys::block::{self, Disk, Partition};
 use goblin_sys::mirror::{self as disks, Member};
 use goblin_sys::mount::{self, MountFlags};
-use goblin_sys::{board, efivar, files, notify, provision, record, state};
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use goblin_sys::{board, clock, files, notify, record, state};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-const BTRFS: &str = "/usr/bin/btrfs";
 /// Patience with the other disk at a boot, before STATE is mounted without it.
 const OTHER_WAIT: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Pace of looking after the disks.
+/// Pace of looking after the disks while nothing is heard of one.
 const PAUSE: Duration = Duration::from_secs(3);
-/// The same where there is nothing to look after: provisioning is done once.
-const IDLE_PAUSE: Duration = Duration::from_secs(3600);
-/// Kept of what the tool said, in characters.
-const MESSAGE_CHARS_MAX: usize = 400;
+/// The same after one came or went: the kernel tells it before all traces of a disk are gone.
+const SOON: Duration = Duration::from_millis(200);
+/// The same where there is nothing to look after until a disk comes.
+const IDLE_PAUSE: Duration = Duration::MAX;
 /// Disks that may be missing from the file system at once; each time a disk is taken in anew and that is cut off
 /// leaves one more.
 const MISSING_MAX: usize = 16;
@@ -47,8 +40,8 @@ fn fresh() -> String {
     random_guid().to_string()
 }
 
-fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> PoolError {
-    move |err| PoolError::Mirror { what, message: err.to_string() }
+fn ran_alone(label: &DiskLabel) -> Option<DiskLabel> {
+    rules::ran_alone(label, fresh(), clock::now_unix().as_secs())
 }
 
 /// How STATE of this disk is mounted: alone, as ever, or together with the other one. That it is mounted without the
@@ -56,13 +49,7 @@ fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> PoolError {
 pub(crate) fn mount_options(disk: &Disk) -> Result<String, PoolError> {
     let read = PoolError::device(&disk.dev_path, "read");
     let Some(label) = disks::label_of(disk).map_err(read)? else { return Ok(String::new()) };
-    let since = Instant::now();
-    let find = || disks::other(disk, &label).ok().flatten();
-    let mut other = find();
-    while other.is_none() && !label.alone && since.elapsed() < OTHER_WAIT {
-        std::thread::sleep(LOOK_AGAIN);
-        other = find();
-    }
+    let other = disks::await_other(disk, &label, OTHER_WAIT).ok().flatten();
     match rules::boot_plan(Some(&label), other.as_ref().map(|other| &other.label)) {
         BootPlan::Single => Ok(String::new()),
         BootPlan::Stop | BootPlan::SendOn => {
@@ -74,6 +61,10 @@ pub(crate) fn mount_options(disk: &Disk) -> Result<String, PoolError> {
         BootPlan::Together => {
             let theirs = other.as_ref().and_then(|o| o.disk.partition(paths::PART_STATE));
             let Some((theirs, other)) = theirs.zip(other.as_ref()) else { return alone(disk) };
+            if other.label.making && !is_part(theirs, disk) {
+                // The power was cut after it was labelled and before STATE was laid on it.
+                return alone(disk);
+            }
             // One that is being filled stands in for one that the file system still misses.
             let degraded = if other.label.making { ",degraded" } else { "" };
             Ok(format!("device={}{degraded}", theirs.dev_path.display()))
@@ -82,11 +73,21 @@ pub(crate) fn mount_options(disk: &Disk) -> Result<String, PoolError> {
     }
 }
 
+/// True when both partitions hold parts of one file system.
+fn is_part(theirs: &Partition, disk: &Disk) -> bool {
+    let fsid = |device: &Path| match classify(&read_samples(device).ok()?) {
+        Content::Btrfs(btrfs) => Some(btrfs.fsid),
+        _ => None,
+    };
+    let own = disk.partition(paths::PART_STATE).and_then(|own| fsid(&own.dev_path));
+    own.is_some() && own == fsid(&theirs.dev_path)
+}
+
 /// Writes down that STATE of this disk is written without the other one.
 pub(crate) fn alone(disk: &Disk) -> Result<String, PoolError> {
     let written = || PoolError::device(&disk.dev_path, "written");
     if let Some(label) = disks::label_of(disk).map_err(written())?
-        && let Some(label) = rules::ran_alone(&label, fresh())
+        && let Some(label) = ran_alone(&label)
     {
         tracing::warn!(
             disk = disk.name,
@@ -101,15 +102,25 @@ pub(crate) fn alone(disk: &Disk) -> Result<String, PoolError> {
 /// publishes how the disks stand.
 ///
 /// # Errors
-/// None at present: whatever is wrong is in the published status, and is tried again.
+/// When orders cannot be taken; whatever else is wrong is in the published status, and is tried again.
 pub fn run_disks() -> Result<(), PoolError> {
     let mut keeper = Keeper::new();
+    let plugs = Plugs::listen(|_, _| {});
+    mirror_orders::listen(plugs.waker())?;
     notify::ready();
     let mut published = None;
+    let mut woken = false;
     loop {
         let status = keeper.turn(&mut |status| publish(status, &mut published));
         publish(&status, &mut published);
-        std::thread::sleep(if status.state == MirrorState::Single { IDLE_PAUSE } else { PAUSE });
+        woken = plugs.wait(match status.state {
+            _ if woken => SOON,
+            MirrorState::Single | MirrorState::Foreign => IDLE_PAUSE,
+            _ => PAUSE,
+        });
+        if woken {
+            keeper.wanted = mirror_orders::wanted();
+        }
     }
 }
 
@@ -129,9 +140,11 @@ type Publish<'a> = &'a mut dyn FnMut(&MirrorStatus);
 
 #[derive(Debug)]
 struct Keeper {
-    /// Serial that the provisioning file names.
-    wanted: Option<String>,
+    wanted: Wanted,
+    /// The disk that the board works from.
     booted: Option<Disk>,
+    /// False while the board was not moved to that disk yet.
+    is_moved: bool,
     /// What was seen last, so that sleeping disks are not read for nothing.
     seen: Vec<(String, Option<String>)>,
     label: Option<DiskLabel>,
@@ -143,21 +156,20 @@ struct Keeper {
 
 impl Keeper {
     fn new() -> Self {
-        let esp = efivar::loader_device_part_uuid();
-        let booted = esp.and_then(|esp| block::system_disk(&esp).ok().flatten());
+        let booted = disks::system_disk().ok().flatten();
         let label = booted.as_ref().and_then(|disk| disks::label_of(disk).ok().flatten());
-        let wanted = provision::load().ok().and_then(|file| file.disk.system_mirror);
+        let wanted = mirror_orders::wanted();
         let status = MirrorStatus::default();
-        Self { wanted, booted, seen: Vec::new(), label, other: None, brought: None, status }
+        let (seen, is_moved) = (Vec::new(), true);
+        Self { wanted, booted, is_moved, seen, label, other: None, brought: None, status }
     }
 
     fn turn(&mut self, publish: Publish<'_>) -> MirrorStatus {
-        let Some(booted) = self.booted.clone() else { return MirrorStatus::default() };
-        if self.label.is_none() && self.wanted.is_none() {
-            return MirrorStatus::default();
+        let Some(booted) = &self.booted else { return MirrorStatus::default() };
+        if self.label.is_none() && self.wanted.serial.is_none() {
+            return of_another_pair(booted).unwrap_or_default();
         }
-        self.status.booted = booted.serial.clone().unwrap_or_else(|| booted.name.clone());
-        match self.look(&booted, publish) {
+        match self.look(publish) {
             Ok((state, detail)) => (self.status.state, self.status.detail) = (state, detail),
             Err(err) => {
                 tracing::warn!(%err, "the mirror is not in step");
@@ -166,32 +178,43 @@ impl Keeper {
                 self.seen.clear();
             }
         }
+        let label = self.label.as_ref().filter(|label| label.alone && !label.single);
+        self.status.alone_since_unix_s =
+            label.map(|label| label.alone_since_unix_s).filter(|since| *since > 0);
         self.status.other = self.other.as_ref().and_then(|other| other.disk.serial.clone());
         self.status.clone()
     }
 
-    fn look(
-        &mut self,
-        booted: &Disk,
-        publish: Publish<'_>,
-    ) -> Result<(MirrorState, String), PoolError> {
+    fn look(&mut self, publish: Publish<'_>) -> Result<(MirrorState, String), PoolError> {
         let all = block::disks().map_err(failed("disks cannot be listed"))?;
         let names: Vec<_> =
             all.iter().map(|disk| (disk.name.clone(), disk.serial.clone())).collect();
         let changed = names != self.seen;
         self.seen = names;
         if changed {
-            self.relook(booted, &all)?;
+            self.relook(&all)?;
+        }
+        let Some(booted) = &self.booted.clone() else {
+            return Ok((MirrorState::Single, String::new()));
+        };
+        self.status.booted = booted.serial.clone().unwrap_or_else(|| booted.name.clone());
+        if !self.is_moved {
+            system::work_from(booted)?;
+            self.is_moved = true;
         }
         let Some(label) = self.label.clone() else {
             return self.begin(booted, &all, publish);
         };
+        let named = self.wanted.serial.as_deref();
+        let named = named.and_then(|serial| by_serial(&all, serial, booted));
+        if (self.wanted.is_given_up || label.single) && named.is_none() {
+            return match self.other.as_ref().map(|other| other.disk.serial.as_deref()) {
+                Some(serial) => Ok((MirrorState::Foreign, left_over(serial.unwrap_or("")))),
+                None => self.give_up(booted, &label, publish),
+            };
+        }
         let Some(other) = self.other.clone() else {
-            if self
-                .wanted
-                .as_deref()
-                .is_some_and(|serial| by_serial(&all, serial, booted).is_some())
-            {
+            if named.is_some() {
                 return self.begin(booted, &all, publish);
             }
             let detail = "the other system disk is not there: the board works from this one; a disk that was away \
@@ -228,29 +251,39 @@ impl Keeper {
     }
 
     /// Disks came or went.
-    fn relook(&mut self, booted: &Disk, all: &[Disk]) -> Result<(), PoolError> {
-        let there = |disk: &Disk| {
-            all.iter().any(|seen| seen.name == disk.name && seen.serial == disk.serial)
+    fn relook(&mut self, all: &[Disk]) -> Result<(), PoolError> {
+        let (Some(label), Some(booted)) = (self.label.clone(), self.booted.clone()) else {
+            return Ok(());
         };
-        let Some(label) = self.label.clone() else { return Ok(()) };
-        if !there(booted) {
-            // The base is in memory, STATE goes on on the other disk: that one is the newer from now on.
-            if let Some(other) = &mut self.other
-                && let Some(alone) = rules::ran_alone(&other.label, fresh())
-            {
-                disks::write_label(&other.disk, &alone).map_err(failed("label"))?;
-                other.label = alone;
-            }
-            return Err(PoolError::Mirror {
-                what: "system disk",
-                message: format!("{} does not answer any more", self.status.booted),
-            });
-        }
-        self.other = disks::other(booted, &label).map_err(failed("disks cannot be listed"))?;
         self.brought = None;
-        if self.other.is_none() {
-            self.set_label(booted, rules::ran_alone(&label, fresh()))?;
+        if !all.iter().any(|seen| seen.name == booted.name && seen.serial == booted.serial) {
+            return self.take_over(&label, &booted);
         }
+        self.other = disks::other(&booted, &label).map_err(failed("disks cannot be listed"))?;
+        system::link_other(self.other.as_ref().map(|other| &other.disk));
+        if self.other.is_none() {
+            self.set_label(&booted, ran_alone(&label))?;
+        }
+        Ok(())
+    }
+
+    /// The disk that the board worked from is gone. The base is in memory and STATE goes on on the other one, which is
+    /// the newer from now on.
+    fn take_over(&mut self, label: &DiskLabel, gone: &Disk) -> Result<(), PoolError> {
+        let other = self.other.take().filter(|other| rules::may_take_over(label, &other.label));
+        let Some(mut other) = other else {
+            let message = format!("{} does not answer any more", self.status.booted);
+            return Err(PoolError::Mirror { what: "system disk", message });
+        };
+        if let Some(alone) = ran_alone(&other.label) {
+            if let Err(err) = disks::write_label(&other.disk, &alone) {
+                self.other = Some(other);
+                return Err(failed("label")(err));
+            }
+            other.label = alone;
+        }
+        tracing::warn!(gone = gone.name, disk = other.disk.name, "the system disk is gone");
+        (self.booted, self.label, self.is_moved) = (Some(other.disk), Some(other.label), false);
         Ok(())
     }
 
@@ -261,6 +294,26 @@ impl Keeper {
         Ok(())
     }
 
+    /// Goes back to one disk: STATE gets its second copies on this one, and forgets the other.
+    fn give_up(
+        &mut self,
+        booted: &Disk,
+        label: &DiskLabel,
+        publish: Publish<'_>,
+    ) -> Result<(MirrorState, String), PoolError> {
+        if !label.single {
+            self.status.state = MirrorState::Alone;
+            self.status.detail = "the board is taken back to one system disk".into();
+            publish(&self.status);
+            let convert = ["-dconvert=single,soft", "-mconvert=dup,soft"];
+            btrfs(&["balance", "start", "-f", convert[0], convert[1], paths::STATE])?;
+            let own = state_of(booted)?;
+            drop_others(&[own.clone(), own])?;
+            self.set_label(booted, Some(rules::given_up(label)))?;
+        }
+        Ok((MirrorState::Single, String::new()))
+    }
+
     /// Makes the named disk one of two, if it may be taken.
     fn begin(
         &mut self,
@@ -268,12 +321,18 @@ impl Keeper {
         all: &[Disk],
         publish: Publish<'_>,
     ) -> Result<(MirrorState, String), PoolError> {
-        let Some(serial) = self.wanted.clone() else {
+        let Some(serial) = self.wanted.serial.clone() else {
             return Ok((MirrorState::Single, String::new()));
         };
         let Some(disk) = by_serial(all, &serial, booted) else {
             return Ok((MirrorState::Wanted, format!("disk {serial} is not there")));
         };
+        // A release that is taken back may be followed by one that cannot mount STATE of two disks.
+        if !is_decided() {
+            let detail =
+                format!("disk {serial} is made the mirror once the release that runs is accepted");
+            return Ok((MirrorState::Wanted, detail));
+        }
         let note = Path::new(paths::STATE).join(MAKING_NOTE);
         let noted =
             files::read_bounded(&note, NOTE_BYTES_MAX).is_ok_and(|n| n == serial.as_bytes());
@@ -296,8 +355,9 @@ impl Keeper {
         self.set_label(booted, Some(label.clone()))?;
         let theirs = rules::emptied(&label, fresh());
         disks::write_label(&made, &theirs).map_err(failed("the label of the second disk"))?;
+        system::link_other(Some(&made));
         self.other = Some(Member { disk: made, label: theirs });
-        self.look(booted, publish)
+        self.look(publish)
     }
 
     /// Takes the other disk in, if it is not yet, and brings it all.
@@ -307,13 +367,13 @@ impl Keeper {
         label: &DiskLabel,
         mut other: Member,
     ) -> Result<(MirrorState, String), PoolError> {
+        let device = state_of(&other.disk)?;
+        let own = [state_of(booted)?, device.clone()];
         if !rules::shares_state(label, &other.label) {
-            let device = state_of(&other.disk)?;
             let theirs = rules::emptied(label, fresh());
             disks::write_label(&other.disk, &theirs)
                 .map_err(failed("the label of the other disk"))?;
             wipe(&device).map_err(failed("STATE of the other disk cannot be emptied"))?;
-            btrfs(&["device", "add", "-f", "-K", &device.display().to_string(), paths::STATE])?;
             let (here, there) = rules::taken_in(label, fresh());
             self.set_label(booted, Some(here))?;
             disks::write_label(&other.disk, &there)
@@ -321,15 +381,11 @@ impl Keeper {
             other.label = there;
             self.other = Some(other.clone());
         }
-        // Each leaves when what it held has its second copy elsewhere.
-        for _ in 0..MISSING_MAX {
-            if btrfs(&["device", "remove", "missing", paths::STATE]).is_err() {
-                break;
-            }
+        // After the labels: from here on a part of STATE may lie on that disk alone, so a boot must take both.
+        if !members(&own)?.has_mirror {
+            btrfs(&["device", "add", "-f", "-K", &device.display().to_string(), paths::STATE])?;
         }
-        for gone in strangers(&[state_of(booted)?, state_of(&other.disk)?])? {
-            btrfs(&["device", "remove", &gone, paths::STATE])?;
-        }
+        drop_others(&own)?;
         let convert = ["-dconvert=raid1,soft", "-mconvert=raid1,soft"];
         btrfs(&["balance", "start", convert[0], convert[1], paths::STATE])?;
         if !self.carry(booted, &other)? {
@@ -376,6 +432,41 @@ impl Keeper {
     }
 }
 
+/// Lets the file system go on without the disks that are gone.
+fn drop_others(own: &[PathBuf; 2]) -> Result<(), PoolError> {
+    // Each leaves when what it held has its second copy elsewhere.
+    for _ in 0..MISSING_MAX {
+        if btrfs(&["device", "remove", "missing", paths::STATE]).is_err() {
+            break;
+        }
+    }
+    for gone in members(own)?.strangers {
+        btrfs(&["device", "remove", &gone, paths::STATE])?;
+    }
+    Ok(())
+}
+
+fn left_over(serial: &str) -> String {
+    format!(
+        "disk {serial} was one of two system disks and is not used: erase it elsewhere or take it out, or take it in \
+         with `goblin disks mirror {serial}` where this board can"
+    )
+}
+
+/// A freshly flashed disk, beside one of a pair that knows nothing of it.
+fn of_another_pair(booted: &Disk) -> Option<MirrorStatus> {
+    let serial = |disk: &Disk| disk.serial.clone().unwrap_or_else(|| disk.name.clone());
+    let mut others = block::disks().ok()?.into_iter().filter(|disk| disk.name != booted.name);
+    let found = others.find(|disk| disks::label_of(disk).ok().flatten().is_some())?;
+    Some(MirrorStatus {
+        state: MirrorState::Foreign,
+        booted: serial(booted),
+        other: found.serial.clone(),
+        alone_since_unix_s: None,
+        detail: left_over(&serial(&found)),
+    })
+}
+
 /// The release that runs is good, and none is armed.
 fn is_decided() -> bool {
     let Some(running) = board::release().version else { return false };
@@ -386,114 +477,4 @@ fn is_decided() -> bool {
         .and_then(|record| record.read().ok())
         .is_none_or(|record| record.pending.is_some());
     !pending && Path::new(paths::ESP).join(paths::ESP_LINUX).join(good).is_file()
-}
-
-/// The one other disk with this serial.
-fn by_serial(all: &[Disk], serial: &str, booted: &Disk) -> Option<Disk> {
-    let mut matching = all
-        .iter()
-        .filter(|disk| disk.serial.as_deref() == Some(serial) && disk.name != booted.name);
-    let found = matching.next().cloned();
-    found.filter(|_| matching.next().is_none())
-}
-
-fn is_blank(disk: &Disk) -> io::Result<bool> {
-    let file = File::open(&disk.dev_path)?;
-    let free = disk.partitions.is_empty() && !block::is_in_use(&disk.dev_path)?;
-    Ok(free && classify(&samples_of(&file)?) == Content::Blank && is_blank_throughout(&file)?)
-}
-
-/// Makes the partitions of a system disk, with nothing in them: no loader yet, so the firmware passes it over.
-fn partition(disk: &Disk) -> Result<Disk, PoolError> {
-    let broken = failed::<goblin_image::disk::DiskError>("the second disk cannot be laid out");
-    let seed = random_guid().0;
-    let spec = DiskSpec { esp_bytes: ESP_BYTES, ..DiskSpec::derived(&seed, Vec::new()) };
-    let plan = DiskPlan::new(&spec).map_err(&broken)?;
-    let open = File::options().read(true).write(true).open(&disk.dev_path);
-    let mut device = open.map_err(failed("the second disk cannot be opened"))?;
-    plan.write(&mut device, |_| Err(io::ErrorKind::NotFound.into())).map_err(&broken)?;
-    device.sync_all().map_err(failed("the second disk cannot be written"))?;
-    state_partition::ensure(&disk.dev_path, random_guid())?;
-    block::reread_partitions(&device).map_err(failed("partitions of the second disk"))?;
-    drop(device);
-    let since = Instant::now();
-    loop {
-        let seen = block::disk(&disk.name).filter(|seen| {
-            let names = [paths::PART_ESP, paths::PART_RECORD, paths::PART_STATE];
-            names.iter().all(|name| seen.partition(name).is_some_and(|p| p.dev_path.exists()))
-        });
-        match seen {
-            Some(seen) => return Ok(seen),
-            None if since.elapsed() > OTHER_WAIT => {
-                return Err(PoolError::NoNewPartition { disk: disk.dev_path.clone() });
-            }
-            None => std::thread::sleep(LOOK_AGAIN),
-        }
-    }
-}
-
-fn state_of(disk: &Disk) -> Result<PathBuf, PoolError> {
-    // A partition that was made in this boot has no name yet for the kernel; ours are the only ones there.
-    let unnamed = || disk.partitions.iter().rfind(|partition| partition.part_name.is_none());
-    let partition = disk.partition(paths::PART_STATE).or_else(unnamed).ok_or_else(|| {
-        PoolError::NoPartition { disk: disk.name.clone(), name: paths::PART_STATE }
-    })?;
-    Ok(partition.dev_path.clone())
-}
-
-/// Takes every superblock of a partition away, so that nobody mixes what it held with what is.
-fn wipe(device: &Path) -> io::Result<()> {
-    let file = File::options().read(true).write(true).open(device)?;
-    let length = io::Seek::seek(&mut &file, io::SeekFrom::End(0))?;
-    for offset in BTRFS_SUPERS {
-        if offset.saturating_add(BTRFS_SUPER_BYTES as u64) <= length {
-            file.write_all_at(&[0; BTRFS_SUPER_BYTES], offset)?;
-        }
-    }
-    file.sync_all()
-}
-
-/// Numbers of disks that the file system still counts as its own and that are none of `own`.
-fn strangers(own: &[PathBuf]) -> Result<Vec<String>, PoolError> {
-    let text = btrfs(&["filesystem", "show", paths::STATE])?;
-    Ok(parse_strangers(&text, own))
-}
-
-/// Lines are `devid N size S used U path P`.
-fn parse_strangers(text: &str, own: &[PathBuf]) -> Vec<String> {
-    let line = |line: &str| {
-        let mut words = line.split_whitespace();
-        let id = (words.next()? == "devid").then(|| words.next())??;
-        let path = line.rsplit(" path ").next()?.trim();
-        (!own.iter().any(|own| own == Path::new(path))).then(|| id.to_owned())
-    };
-    text.lines().filter_map(line).collect()
-}
-
-fn btrfs(words: &[&str]) -> Result<String, PoolError> {
-    const WHAT: &str = "STATE of the second system disk";
-    let output =
-        Command::new(BTRFS).args(words).stdin(Stdio::null()).output().map_err(failed(WHAT))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    let said: String = said.chars().take(MESSAGE_CHARS_MAX).collect();
-    Err(PoolError::Mirror { what: WHAT, message: format!("btrfs {}: {said}", words.join(" ")) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn disks_that_left_are_told_from_those_that_are_there() {
-        let text = "Label: 'goblin-state'  uuid: 4f\n\tTotal devices 3 FS bytes used 1.1MiB\n\
-                    \tdevid    1 size 2.99GiB used 352.00MiB path /dev/vda3\n\
-                    \tdevid    2 size 2.99GiB used 352.00MiB path /dev/vdb3\n\
-                    \tdevid    3 size 0 used 0 path <missing disk> MISSING\n";
-        let own = ["/dev/vda3", "/dev/vdc3"].map(PathBuf::from);
-        assert_eq!(parse_strangers(text, &own), ["2", "3"]);
-    }
 }

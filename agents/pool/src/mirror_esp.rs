@@ -5,12 +5,13 @@
 //! good release after any of these changes; only good releases are brought to it, and the loader's counters stay
 //! where the loader counts.
 
-use goblin_core_types::{SlotState, paths};
+use goblin_core_types::{Digest, SlotState, paths};
 use goblin_core_update::slots;
 use goblin_sys::block;
+use goblin_sys::writer::Writer;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -58,6 +59,7 @@ fn is_mirrored(path: &Path) -> bool {
 
 /// Makes the ESP at `to` hold `wanted` of the one at `from`.
 pub(crate) fn bring(from: &Path, to: &Path, wanted: &Files) -> io::Result<()> {
+    let writer = Writer::default();
     let mut order: Vec<&PathBuf> = wanted.keys().collect();
     let linux = Path::new(paths::ESP_LINUX);
     order.sort_by_key(|path| (!path.starts_with(linux), path.starts_with("EFI"), *path));
@@ -70,23 +72,17 @@ pub(crate) fn bring(from: &Path, to: &Path, wanted: &Files) -> io::Result<()> {
         let folder = place.parent().unwrap_or(to);
         std::fs::create_dir_all(folder)?;
         let new = folder.join(NEW_NAME);
-        let mut file = File::create(&new)?;
+        let mut file = writer.create(&new)?;
         io::copy(&mut File::open(&source)?, &mut file)?;
-        file.flush()?;
-        file.sync_all()?;
+        file.sync()?;
         if digest_of(&new)? != digest {
             return Err(io::Error::other(format!("{} was not kept as written", path.display())));
         }
-        // The old file goes first: vfat frees its place only once nobody has it open.
-        let old = File::open(&place);
-        std::fs::rename(&new, &place)?;
-        file.sync_all()?;
-        rustix::fs::syncfs(File::open(folder)?)?;
-        drop(old);
+        writer.rename_whole(&new, &place)?;
+        writer.keep_names(folder)?;
     }
     for path in files_of_all(to)?.into_iter().filter(|path| !wanted.contains_key(path)) {
-        std::fs::remove_file(to.join(path))?;
-        rustix::fs::syncfs(File::open(to)?)?;
+        writer.remove_whole(&to.join(path))?;
     }
     Ok(())
 }
@@ -106,13 +102,8 @@ fn files_of_all(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-fn digest_of(path: &Path) -> io::Result<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new();
-    block::read_direct(path, FILE_BYTES_MAX, |piece| {
-        hasher.update(piece);
-        Ok(())
-    })?;
-    Ok(*hasher.finalize().as_bytes())
+fn digest_of(path: &Path) -> io::Result<Digest> {
+    block::digest_direct(path, FILE_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::PoolError;
 use crate::decide::{self, Action, LABEL, Place, Sight, decide, pool_fsid};
 use crate::memory::Memory;
 use crate::mkfs::{self, Overwrite};
-use crate::plugs::Plugs;
+use crate::plugs::{self, Plugs};
 use crate::sniff::{Btrfs, Content, classify, is_blank_throughout, read_samples, samples_of};
 use goblin_core_types::{PoolState, PoolStatus, paths};
 use goblin_image::Guid;
@@ -31,7 +31,7 @@ const FORMAT_TRIES_MAX: u32 = 3;
 /// None at present: whatever is wrong is in the published status, and is tried again.
 pub fn run_pool() -> Result<(), PoolError> {
     let mut keeper = Keeper::new();
-    let plugs = Plugs::listen();
+    let plugs = Plugs::listen(plugs::tell_usb);
     let mut ready = false;
     loop {
         let status = keeper.turn();

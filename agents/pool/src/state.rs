@@ -12,6 +12,7 @@ use goblin_sys::block::{self, Disk};
 use goblin_sys::mount::{self, MountFlags};
 use goblin_sys::{efivar, notify};
 use std::fs::{DirBuilder, File};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,7 +43,9 @@ pub fn run_state() -> Result<(), PoolError> {
     };
     let disk = wait_for_disk(&esp)?;
     link_partitions(&disk);
-    link_other(&disk);
+    let label = goblin_sys::mirror::label_of(&disk).ok().flatten();
+    let other = label.and_then(|label| goblin_sys::mirror::other(&disk, &label).ok().flatten());
+    link_other(other.as_ref().map(|other| &other.disk));
     // Both are tried: without the ESP a provisioned board works, without STATE the console says why.
     let state = mount_state_of(&disk);
     let esp = mount_esp(&disk);
@@ -55,29 +58,49 @@ pub fn run_state() -> Result<(), PoolError> {
 fn link_partitions(disk: &Disk) {
     for partition in &disk.partitions {
         let name = partition.part_name.as_deref().filter(|name| OWN_PARTITIONS.contains(name));
-        let Some(link) = name.map(|name| Path::new(paths::SYSTEM_DISK).join(name)) else {
-            continue;
-        };
-        // The task may have run before, and the disk may have had another name then.
-        let _ = std::fs::remove_file(&link);
-        if let Err(err) = std::os::unix::fs::symlink(&partition.dev_path, &link) {
-            tracing::warn!(%err, link = %link.display(), "partition not linked");
+        if let Some(name) = name {
+            link(name, Some(&partition.dev_path));
         }
     }
 }
 
 /// Says which disk is the mirror: PID 1 counts it among the system's.
-fn link_other(disk: &Disk) {
-    let label = goblin_sys::mirror::label_of(disk).ok().flatten();
-    let other = label.and_then(|label| goblin_sys::mirror::other(disk, &label).ok().flatten());
-    let record = other.and_then(|other| other.disk.partition(paths::PART_RECORD).cloned());
-    let link = Path::new(paths::SYSTEM_DISK).join(paths::OTHER_RECORD);
-    let _ = std::fs::remove_file(&link);
-    if let Some(record) = record
-        && let Err(err) = std::os::unix::fs::symlink(&record.dev_path, &link)
-    {
+pub(crate) fn link_other(other: Option<&Disk>) {
+    let record = other.and_then(|other| other.partition(paths::PART_RECORD));
+    link(paths::OTHER_RECORD, record.map(|record| record.dev_path.as_path()));
+}
+
+/// Makes a link lead there, at every instant to the old or to the new place.
+fn link(name: &str, to: Option<&Path>) {
+    let link = Path::new(paths::SYSTEM_DISK).join(name);
+    let new = link.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    let done = match to {
+        Some(to) if std::fs::read_link(&link).is_ok_and(|old| old == to) => Ok(()),
+        Some(to) => {
+            std::os::unix::fs::symlink(to, &new).and_then(|()| std::fs::rename(&new, &link))
+        }
+        None => std::fs::remove_file(&link).or_else(|err| match err.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(err),
+        }),
+    };
+    if let Err(err) = done {
         tracing::warn!(%err, link = %link.display(), "partition not linked");
     }
+}
+
+/// Lets the board work from another disk than it did: its boot record and its ESP take the places of those of a disk
+/// that is gone. What is open on that one stays open, and fails.
+pub(crate) fn work_from(disk: &Disk) -> Result<(), PoolError> {
+    link_other(None);
+    link_partitions(disk);
+    let esp = Path::new(paths::ESP);
+    if mount::mount_at(esp).ok().flatten().is_some() {
+        let left = rustix::mount::unmount(esp, rustix::mount::UnmountFlags::DETACH);
+        left.map_err(io::Error::from).map_err(PoolError::device(esp, "unmounted"))?;
+    }
+    mount_esp(disk)
 }
 
 fn wait_for_disk(esp: &str) -> Result<Disk, PoolError> {

@@ -4,6 +4,7 @@
 //! specification, section 5.3 (GPT).
 #![allow(unsafe_code, reason = "ioctls BLKRRPART and BLKPG have no safe wrapper")]
 
+use goblin_core_types::Digest;
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io;
@@ -276,6 +277,19 @@ pub fn read_direct(
         }
     }
     Ok(total)
+}
+
+/// blake3 of a file's first `bytes_max` bytes as the disk has them.
+///
+/// # Errors
+/// The disk's.
+pub fn digest_direct(path: &Path, bytes_max: u64) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    read_direct(path, bytes_max, |piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
 /// Fills `buffer` from `offset` unless the file ends; goes on after short reads as long as they end on

@@ -1,6 +1,7 @@
 //! The labels of two mirrored system disks, and the way from one of them to the other.
 
 use crate::block::{self, Disk, Partition};
+use crate::record::RecordPartition;
 use crate::{efivar, mount};
 use goblin_core_types::{DiskLabel, paths};
 use goblin_image::{Guid, record};
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Vendor of the firmware's own variables (UEFI 2.10, section 3.3).
 const GLOBAL_VENDOR: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
@@ -19,6 +21,9 @@ const OPTION: u16 = 0x6b1e;
 const ATTRIBUTES: u32 = 7;
 /// The loader on an ESP.
 const LOADER: &str = "\\EFI\\BOOT\\BOOTX64.EFI";
+
+/// Pause between two looks for a disk.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A system disk that is one of two.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +43,7 @@ pub fn label_of(disk: &Disk) -> io::Result<Option<DiskLabel>> {
     Ok(read(&File::open(&partition.dev_path)?)?.map(|(label, _)| label))
 }
 
-fn read(device: &File) -> io::Result<Option<(DiskLabel, u64)>> {
+pub(crate) fn read(device: &File) -> io::Result<Option<(DiskLabel, u64)>> {
     let [a, b] = record::LABEL_OFFSETS.map(|offset| {
         let mut copy = vec![0u8; record::LABEL_BYTES];
         device.read_exact_at(&mut copy, offset).map(|()| copy)
@@ -86,37 +91,49 @@ pub fn other(booted: &Disk, label: &DiskLabel) -> io::Result<Option<Member>> {
         .find(|member| member.label.set == label.set))
 }
 
-/// Copies the newest whole boot record of `from` over that of `to` where it is newer. True when it was.
+/// As [`other`], with patience for a disk that shows up late, where this one did not write without it.
+///
+/// # Errors
+/// As [`other`].
+pub fn await_other(
+    booted: &Disk,
+    label: &DiskLabel,
+    patience: Duration,
+) -> io::Result<Option<Member>> {
+    let start = Instant::now();
+    loop {
+        let found = other(booted, label)?;
+        if found.is_some() || label.alone || start.elapsed() >= patience {
+            return Ok(found);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// The disk that the board works from: where the unit `state` and the keeper of the mirror say that it is, else the
+/// one it was started from.
+///
+/// # Errors
+/// When disks cannot be listed.
+pub fn system_disk() -> io::Result<Option<Disk>> {
+    let link = Path::new(paths::SYSTEM_DISK).join(paths::PART_RECORD);
+    if let Ok(device) = std::fs::read_link(link) {
+        let holds = |disk: &Disk| disk.partitions.iter().any(|part| part.dev_path == device);
+        return Ok(block::disks()?.into_iter().find(holds));
+    }
+    efivar::loader_device_part_uuid().map_or(Ok(None), |esp| block::system_disk(&esp))
+}
+
+/// Brings the boot record of `to` up to that of `from` where that is newer. True when it was.
 ///
 /// # Errors
 /// The disks'.
 pub fn carry_record(from: &Disk, to: &Disk) -> io::Result<bool> {
-    let open = |disk: &Disk, access| -> io::Result<File> {
+    let open = |disk: &Disk| {
         let partition = disk.partition(paths::PART_RECORD).ok_or(io::ErrorKind::NotFound)?;
-        let flags = OFlags::CLOEXEC | OFlags::DSYNC | access;
-        Ok(rustix::fs::open(&partition.dev_path, flags, Mode::empty())?.into())
+        RecordPartition::open(&partition.dev_path)
     };
-    let copies = |device: &File| -> io::Result<[Vec<u8>; 2]> {
-        let [a, b] = [record::COPY_A_OFFSET, record::COPY_B_OFFSET].map(|offset| {
-            let mut copy = vec![0u8; record::COPY_READ_BYTES];
-            device.read_exact_at(&mut copy, offset).map(|()| copy)
-        });
-        Ok([a?, b?])
-    };
-    let (from, to) = (open(from, OFlags::RDONLY)?, open(to, OFlags::RDWR)?);
-    let ([ours_a, ours_b], [theirs_a, theirs_b]) = (copies(&from)?, copies(&to)?);
-    let ours = record::decode(&ours_a, &ours_b);
-    if ours.sequence <= record::decode(&theirs_a, &theirs_b).sequence {
-        return Ok(false);
-    }
-    // The same place as on the disk it comes from: the copy that it replaces is an older one.
-    let (offset, bytes) = match ours.which {
-        Some(record::Which::B) => (record::COPY_B_OFFSET, ours_b),
-        _ => (record::COPY_A_OFFSET, ours_a),
-    };
-    to.write_all_at(&bytes, offset)?;
-    to.sync_data()?;
-    Ok(true)
+    open(to)?.carry_from(&open(from)?)
 }
 
 /// Tells the firmware to start the loader of another disk next time, once.

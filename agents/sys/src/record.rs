@@ -6,7 +6,8 @@
 use crate::writer::{Change, Writer};
 use crate::{block, efivar};
 use goblin_core_types::{
-    ATTEMPTS_KEPT_MAX, BootRecord, LAST_LINES_MAX, QUARANTINE_KEPT_MAX, REPORTS_KEPT_MAX, paths,
+    ATTEMPTS_KEPT_MAX, BootRecord, DiskLabel, LAST_LINES_MAX, QUARANTINE_KEPT_MAX,
+    REPORTS_KEPT_MAX, paths,
 };
 use goblin_image::record;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -72,6 +73,52 @@ impl RecordPartition {
         self.update_locked(change)
     }
 
+    /// True once the board works from another disk than this one.
+    pub fn is_left(&self) -> bool {
+        let link = Path::new(paths::SYSTEM_DISK).join(paths::PART_RECORD);
+        std::fs::read_link(link).is_ok_and(|device| device != self.dev_path)
+    }
+
+    /// What the disk says of itself where it is one of two.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn label(&self) -> io::Result<Option<DiskLabel>> {
+        Ok(crate::mirror::read(&self.device)?.map(|(label, _)| label))
+    }
+
+    /// Takes the newest whole record of another disk over where it is newer. True when it was.
+    ///
+    /// # Errors
+    /// The disks'.
+    pub fn carry_from(&self, other: &Self) -> io::Result<bool> {
+        let _read = Locked::take(&other.device, FlockOperation::LockShared)?;
+        let _written = Locked::take(&self.device, FlockOperation::LockExclusive)?;
+        let theirs = other.newest()?;
+        let offset = match theirs.which {
+            Some(record::Which::A) => record::COPY_A_OFFSET,
+            Some(record::Which::B) => record::COPY_B_OFFSET,
+            None => return Ok(false),
+        };
+        if theirs.sequence <= self.newest()?.sequence {
+            return Ok(false);
+        }
+        // As it is, also what only a newer release understands, and to the same place: what it replaces is older.
+        let mut bytes = vec![0u8; record::COPY_READ_BYTES];
+        other.device.read_exact_at(&mut bytes, offset)?;
+        self.put((offset, bytes))?;
+        Ok(true)
+    }
+
+    fn put(&self, (offset, bytes): (u64, Vec<u8>)) -> io::Result<()> {
+        // The device is open with O_DSYNC: when this returns, the disk has the bytes.
+        self.device.write_all_at(&bytes, offset)?;
+        self.writer.note(Change::Write(&self.dev_path, offset, &bytes));
+        self.device.sync_data()?;
+        self.writer.note(Change::SyncFile(&self.dev_path));
+        Ok(())
+    }
+
     fn newest(&self) -> io::Result<record::Decoded> {
         let read = |offset: u64| {
             let mut copy = vec![0u8; record::COPY_READ_BYTES];
@@ -102,13 +149,7 @@ impl RecordPartition {
             }
             other => other,
         };
-        let (offset, bytes) =
-            encoded.map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
-        // The device is open with O_DSYNC: when this returns, the disk has the bytes.
-        self.device.write_all_at(&bytes, offset)?;
-        self.writer.note(Change::Write(&self.dev_path, offset, &bytes));
-        self.device.sync_data()?;
-        self.writer.note(Change::SyncFile(&self.dev_path));
+        self.put(encoded.map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?)?;
         Ok(result)
     }
 }
@@ -174,6 +215,12 @@ pub fn find() -> io::Result<Option<RecordPartition>> {
         missing(format!("disk {} has no partition {}", disk.name, paths::PART_RECORD))
     })?;
     RecordPartition::open(&partition.dev_path).map(Some)
+}
+
+/// True where the system disk has a mirror whose record this process cannot open: it was started before there was one.
+pub fn is_mirror_out_of_reach() -> bool {
+    let link = Path::new(paths::SYSTEM_DISK).join(paths::OTHER_RECORD);
+    std::fs::read_link(link).is_ok_and(|device| !device.exists())
 }
 
 #[cfg(test)]

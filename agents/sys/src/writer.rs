@@ -192,6 +192,54 @@ impl Writer {
         Ok(())
     }
 
+    /// Makes the names in a folder of a FAT durable.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn keep_names(&self, folder: &Path) -> io::Result<()> {
+        self.sync_folder(folder)?;
+        // FAT keeps the allocation table beside the directory.
+        self.sync_all(folder)
+    }
+
+    /// Removes a file of a FAT so that the disk loses its name before its place is free.
+    ///
+    /// Linux's vfat frees the place of a removed file as soon as nobody has it open, and the disk may write that
+    /// first: a power cut would leave a name whose place is free, or is another file's by then. While it is
+    /// open, the name alone goes; a cut then leaves a place without a name, which harms nobody.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn remove_whole(&self, path: &Path) -> io::Result<()> {
+        let file = File::open(path)?;
+        self.remove(path)?;
+        if let Some(folder) = path.parent() {
+            self.keep_names(folder)?;
+        }
+        drop(file);
+        Ok(())
+    }
+
+    /// Renames a file of a FAT so that the disk gets its new name together with its place and size.
+    ///
+    /// Linux's vfat writes a new name with size 0 and no first cluster, and fills both in when it writes the
+    /// inode. Syncing the directory first would make an empty file durable under the new name, the old name
+    /// gone; syncing the file first puts all of it into one write of one sector.
+    ///
+    /// A file that had the new name is kept open until its place is nobody's, as in [`Self::remove_whole`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn rename_whole(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (file, old) = (File::open(from)?, File::open(to));
+        self.rename(from, to)?;
+        self.sync_file(&file, to)?;
+        if let (Ok(_), Some(folder)) = (&old, to.parent()) {
+            self.keep_names(folder)?;
+        }
+        Ok(())
+    }
+
     /// [`files::replace`], told and counted.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use goblin_core_manifest::release::ManifestError;
 use goblin_core_manifest::sbom::SbomError;
 use goblin_core_manifest::tuf::TufError;
 use goblin_core_types::{Digest, Role, UpdateReply, Version};
+use goblin_core_update::mirror::KnowsNoMirror;
 use goblin_core_update::{machine, reset, slots::SlotError, stick::StickError};
 use goblin_image::BuildError;
 use std::io;
@@ -32,6 +33,9 @@ pub enum UpdateError {
     /// Not possible with what is on the boot disk.
     #[error(transparent)]
     Slot(#[from] SlotError),
+    /// Not possible with a mirrored system disk.
+    #[error(transparent)]
+    KnowsNoMirror(#[from] KnowsNoMirror),
     /// The provisioning file names no source.
     #[error(
         "this board has no update source; add an `[update]` section to its provisioning file and flash it again"
@@ -245,6 +249,7 @@ impl UpdateError {
             Self::Manifest(_)
             | Self::Sbom(_)
             | Self::Refused(_)
+            | Self::KnowsNoMirror(_)
             | Self::Build(_)
             | Self::Store { .. }
             | Self::NotFed

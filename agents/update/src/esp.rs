@@ -5,11 +5,13 @@ use crate::store;
 use goblin_core_types::{Digest, SlotStatus, Version, paths, reset_entry_name};
 use goblin_core_update::menu;
 use goblin_core_update::slots::{self, EspFile, EspStep, NEW_FILE};
+use goblin_image::recipe::OS_RELEASE_BYTES_MAX;
+use goblin_image::uki;
 use goblin_sys::mount::{self, MountFlags};
 use goblin_sys::writer::Writer;
 use goblin_sys::{block, files};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Most names looked at in `EFI/Linux`, ours and those of others.
@@ -18,6 +20,8 @@ const FILES_MAX: usize = 4096;
 const WRITE_BYTES: usize = 1 << 20;
 /// Longest entry of the boot menu that is read, in bytes.
 const ENTRY_BYTES_MAX: usize = 4096;
+/// Section of an image in which a release describes itself.
+pub(crate) const OS_RELEASE: &str = ".osrel";
 /// Room left on the ESP beside a new UKI, in bytes.
 const SPARE_BYTES: u64 = 1 << 20;
 
@@ -128,17 +132,17 @@ impl Esp {
                 let (path, done) = match step {
                     EspStep::Rename { from, to } => {
                         let from = linux.join(from);
-                        let done = self.rename_whole(&from, &linux.join(to));
+                        let done = self.writer.rename_whole(&from, &linux.join(to));
                         (from, done)
                     }
                     EspStep::Delete { file } => {
                         let path = linux.join(file);
-                        let done = self.remove_whole(&path);
+                        let done = self.writer.remove_whole(&path);
                         (path, done)
                     }
                 };
                 done.map_err(Self::error(&path))?;
-                self.keep_names(&linux).map_err(Self::error(&linux))?;
+                self.writer.keep_names(&linux).map_err(Self::error(&linux))?;
             }
             Ok(())
         })
@@ -227,23 +231,23 @@ impl Esp {
                 && let Some(loader) = folder.parent()
             {
                 self.writer.create_folder(folder)?;
-                self.keep_names(loader)?;
+                self.writer.keep_names(loader)?;
             }
             let new = folder.join(menu::NEW_FILE);
             let mut file = self.writer.create(&new)?;
             file.write_all(text.as_bytes())?;
             file.sync()?;
-            self.rename_whole(&new, &folder.join(name))?;
-            self.keep_names(folder)?;
+            self.writer.rename_whole(&new, &folder.join(name))?;
+            self.writer.keep_names(folder)?;
         }
         for name in &change.remove {
             // The new file may just have got its name.
-            match self.remove_whole(&folder.join(name)) {
+            match self.writer.remove_whole(&folder.join(name)) {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 removed => removed?,
             }
         }
-        self.keep_names(folder)
+        self.writer.keep_names(folder)
     }
 
     /// blake3 of a file of `EFI/Linux` as the disk has it, read past the cache.
@@ -252,46 +256,26 @@ impl Esp {
     /// [`UpdateError::Esp`].
     pub fn digest(&self, file: &str, bytes_max: u64) -> Result<Digest, UpdateError> {
         let path = self.linux().join(file);
-        let mut hasher = blake3::Hasher::new();
-        block::read_direct(&path, bytes_max, |piece| {
-            hasher.update(piece);
-            Ok(())
-        })
-        .map_err(Self::error(&path))?;
-        Ok(Digest(*hasher.finalize().as_bytes()))
+        block::digest_direct(&path, bytes_max).map_err(Self::error(&path))
     }
 
-    /// Makes the names in a folder durable.
-    fn keep_names(&self, folder: &Path) -> io::Result<()> {
-        self.writer.sync_folder(folder)?;
-        // FAT keeps the allocation table beside the directory.
-        self.writer.sync_all(folder)
-    }
-
-    /// Removes a file so that the disk loses its name before its place is free.
+    /// What a release in `EFI/Linux` says of itself; empty where it says nothing.
     ///
-    /// Linux's vfat frees the place of a removed file as soon as nobody has it open, and the disk may write that
-    /// first: a power cut would leave a name whose place is free, or is another file's by then. While it is
-    /// open, the name alone goes; a cut then leaves a place without a name, which harms nobody.
-    fn remove_whole(&self, path: &Path) -> io::Result<()> {
-        let file = File::open(path)?;
-        self.writer.remove(path)?;
-        if let Some(folder) = path.parent() {
-            self.keep_names(folder)?;
-        }
-        drop(file);
-        Ok(())
-    }
-
-    /// Renames a file so that the disk gets its new name together with its place and size.
-    ///
-    /// Linux's vfat writes a new name with size 0 and no first cluster, and fills both in when it writes the
-    /// inode. Syncing the directory first would make an empty file durable under the new name, the old name
-    /// gone; syncing the file first puts all of it into one write of one sector.
-    fn rename_whole(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let file = File::open(from)?;
-        self.writer.rename(from, to)?;
-        self.writer.sync_file(&file, to)
+    /// # Errors
+    /// [`UpdateError::Esp`]: it is not there, or no image that a loader reads.
+    pub fn os_release(&self, file: &str) -> Result<String, UpdateError> {
+        let path = self.linux().join(file);
+        let read = || {
+            let mut file = File::open(&path)?;
+            let sections = uki::parse_sections(&mut file).map_err(io::Error::other)?;
+            let mut text = Vec::new();
+            if let Some(section) = sections.iter().find(|section| section.name == OS_RELEASE) {
+                file.seek(SeekFrom::Start(section.file_offset))?;
+                file.take(section.size.min(OS_RELEASE_BYTES_MAX as u64)).read_to_end(&mut text)?;
+            }
+            Ok(String::from_utf8_lossy(&text).into_owned())
+        };
+        read().map_err(Self::error(&path))
     }
 }
 

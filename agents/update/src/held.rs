@@ -1,6 +1,7 @@
 //! What the system that runs holds of a release: files of the base, which lies in memory, and the parts
 //! of its UKI on the boot disk.
 
+use crate::esp::OS_RELEASE;
 use goblin_core_delta::patch::ReadAt;
 use goblin_core_types::Digest;
 use goblin_image::uki;
@@ -14,8 +15,6 @@ use std::path::{Path, PathBuf};
 const ENTRIES_MAX: usize = 1 << 17;
 /// Bytes hashed at once.
 const PIECE_BYTES: usize = 256 << 10;
-/// The first section that [`goblin_image::UkiRecipe`] adds to the boot program.
-const FIRST_ADDED: &str = ".osrel";
 /// The section of the kernel.
 const KERNEL: &str = ".linux";
 
@@ -107,7 +106,8 @@ impl Place {
 fn uki_parts(path: &Path) -> Vec<Place> {
     let sections = File::open(path).ok().and_then(|mut file| uki::parse_sections(&mut file).ok());
     let part = |section: uki::Section| match section.name.as_str() {
-        FIRST_ADDED => Some((0, section.file_offset)),
+        // The first one that [`goblin_image::UkiRecipe`] adds to the boot program.
+        OS_RELEASE => Some((0, section.file_offset)),
         KERNEL => Some((section.file_offset, section.size)),
         _ => None,
     };

@@ -207,6 +207,8 @@ impl<'a> Leader<'a> {
         };
         if running != to {
             slots::rollback_target(&here, running, Some(to))?;
+            // Before the storage board is sent where this one cannot follow.
+            self.updater.check_slot_runs(to)?;
         }
         if storage.boot.version != Some(to) && !has(&storage.slots, to) {
             return Err(UpdateError::Board {
@@ -258,6 +260,7 @@ impl<'a> Leader<'a> {
         if self.updater.role() != Some(Role::Compute) {
             return Err(UpdateError::NotLeading);
         }
+        self.updater.follow_disk();
         if self.updater.read_record()?.pair.is_some() {
             return Err(goblin_core_update::machine::Refused::Busy.into());
         }

@@ -18,7 +18,7 @@ use goblin_core_update::machine::{Chosen, Event, OnDisk, State};
 use goblin_core_update::pair;
 use goblin_core_update::settle::{self, Boot, Verdict};
 use goblin_core_update::slots::{self, FlipSource};
-use goblin_sys::record::RecordPartition;
+use goblin_sys::record::{self, RecordPartition};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -121,6 +121,29 @@ impl Updater {
         Ok(())
     }
 
+    /// Goes on with the boot record of the disk that the board works from now, where that is another one; the ESP is
+    /// another one under the same name by then.
+    pub(crate) fn follow_disk(&mut self) {
+        if !self.env.record.as_ref().is_some_and(RecordPartition::is_left) {
+            return;
+        }
+        match record::find() {
+            Ok(Some(record)) => {
+                tracing::warn!("the board works from its other system disk");
+                self.env.record = Some(record);
+                self.unsettled = true;
+            }
+            // This process was started before there was another disk, and may not open it; the next one may.
+            other => {
+                tracing::warn!(
+                    ?other,
+                    "the board works from another disk: the updater starts anew"
+                );
+                std::process::exit(0);
+            }
+        }
+    }
+
     /// Carries out a command of this board alone. The last reply is `Done` or `Failed`.
     pub fn command(&mut self, command: &UpdateCommand, replies: &mut dyn FnMut(UpdateReply)) {
         let result = self.carry_out(command, replies);
@@ -147,6 +170,7 @@ impl Updater {
         command: &UpdateCommand,
         replies: Replies<'_>,
     ) -> Result<Option<UpdateReply>, UpdateError> {
+        self.follow_disk();
         self.settle_late()?;
         self.status.problem = None;
         match *command {
@@ -364,8 +388,15 @@ impl Updater {
 
     /// Notices that the trial passed; called every few seconds.
     pub fn tick(&mut self) {
+        self.follow_disk();
         // Its error is shown since the start.
         let _ = self.settle_late();
+        if matches!(self.state, State::Idle | State::Staged(_)) && record::is_mirror_out_of_reach()
+        {
+            // While nothing is under way, so that an order need not wait for it on the day the disk dies.
+            tracing::info!("the system disk got a mirror: the updater starts anew to reach it");
+            std::process::exit(0);
+        }
         if self.state != State::Trial {
             return;
         }

@@ -6,8 +6,9 @@ use crate::obtain::{Wanted, obtain};
 use crate::repository::{self, Asked, Found, Job};
 use crate::store::Store;
 use crate::updater::{Replies, Updater, done};
-use goblin_core_types::{BootRecord, Digest, Pending, SlotStatus};
+use goblin_core_types::{BootRecord, Digest, Pending, SlotStatus, Version};
 use goblin_core_update::machine::{Chosen, Effect, Event};
+use goblin_core_update::mirror::may_run;
 use goblin_core_update::slots::{self, FlipSource, NEW_FILE, SlotError};
 use goblin_image::{BuildError, Contents};
 use std::io::{self, Read};
@@ -82,6 +83,7 @@ impl Updater {
             return Ok(Event::NothingNew);
         };
         let job = *job;
+        self.check_runs(job.manifest.version, || Ok(job.manifest.uki.os_release.clone()))?;
         self.status.offered = Some(job.manifest.version);
         self.status.offered_notes = Some(job.manifest.notes.clone());
         let chosen = Chosen { version: job.manifest.version, uki: job.manifest.uki.uki_digest };
@@ -189,7 +191,28 @@ impl Updater {
         }
     }
 
+    /// Refuses a release that could not mount STATE as it is here.
+    fn check_runs(
+        &self,
+        version: Version,
+        os_release: impl FnOnce() -> Result<String, UpdateError>,
+    ) -> Result<(), UpdateError> {
+        let Some(record) = &self.env.record else { return Ok(()) };
+        let label = record.label().map_err(UpdateError::Record)?;
+        let text = if label.is_some() { os_release()? } else { String::new() };
+        Ok(may_run(version, &text, label.as_ref())?)
+    }
+
+    /// As [`Self::check_runs`], of a release on the ESP; one without a slot has the temporary name.
+    pub(crate) fn check_slot_runs(&self, version: Version) -> Result<(), UpdateError> {
+        let all = self.slots()?;
+        let slot = all.iter().find(|slot| slot.version == version);
+        let file = slot.map_or(NEW_FILE, |slot| slot.file.as_str());
+        self.check_runs(version, || self.esp.os_release(file))
+    }
+
     fn write_pending(&mut self, to: Chosen, rollback: bool) -> Result<(), UpdateError> {
+        self.check_slot_runs(to.version)?;
         let mut pending = Pending {
             to: to.version,
             from: self.env.running,

@@ -148,10 +148,16 @@ pub(super) fn c_string(path: &str) -> io::Result<CString> {
 /// partition of the system disk of that name.
 pub(super) fn names(pattern: &str) -> Vec<String> {
     if let Some(name) = pattern.strip_prefix(PARTITION) {
-        // A link, for a look into the disks would wait for them.
-        let device = std::fs::read_link(Path::new(paths::SYSTEM_DISK).join(name));
-        let device = device.ok().filter(|device| device.starts_with("/dev"));
-        return device.iter().map(|device| device.to_string_lossy().into_owned()).collect();
+        // Links, for a look into the disks would wait for them. Should the system disk go, the board works from its
+        // mirror.
+        let other = (name == paths::PART_RECORD).then_some(paths::OTHER_RECORD);
+        let links = [Some(name), other].into_iter().flatten();
+        let devices = links
+            .filter_map(|name| std::fs::read_link(Path::new(paths::SYSTEM_DISK).join(name)).ok());
+        return devices
+            .filter(|device| device.starts_with("/dev"))
+            .map(|device| device.to_string_lossy().into_owned())
+            .collect();
     }
     let Some(start) = pattern.strip_suffix('*') else { return vec![pattern.to_owned()] };
     let path = Path::new(start);

@@ -31,7 +31,10 @@ pub use control::{
 pub use device::{Bus, DEVICE_LINE_BYTES_MAX, DEVICES_MAX, Device, DeviceEvent, DeviceKind};
 pub use digest::{BoxId, Digest, ParseDigestError};
 pub use escape::escape_bytes;
-pub use mirror::{DiskLabel, EPOCHS_KEPT_MAX, MirrorState, MirrorStatus};
+pub use mirror::{
+    DiskLabel, DisksCommand, DisksReply, EPOCHS_KEPT_MAX, MirrorState, MirrorStatus,
+    STATE_OF_TWO_LINE,
+};
 pub use record::{
     ATTEMPTS_KEPT_MAX, Attempt, AttemptStage, BootEnd, BootRecord, END_WHY_BYTES_MAX, EndBy,
     EndKind, FailReason, LAST_LINES_MAX, OrderedEnd, PairPlan, PairStep, Pending,

@@ -3,6 +3,10 @@ use serde::{Deserialize, Serialize};
 /// Older epochs that a label remembers; a disk that was away for longer counts as split, which is safe.
 pub const EPOCHS_KEPT_MAX: usize = 32;
 
+/// Line of a release's os-release by which it says that it mounts STATE of two disks. A release without it, of a
+/// time before there were mirrors, finds half of a file system and nothing else.
+pub const STATE_OF_TWO_LINE: &str = "GOBLIN_STATE_DISKS_MAX=2";
+
 /// What one of two mirrored system disks says of itself; it lies on RECORD beside the boot record, where a
 /// release that knows no mirrors leaves it alone.
 ///
@@ -23,6 +27,11 @@ pub struct DiskLabel {
     pub alone: bool,
     /// The disk does not hold all of STATE, RECORD and ESP yet.
     pub making: bool,
+    /// Seconds since 1970 when it began to be written without the other disk, by the board's clock; 0 where nobody
+    /// knows.
+    pub alone_since_unix_s: u64,
+    /// The pair was given up: the disk stands alone, and none of the pair is taken in unasked.
+    pub single: bool,
     /// Times the board was started again from this disk to the other one, which is newer.
     pub sent_on: u32,
 }
@@ -37,6 +46,9 @@ pub struct MirrorStatus {
     pub booted: String,
     /// Serial of the other one, while it is there.
     pub other: Option<String>,
+    /// Since when the board works from one of the two, in seconds since 1970 by its clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alone_since_unix_s: Option<u64>,
     /// One sentence: what is done, or what a person should know or do.
     pub detail: String,
 }
@@ -58,7 +70,40 @@ pub enum MirrorState {
     Alone,
     /// Each was written without the other.
     Split,
+    /// A disk that was one of two is there, and not one of this board's.
+    Foreign,
     /// What a newer release says.
     #[serde(other)]
     Unknown,
+}
+
+/// Asked of the keeper of the system disks over [`crate::paths::DISKS_SOCKET`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum DisksCommand {
+    /// Make this disk the mirror of the system disk, or take one of the pair in again.
+    Mirror {
+        /// Its serial.
+        serial: String,
+    },
+    /// Go back to one system disk, once the other one is out.
+    Forget,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum DisksReply {
+    /// It is written down and begun.
+    Done {
+        /// One sentence.
+        message: String,
+    },
+    /// Nothing was changed.
+    Failed {
+        /// A stable word for scripts: `not-found`, `refused`, `storage`.
+        kind: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
 }

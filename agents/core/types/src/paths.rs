@@ -14,6 +14,9 @@ pub const UPDATE_SOCKET: &str = "/run/goblin/state/update/update.sock";
 pub const RELEASES_SOCKET: &str = "/run/goblin/state/update/releases.sock";
 /// The file server's socket: one [`crate::ShareCommand`] line in, [`crate::ShareReply`] lines out.
 pub const SHARE_SOCKET: &str = "/run/goblin/state/share/share.sock";
+/// The socket of the keeper of the system disks: one [`crate::DisksCommand`] line in, one [`crate::DisksReply`] line
+/// out.
+pub const DISKS_SOCKET: &str = "/run/goblin/state/disks/disks.sock";
 /// The control tree, served as 9P2000.L on a unix socket.
 pub const CONTROL_SOCKET: &str = "/run/goblin/state/control/control.9p";
 /// Devices that come and go: [`crate::DeviceEvent`] lines, the first a snapshot; nothing is read from it.
@@ -45,6 +48,9 @@ pub const PROVISION_RESULT: &str = "/state/config/provision-result.json";
 pub const ACCESS: &str = "/state/config/access.json";
 /// Runs of the file server that ended in order; storage board only.
 pub const SHARE_RUNS: &str = "/state/config/share-runs.json";
+/// Serial of the disk that a person made the mirror of the system disk, in JSON; `null` for none. Absent where the
+/// provisioning file decides.
+pub const SYSTEM_MIRROR: &str = "/state/config/system-mirror.json";
 /// What people set of units, `UNIT.toml` each; see `goblin_init_core::settings`.
 pub const UNIT_SETTINGS: &str = "/state/config/units";
 /// The updater's store: verified metadata and blobs by digest.

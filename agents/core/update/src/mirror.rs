@@ -8,12 +8,41 @@
 //! ```
 //! A disk that missed writes is never read for STATE again: btrfs would mix two ages of one file system.
 
-use goblin_core_types::{DiskLabel, EPOCHS_KEPT_MAX};
+use goblin_core_types::{DiskLabel, EPOCHS_KEPT_MAX, STATE_OF_TWO_LINE, Version};
 
 /// Version of [`DiskLabel`].
 pub const SCHEMA: u32 = 1;
 /// Times a board goes on to its newer disk before it is believed that the firmware does not do it.
 pub const SENT_ON_MAX: u32 = 2;
+
+/// A release that knows no mirrors, on a board that has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "release {version} is from before mirrored system disks and could not mount STATE, which lies on two disks here; \
+     choose a newer release"
+)]
+pub struct KnowsNoMirror {
+    /// The release.
+    pub version: Version,
+}
+
+/// Refuses to arm a release that could not mount STATE. `os_release` is the text that it describes itself with, `label`
+/// what the system disk says of itself: a disk that is one of two holds a STATE of two.
+///
+/// # Errors
+/// [`KnowsNoMirror`]; nothing was armed.
+pub fn may_run(
+    version: Version,
+    os_release: &str,
+    label: Option<&DiskLabel>,
+) -> Result<(), KnowsNoMirror> {
+    let knows = os_release.lines().any(|line| line == STATE_OF_TWO_LINE);
+    if knows || label.is_none_or(|label| label.single) {
+        Ok(())
+    } else {
+        Err(KnowsNoMirror { version })
+    }
+}
 
 /// One disk seen from the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +86,11 @@ pub fn shares_state(this: &DiskLabel, other: &DiskLabel) -> bool {
     !this.set.is_empty() && this.set == other.set && this.epoch == other.epoch && !this.alone
 }
 
+/// True when the board can go on from the other disk, should this one go while it runs.
+pub fn may_take_over(this: &DiskLabel, other: &DiskLabel) -> bool {
+    standing(this, other) == Standing::InStep && !other.making && shares_state(this, other)
+}
+
 /// What a boot does with the disks that it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootPlan {
@@ -92,9 +126,18 @@ pub fn founded(set: String, epoch: String) -> DiskLabel {
     DiskLabel { schema: SCHEMA, set, epoch, alone: true, ..DiskLabel::default() }
 }
 
-/// The label to write before STATE is written without the other disk; nothing where it says so already.
-pub fn ran_alone(label: &DiskLabel, fresh: String) -> Option<DiskLabel> {
-    (!label.alone).then(|| DiskLabel { alone: true, ..next(label, fresh) })
+/// The label to write before STATE is written without the other disk, now; nothing where it says so already.
+pub fn ran_alone(label: &DiskLabel, fresh: String, now_unix_s: u64) -> Option<DiskLabel> {
+    (!label.alone).then(|| DiskLabel {
+        alone: true,
+        alone_since_unix_s: now_unix_s,
+        ..next(label, fresh)
+    })
+}
+
+/// The label of a disk whose pair is given up. It stays labelled: an older disk of the pair is still told from it.
+pub fn given_up(label: &DiskLabel) -> DiskLabel {
+    DiskLabel { single: true, alone_since_unix_s: 0, ..label.clone() }
 }
 
 /// The label of a disk that is about to be emptied for `label`'s: whatever it held is not worth having.
@@ -104,7 +147,8 @@ pub fn emptied(label: &DiskLabel, fresh: String) -> DiskLabel {
 
 /// The labels of the disk that has all, and of the one that was just taken in: from here on both get every write.
 pub fn taken_in(label: &DiskLabel, fresh: String) -> (DiskLabel, DiskLabel) {
-    let label = DiskLabel { alone: false, sent_on: 0, ..next(label, fresh) };
+    let (alone, single, sent_on) = (false, false, 0);
+    let label = DiskLabel { alone, single, sent_on, alone_since_unix_s: 0, ..next(label, fresh) };
     let other = DiskLabel { making: true, ..label.clone() };
     (label, other)
 }
@@ -131,6 +175,8 @@ mod tests {
     struct Disk {
         label: Option<DiskLabel>,
         data: Option<Vec<u32>>,
+        /// STATE's file system counts it among its disks.
+        is_part: bool,
     }
 
     /// Two disks under a board that boots, writes, loses disks and takes them in, one effect at a time.
@@ -145,6 +191,8 @@ mod tests {
         Write,
         /// The other disk goes; it is noticed at once.
         Pull,
+        /// The disk that the board works from goes; it is noticed at once.
+        Die,
         /// The next so many effects of taking the other disk in.
         Join(usize),
     }
@@ -163,45 +211,55 @@ mod tests {
         }
 
         /// Effects, in the agent's order; stops after `effects` of them, as a power cut or a pull would.
-        fn join(&mut self, at: usize, together: &mut bool, effects: usize) {
+        fn join(&mut self, at: usize, together: &mut bool, mut effects: usize) {
             let other = 1 - at;
-            for _ in 0..effects {
+            let mut left = || {
+                let is_left = effects > 0;
+                effects = effects.saturating_sub(1);
+                is_left
+            };
+            while left() {
                 let fresh = self.fresh().to_string();
                 let Some(label) = self.disks[at].label.clone() else {
                     self.disks[at].label = Some(founded("s".into(), fresh));
                     continue;
                 };
-                let theirs = self.disks[other].label.clone();
-                let Some(theirs) = theirs else {
-                    self.disks[other] = Disk { label: Some(emptied(&label, fresh)), data: None };
+                let Some(theirs) = self.disks[other].label.clone() else {
+                    let label = Some(emptied(&label, fresh));
+                    self.disks[other] = Disk { label, ..Disk::default() };
                     continue;
                 };
                 match standing(&label, &theirs) {
-                    Standing::InStep => return,
-                    Standing::Split | Standing::Strangers | Standing::Behind => return,
-                    Standing::Ahead if shares_state(&label, &theirs) && *together => {
-                        // The mirror is filled, then its label says so.
-                        if self.disks[other].data.is_none() {
+                    Standing::InStep | Standing::Split | Standing::Strangers | Standing::Behind => {
+                        return;
+                    }
+                    Standing::Ahead if shares_state(&label, &theirs) => {
+                        if !self.disks[other].is_part {
+                            // From here on it gets every write.
+                            self.disks[other].is_part = true;
+                            *together = true;
+                        } else if self.disks[other].data.is_none() {
                             self.disks[other].data = self.disks[at].data.clone();
                         } else {
                             self.disks[other].label = Some(filled(&theirs));
                         }
                     }
-                    Standing::Ahead if theirs.making && !*together => {
-                        self.disks[other].data = None;
-                        let (here, there) = taken_in(&label, fresh);
-                        self.disks[at].label = Some(here);
-                        // A cut between the two labels leaves the other one behind.
-                        if effects.is_multiple_of(2) {
-                            self.disks[other].label = Some(there);
-                            *together = true;
-                        } else {
+                    Standing::Ahead => {
+                        self.disks[other].label = Some(emptied(&label, fresh.clone()));
+                        if !left() {
                             return;
                         }
-                    }
-                    Standing::Ahead => {
-                        self.disks[other].label = Some(emptied(&label, fresh));
-                        self.disks[other].data = None;
+                        (self.disks[other].data, self.disks[other].is_part) = (None, false);
+                        if !left() {
+                            return;
+                        }
+                        let (here, there) = taken_in(&label, fresh + "t");
+                        self.disks[at].label = Some(here);
+                        // A cut between the two labels leaves the other one behind.
+                        if !left() {
+                            return;
+                        }
+                        self.disks[other].label = Some(there);
                     }
                 }
             }
@@ -221,6 +279,10 @@ mod tests {
                 at = 1 - at;
             }
             let (here, there) = (self.disks[at].clone(), self.disks[1 - at].clone());
+            let is_laid = there.is_part || !there.label.as_ref().is_some_and(|label| label.making);
+            if plan == BootPlan::Together && !is_laid {
+                plan = BootPlan::Alone;
+            }
             let mut together = match plan {
                 BootPlan::SendOn => panic!("both disks call the other newer: {:?}", self.disks),
                 BootPlan::Stop => {
@@ -239,7 +301,7 @@ mod tests {
                 BootPlan::Together => true,
                 BootPlan::Alone => {
                     let fresh = self.fresh().to_string();
-                    if let Some(alone) = ran_alone(here.label.as_ref().unwrap(), fresh) {
+                    if let Some(alone) = ran_alone(here.label.as_ref().unwrap(), fresh, 1) {
                         self.disks[at].label = Some(alone);
                     }
                     false
@@ -269,9 +331,21 @@ mod tests {
                         let fresh = self.fresh().to_string();
                         if together {
                             let label = self.disks[at].label.clone().unwrap();
-                            self.disks[at].label = ran_alone(&label, fresh).or(Some(label));
+                            self.disks[at].label = ran_alone(&label, fresh, 1).or(Some(label));
                         }
                         together = false;
+                    }
+                    Act::Die => {
+                        let labels = self.disks.each_ref().map(|disk| disk.label.clone());
+                        let pair = labels[at].as_ref().zip(labels[1 - at].as_ref());
+                        let goes_on = pair.is_some_and(|(a, b)| together && may_take_over(a, b));
+                        if !goes_on {
+                            return;
+                        }
+                        at = 1 - at;
+                        let alone = ran_alone(pair.unwrap().1, self.fresh().to_string(), 1);
+                        self.disks[at].label = alone.or(labels[at].clone());
+                        (others, together) = (false, false);
                     }
                     Act::Join(effects) if others => self.join(at, &mut together, *effects),
                     Act::Pull | Act::Join(_) => {}
@@ -281,7 +355,12 @@ mod tests {
     }
 
     fn act() -> impl Strategy<Value = Act> {
-        prop_oneof![Just(Act::Write), Just(Act::Pull), (0usize..6).prop_map(Act::Join),]
+        prop_oneof![
+            3 => Just(Act::Write),
+            1 => Just(Act::Pull),
+            1 => Just(Act::Die),
+            4 => (0usize..12).prop_map(Act::Join),
+        ]
     }
 
     fn session() -> impl Strategy<Value = Session> {
@@ -312,17 +391,34 @@ mod tests {
     }
 
     #[test]
+    fn a_release_from_before_mirrors_is_not_run_on_one() {
+        let (old, label) = (Version::new(1, 0, 0), founded("s".into(), "1".into()));
+        let refused = Err(KnowsNoMirror { version: old });
+        let of = |line: &str| format!("ID=goblinux\n{line}\nIMAGE_VERSION=1\n");
+        let (knows, similar) = (of(STATE_OF_TWO_LINE), of("X=\"GOBLIN_STATE_DISKS_MAX=2\""));
+        for (text, label, expected) in [
+            (&of(""), Some(&label), refused),
+            (&similar, Some(&label), refused),
+            (&of(""), None, Ok(())),
+            (&knows, Some(&label), Ok(())),
+            (&of(""), Some(&given_up(&label)), Ok(())),
+        ] {
+            assert_eq!(may_run(old, text, label), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn two_disks_that_were_each_alone_are_split() {
         let base = DiskLabel { alone: false, ..founded("s".into(), "1".into()) };
-        let a = ran_alone(&base, "a".into()).unwrap();
-        let b = ran_alone(&base, "b".into()).unwrap();
+        let a = ran_alone(&base, "a".into(), 1).unwrap();
+        let b = ran_alone(&base, "b".into(), 1).unwrap();
         assert_eq!(standing(&a, &b), Standing::Split);
         assert_eq!(boot_plan(Some(&a), Some(&b)), BootPlan::Alone);
         assert_eq!(standing(&a, &base), Standing::Ahead);
         assert_eq!(boot_plan(Some(&base), Some(&a)), BootPlan::SendOn);
         let tired = DiskLabel { sent_on: SENT_ON_MAX, ..base.clone() };
         assert_eq!(boot_plan(Some(&tired), Some(&a)), BootPlan::Stop);
-        assert_eq!(ran_alone(&a, "c".into()), None);
+        assert_eq!(ran_alone(&a, "c".into(), 1), None);
         assert_eq!(standing(&a, &DiskLabel::default()), Standing::Strangers);
     }
 }

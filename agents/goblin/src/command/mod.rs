@@ -3,6 +3,7 @@
 mod client;
 mod clients;
 mod copies;
+mod disks;
 mod files;
 mod history;
 mod logs;
@@ -66,6 +67,10 @@ fn choose(command: Command, output: &mut Output) -> Result<(), CliError> {
         Command::Logs(wanted) if wanted.list_boots => logs::boots(here(wanted.board), output),
         Command::Logs(wanted) => logs::logs(here(wanted.board), wanted, output),
         Command::Units(wanted) => units::run(wanted, output),
+        Command::Disks(wanted) => {
+            let board = here(wanted.board);
+            disks::run(wanted, board, output)
+        }
         Command::Reboot(target) => power::reboot(here(target.board), output),
         Command::Poweroff { all: true, .. } => power::power_off_all(output),
         Command::Poweroff { board, .. } => power::power_off(here(board), output),

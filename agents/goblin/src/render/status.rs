@@ -96,6 +96,7 @@ impl Board<'_> {
             MirrorState::InStep => ("in step", Tone::Good),
             MirrorState::Alone => ("degraded, one is missing", Tone::Warn),
             MirrorState::Split => ("split", Tone::Bad),
+            MirrorState::Foreign => ("one beside a strange one", Tone::Warn),
         };
         let line = format!("{}: {}", self.paint.paint(tone, word), words::plain(&disks.detail));
         self.part("system", vec![line]);

@@ -10,8 +10,8 @@ use goblin_core_manifest::sbom::sbom_path;
 use goblin_core_manifest::time::Instant;
 use goblin_core_manifest::tuf::{Hashes, ReleaseCustom, Target, sha256_hex};
 use goblin_core_types::{
-    Attempt, AttemptStage, BoardStatus, BootRecord, Digest, FailReason, Role, SlotState,
-    SlotStatus, UpdateCommand, UpdateReply, UpdateStatus, Version, reset_entry_name,
+    Attempt, AttemptStage, BoardStatus, BootRecord, Digest, FailReason, Role, STATE_OF_TWO_LINE,
+    SlotState, SlotStatus, UpdateCommand, UpdateReply, UpdateStatus, Version, reset_entry_name,
 };
 use goblin_core_update::menu;
 use goblin_core_update::slots::{self, EspFile, counted, file_name, loader_pick};
@@ -32,6 +32,8 @@ use tempfile::TempDir;
 
 /// The time of every test, seconds since 1970.
 pub const NOW: u64 = 1_800_000_000;
+/// The first release that can mount STATE of two disks.
+pub const KNOWS_MIRRORS: u32 = 3;
 /// Size of the largest content of a release.
 pub const LARGE_BYTES: usize = 300 << 10;
 
@@ -291,7 +293,10 @@ pub fn build(n: u32, more: Vec<(&str, Vec<u8>)>) -> Release {
         stub,
         kernel,
         cmdline: "quiet".into(),
-        os_release: format!("IMAGE_VERSION={n}\n"),
+        os_release: format!(
+            "IMAGE_VERSION={n}\n{}",
+            if n < KNOWS_MIRRORS { "" } else { STATE_OF_TWO_LINE }
+        ),
         uname: "6.12".into(),
         preinit,
         base,

@@ -165,6 +165,30 @@ fn rollback_boots_the_older_release_and_the_newer_can_come_back() {
 }
 
 #[test]
+fn release_from_before_mirrors_is_refused_on_two_disks() {
+    let (_server, mut board) = setup(&[1, 2, KNOWS_MIRRORS]);
+    let mut updater = board.updater();
+    let stage = |n| UpdateCommand::Stage { to: Some(v(n)), from: None };
+    done(&tell(&mut updater, &stage(2)));
+    // A mirror is made while an older release is staged.
+    let label = goblin_core_types::DiskLabel { set: "s".into(), ..Default::default() };
+    goblin_sys::mirror::write_label_at(&board.dir.path().join("record"), &label).unwrap();
+    let before = board.fixed();
+    let refused = tell(&mut updater, &UpdateCommand::Activate { to: v(2) });
+    assert_eq!(kind(&refused), "refused");
+    assert!(format!("{refused:?}").contains("release 2 is from before mirrored"), "{refused:?}");
+    assert_eq!(kind(&tell(&mut updater, &stage(2))), "refused");
+    let (record, esp, _) = board.fixed();
+    assert_eq!((record, esp), (before.0, before.1));
+    done(&tell(&mut updater, &stage(KNOWS_MIRRORS)));
+    done(&tell(&mut updater, &UpdateCommand::Activate { to: v(KNOWS_MIRRORS) }));
+    let mut updater = board.boot();
+    let before = board.fixed();
+    assert_eq!(kind(&tell(&mut updater, &UpdateCommand::Rollback { to: None })), "refused");
+    assert_eq!(board.fixed(), before);
+}
+
+#[test]
 fn what_was_missing_when_a_release_was_armed_is_written_down_with_it() {
     let (_server, board) = setup(&[1, 2]);
     let mut updater = board.updater();
