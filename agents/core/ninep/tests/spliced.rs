@@ -1,4 +1,4 @@
-//! Data that the kernel holds, in the answers of a server: whole, in order, and never of a request that was flushed.
+//! Data that the kernel holds, in the answers of a server: whole, in one piece, and never of a request that was flushed.
 // The server under test runs on threads.
 #![allow(clippy::disallowed_methods)]
 
@@ -67,12 +67,16 @@ const LATER: u64 = 1;
 const LATE: u64 = 2;
 const COPIED: u64 = 3;
 const COPIED_LATER: u64 = 4;
+/// As `LATER`, past its point of no return.
+const COMMITTED: u64 = 5;
 
 #[derive(Clone, Default)]
 struct Disk {
     gate: Arc<Gate>,
     count: Arc<AtomicUsize>,
-    /// Of which so many bytes are given whatever was asked for.
+    /// Jobs that were begun.
+    inside: Arc<AtomicUsize>,
+    /// So many bytes are given whatever was asked for.
     too_many: Option<usize>,
 }
 
@@ -118,12 +122,16 @@ impl Backend for Disk {
         match offset {
             LATE => self.gate.pass(),
             COPIED => return Ok(SpliceAnswer::Read),
-            LATER | COPIED_LATER => {
-                return Ok(SpliceAnswer::Later(Job::disk(move |_| {
+            LATER | COPIED_LATER | COMMITTED => {
+                return Ok(SpliceAnswer::Later(Job::disk(move |cancel| {
+                    if offset == COMMITTED && !cancel.commit() {
+                        return Err(Errno::EINTR);
+                    }
+                    this.inside.fetch_add(1, Ordering::SeqCst);
                     this.gate.pass();
                     Ok(match offset {
-                        LATER => Content::Spliced(this.held(offset, count)),
-                        _ => Content::Bytes(content(offset, count + 1)),
+                        COPIED_LATER => Content::Bytes(content(offset, count + 1)),
+                        _ => Content::Spliced(this.held(offset, count)),
                     })
                 })));
             }
@@ -176,7 +184,9 @@ impl Client {
     }
 
     fn receive_read(&mut self, tag: u16, offset: u64, count: usize) {
-        assert_eq!(self.receive(), (tag, 117, content(offset, count)));
+        let (got, kind, data) = self.receive();
+        assert_eq!((got, kind, data.len()), (tag, 117, count));
+        assert!(data == content(offset, count), "other bytes");
     }
 }
 
@@ -187,7 +197,7 @@ const fn read(offset: u64, count: u32) -> Request<'static> {
 }
 
 #[test]
-fn answers_are_whole_and_in_their_order() {
+fn answers_are_whole_and_each_is_its_own() {
     let disk = Disk::default();
     let mut client = Client::new(&disk);
     // In one piece, so that some are gathered before and after what is spliced.
@@ -198,11 +208,18 @@ fn answers_are_whole_and_in_their_order() {
         read(COPIED, 50 * u32::from(tag)).encode(tag + 2, &mut all);
     }
     client.0.write_all(&all).unwrap();
-    for tag in [1, 4, 7] {
-        assert_eq!(client.receive(), (tag, 25, Vec::new()));
-        client.receive_read(tag + 1, AT_ONCE, 100 * usize::from(tag));
-        client.receive_read(tag + 2, COPIED, 50 * usize::from(tag));
-    }
+    // A thread that gets no processor for long answers late, and others before it.
+    let mut replies: Vec<_> = (0..9).map(|_| client.receive()).collect();
+    replies.sort_unstable();
+    let wanted = |tag: u16| {
+        let (spliced, copied) = (100 * usize::from(tag), 50 * usize::from(tag));
+        [
+            (tag, 25, Vec::new()),
+            (tag + 1, 117, content(AT_ONCE, spliced)),
+            (tag + 2, 117, content(COPIED, copied)),
+        ]
+    };
+    assert!(replies == [1, 4, 7].map(wanted).concat(), "other answers");
     client.send(1, &read(AT_ONCE, 0));
     client.receive_read(1, AT_ONCE, 0);
     // As much as fits a message.
@@ -236,6 +253,21 @@ fn what_comes_later_delays_no_other_and_holds_a_flush_only_when_it_is_sent() {
     while disk.count.load(Ordering::SeqCst) > 0 {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_flush_that_has_to_wait_comes_after_all_of_the_data() {
+    let disk = Disk::default();
+    let mut client = Client::new(&disk);
+    client.send(100, &read(COMMITTED, 3000));
+    while disk.inside.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    client.send(2, &Request::Flush { oldtag: 100 });
+    assert_eq!(client.ask(1, &GETATTR), (1, 25), "it is not answered yet");
+    disk.gate.open();
+    client.receive_read(100, COMMITTED, 3000);
+    assert_eq!(client.receive(), (2, 109, Vec::new()));
 }
 
 #[test]
