@@ -12,6 +12,7 @@ use goblin_core_trust::pairing::{HELLO_BYTES, Hello, Verdict};
 use goblin_core_trust::{Exchange, Grant, PublicKey, Side};
 use goblin_core_types::{Greeting, May};
 use goblin_sys::socket::{Peer, Socket};
+use goblin_sys::splice::{PIPE_BYTES, PIPES_MAX};
 use goblin_tls::{Accepted, Acceptor, Identity, Service, TlsError, TlsStream, greeting};
 use std::io;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ const _: () = assert!(
     ROOMY_MAX * held_at_most(MSIZE_MAX as usize, 1 << 20, 1 << 20)
         + (CLIENTS_MAX - ROOMY_MAX)
             * held_at_most(CROWDED_MSIZE as usize, CROWDED_QUEUE_BYTES, CROWDED_XATTR_BYTES)
+        + PIPES_MAX * PIPE_BYTES
         < 960 << 20
 );
 

@@ -6,15 +6,27 @@ use crate::share::Share;
 use crate::usage::Held;
 use crate::waiters;
 use goblin_core_ninep::{
-    Answer, Cancel, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer, What, lock,
+    Answer, Cancel, Content, DirEntry, DirPage, Errno, Job, LockRange, Qid, ReadAnswer,
+    SpliceAnswer, Spliced, What, lock,
 };
 use goblin_sys::beneath::{self, Hold, Kind, OpenMode, Range, ReadNow, WriteNow};
+use goblin_sys::splice::{self, Pages, Taken};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Entries are asked of the kernel in pieces of this many bytes.
 const LIST_BYTES: usize = 32 * 1024;
+
+/// Reads of fewer bytes are copied: a pipe costs more than it saves.
+const SPLICE_BYTES_MIN: usize = 32 * 1024;
+
+/// Whether a read would wait for a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    No,
+    Perhaps,
+}
 
 /// An open file or directory.
 #[derive(Debug)]
@@ -26,6 +38,8 @@ pub struct HostOpen {
     always_waits: AtomicBool,
     /// Set once it has said the same of reads.
     reads_unknown: AtomicBool,
+    /// Set once the file system has said that it gives no pages of this file away.
+    never_spliced: AtomicBool,
     /// Whether the file system has no disk.
     in_memory: OnceLock<bool>,
     /// Its own descriptor: a lock may need an access that the open does not have.
@@ -49,6 +63,7 @@ impl HostOpen {
             mode,
             always_waits: AtomicBool::new(false),
             reads_unknown: AtomicBool::new(false),
+            never_spliced: AtomicBool::new(false),
             in_memory: OnceLock::new(),
             lock_fd: OnceLock::new(),
             closed: AtomicBool::new(false),
@@ -118,13 +133,82 @@ impl HostOpen {
 
     fn read_later(self: &Arc<Self>, offset: u64, count: usize) -> ReadAnswer {
         let this = self.clone();
-        ReadAnswer::Later(Job::disk(move |_| {
-            let mut bytes = vec![0; count];
-            let got = beneath::read_at(&this.fd, offset, &mut bytes)?;
-            bytes.truncate(got);
-            this.share().count_read(got);
-            Ok(bytes)
-        }))
+        ReadAnswer::Later(Job::disk(move |_| this.read_wait(offset, count)))
+    }
+
+    fn read_wait(&self, offset: u64, count: usize) -> Result<Vec<u8>, Errno> {
+        let mut bytes = vec![0; count];
+        let got = beneath::read_at(&self.fd, offset, &mut bytes)?;
+        bytes.truncate(got);
+        self.share().count_read(got);
+        Ok(bytes)
+    }
+
+    /// As [`read`](Self::read), without copies; of what is worth it.
+    pub(crate) fn splice(
+        self: &Arc<Self>,
+        offset: u64,
+        count: usize,
+    ) -> Result<SpliceAnswer, Errno> {
+        let never = !self.mode.read
+            || self.node.kind != Kind::RegularFile
+            || self.never_spliced.load(Ordering::Relaxed);
+        if count < SPLICE_BYTES_MIN || never {
+            return Ok(SpliceAnswer::Read);
+        }
+        // Clients ask for more than a small file has.
+        let size = beneath::stat(&self.fd)?.size;
+        let count = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(count);
+        if count < SPLICE_BYTES_MIN {
+            return Ok(SpliceAnswer::Read);
+        }
+        if self.disk_of(offset, count)? == Disk::Perhaps {
+            let this = self.clone();
+            return Ok(SpliceAnswer::Later(Job::disk(move |_| this.read_spliced(offset, count))));
+        }
+        Ok(match self.pages(offset, count) {
+            Some(pages) => SpliceAnswer::Now(Box::new(pages)),
+            None => SpliceAnswer::Read,
+        })
+    }
+
+    /// Looks at the first and the last byte of a read: the disk is asked for many at once, so seldom does only one
+    /// between them lie there still.
+    fn disk_of(&self, offset: u64, count: usize) -> Result<Disk, Errno> {
+        let last =
+            offset.saturating_add(u64::try_from(count).unwrap_or(u64::MAX)).saturating_sub(1);
+        for at in [offset, last] {
+            if self.reads_unknown.load(Ordering::Relaxed) {
+                let in_memory = self.in_memory.get_or_init(|| beneath::is_in_memory(&self.fd));
+                return Ok(if *in_memory { Disk::No } else { Disk::Perhaps });
+            }
+            match beneath::read_now(&self.fd, at, &mut [0])? {
+                ReadNow::Got(_) => {}
+                ReadNow::WouldWait => return Ok(Disk::Perhaps),
+                ReadNow::Unknown => self.reads_unknown.store(true, Ordering::Relaxed),
+            }
+        }
+        Ok(Disk::No)
+    }
+
+    /// Pages of the file; `None` when they are to be read, also for an error, which the read then finds.
+    fn pages(&self, offset: u64, count: usize) -> Option<Pages> {
+        match splice::take(&self.fd, offset, count) {
+            Ok(Taken::Pages(pages)) => {
+                self.share().count_read(pages.bytes());
+                return Some(pages);
+            }
+            Ok(Taken::Never) => self.never_spliced.store(true, Ordering::Relaxed),
+            Ok(Taken::NotNow) | Err(_) => {}
+        }
+        None
+    }
+
+    fn read_spliced(&self, offset: u64, count: usize) -> Result<Content, Errno> {
+        match self.pages(offset, count) {
+            Some(pages) => Ok(Content::Spliced(Box::new(pages))),
+            None => self.read_wait(offset, count).map(Content::Bytes),
+        }
     }
 
     pub(crate) fn write(self: &Arc<Self>, offset: u64, data: &[u8]) -> Result<Answer<u32>, Errno> {
@@ -292,6 +376,33 @@ mod tests {
         let mode = OpenMode { read: true, write: true, ..OpenMode::default() };
         let fd = beneath::open_file(node.as_fd(), mode).unwrap();
         Arc::new(HostOpen::new(node, fd, mode, None))
+    }
+
+    #[test]
+    fn what_is_small_or_has_no_pages_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = file(&dir);
+        let spliced = |offset, count| match open.splice(offset, count).unwrap() {
+            SpliceAnswer::Now(spliced) => Some(spliced.bytes()),
+            SpliceAnswer::Later(job) => match (job.work)(&Cancel::new()).unwrap() {
+                Content::Spliced(spliced) => Some(spliced.bytes()),
+                Content::Bytes(bytes) => panic!("{} bytes were copied", bytes.len()),
+            },
+            SpliceAnswer::Read => None,
+        };
+        assert_eq!(spliced(0, 1 << 19), None, "the file has three bytes");
+        let size = SPLICE_BYTES_MIN + 100;
+        std::fs::write(dir.path().join("file"), vec![7; size]).unwrap();
+        assert_eq!(spliced(0, SPLICE_BYTES_MIN - 1), None);
+        assert_eq!(spliced(0, SPLICE_BYTES_MIN), Some(SPLICE_BYTES_MIN));
+        assert_eq!(spliced(100, 1 << 19), Some(SPLICE_BYTES_MIN));
+        assert_eq!(spliced(101, 1 << 19), None, "too little is left");
+        assert_eq!(spliced(u64::MAX, 1 << 19), None);
+        open.never_spliced.store(true, Ordering::Relaxed);
+        assert_eq!(spliced(0, 1 << 19), None);
+        // A read that has begun to wait for the disk is not given up for it.
+        let later = open.read_spliced(1, 1 << 19).unwrap();
+        assert!(matches!(later, Content::Spliced(pages) if pages.bytes() == size - 1));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::share::Share;
 use crate::usage::Usage;
 use goblin_core_ninep::{
     Answer, AttachRequest, Attr, Backend, DirPage, Errno, Feed, Ledger, LockRange, NewNode, Opened,
-    Qid, ReadAnswer, SetAttr, StatFs, What,
+    Qid, ReadAnswer, SetAttr, SpliceAnswer, StatFs, What,
 };
 use goblin_sys::beneath::{self, Kind, OpenMode, Remove};
 use std::collections::BTreeSet;
@@ -290,6 +290,15 @@ impl Backend for HostTree {
         into: &mut [u8],
     ) -> Result<ReadAnswer, Errno> {
         open.read(offset, into)
+    }
+
+    fn splice(
+        &self,
+        open: &Arc<HostOpen>,
+        offset: u64,
+        count: usize,
+    ) -> Result<SpliceAnswer, Errno> {
+        open.splice(offset, count)
     }
 
     fn write(&self, open: &Arc<HostOpen>, offset: u64, data: &[u8]) -> Result<Answer<u32>, Errno> {

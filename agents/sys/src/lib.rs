@@ -29,6 +29,7 @@ pub mod record;
 pub mod sandbox;
 pub mod signal;
 pub mod socket;
+pub mod splice;
 pub mod state;
 pub mod terminate;
 pub mod uevent;

@@ -1,7 +1,7 @@
 //! Listening and connected stream sockets, TCP and unix, as the 9P server and its clients want them:
 //! no Nagle delay, dead peers noticed, no SIGPIPE, descriptors never inherited.
 
-use goblin_core_ninep::Stream;
+use goblin_core_ninep::{Spliced, Stream};
 use nix::sys::socket::sockopt::BindToDevice;
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
@@ -193,7 +193,18 @@ impl Stream for Socket {
     }
 
     fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        self.write_within(bytes, SEND_LIMIT)
+        self.write_within(bytes, SendFlags::empty(), SEND_LIMIT)
+    }
+
+    fn takes_spliced(&self) -> bool {
+        true
+    }
+
+    fn write_spliced(&self, bytes: &[u8], spliced: &mut dyn Spliced) -> io::Result<()> {
+        // In one packet with what follows, if anything does.
+        let more = if spliced.bytes() > 0 { SendFlags::MORE } else { SendFlags::empty() };
+        self.write_within(bytes, more, SEND_LIMIT)?;
+        send_all(spliced.bytes(), SEND_LIMIT, |_| spliced.move_to(self.as_fd()))
     }
 
     fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
@@ -207,26 +218,38 @@ impl Stream for Socket {
 }
 
 impl Socket {
-    fn write_within(&self, mut bytes: &[u8], limit: Duration) -> io::Result<()> {
-        // Taken when a write did not take everything at once, which is rare.
-        let mut since: Option<Instant> = None;
-        while !bytes.is_empty() {
-            match rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL) {
-                Ok(sent) if sent == bytes.len() => break,
-                Ok(sent) => {
-                    bytes = bytes.get(sent..).unwrap_or(&[]);
-                    // The kernel's limit begins anew with every call: a peer that takes a byte now and then would
-                    // hold this thread for ever.
-                    if since.get_or_insert_with(Instant::now).elapsed() > limit {
-                        return Err(io::ErrorKind::TimedOut.into());
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(err) => return Err(err.into()),
-            }
-        }
-        Ok(())
+    fn write_within(&self, bytes: &[u8], flags: SendFlags, limit: Duration) -> io::Result<()> {
+        send_all(bytes.len(), limit, |sent| {
+            let rest = bytes.get(sent..).unwrap_or(&[]);
+            Ok(rustix::net::send(&self.0, rest, SendFlags::NOSIGNAL | flags)?)
+        })
     }
+}
+
+/// Has `send` send until it has sent so many bytes; it is told how many it has, and answers how many more.
+fn send_all(
+    bytes: usize,
+    limit: Duration,
+    mut send: impl FnMut(usize) -> io::Result<usize>,
+) -> io::Result<()> {
+    // Taken when a write did not take everything at once, which is rare.
+    let mut since: Option<Instant> = None;
+    let mut sent = 0usize;
+    while sent < bytes {
+        match send(sent) {
+            // No stream takes nothing for ever: it waits.
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(more) => sent = sent.saturating_add(more),
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            Err(err) => return Err(err),
+        }
+        // The kernel's limit begins anew with every call: a peer that takes a byte now and then would hold this thread
+        // for ever.
+        if sent < bytes && since.get_or_insert_with(Instant::now).elapsed() > limit {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(())
 }
 
 impl Read for Socket {
@@ -552,7 +575,8 @@ mod tests {
         });
         let bytes = vec![0; 16 << 20];
         let start = Instant::now();
-        let err = a.write_within(&bytes, Duration::from_millis(300)).unwrap_err();
+        let err =
+            a.write_within(&bytes, SendFlags::empty(), Duration::from_millis(300)).unwrap_err();
         assert!(matches!(err.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
         assert!(start.elapsed() < Duration::from_secs(10));
         drop(a);

@@ -2,6 +2,7 @@
 
 use crate::dispatch::{self, Done, Effect};
 use crate::message::{HEADER_BYTES, Header, KIND_GOB1_MIN, Reply, Request};
+use crate::spliced::{Outgoing, Spliced};
 use crate::wire::{Data, WireError};
 use crate::{Attr, Backend, Cancel, Errno, Job, Limits, Session, WaitsFor};
 use std::fmt;
@@ -57,8 +58,18 @@ pub(crate) struct Shared<B: Backend> {
     /// Bytes of attribute values that fids hold.
     xattr_held: Arc<AtomicUsize>,
     limits: Limits,
+    pub takes: Takes,
     /// Requests for a disk that have not ended, also those that were flushed meanwhile, and their bytes.
     disk_queue: Arc<DiskQueue>,
+}
+
+/// What the stream of a connection takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Bytes of this program's memory.
+    Bytes,
+    /// Also what the kernel holds.
+    Spliced,
 }
 
 #[derive(Default)]
@@ -140,6 +151,8 @@ pub struct ReplyBuf {
     /// Only grows, so that its bytes are made ready once and not for every read.
     bulk: Vec<u8>,
     bulk_len: usize,
+    /// Data that follows the bytes.
+    spliced: Option<Box<dyn Spliced>>,
 }
 
 const READ_HEADER_BYTES: usize = HEADER_BYTES + 4;
@@ -153,13 +166,20 @@ fn counted_header(kind: u8, tag: u16, len: usize) -> [u8; READ_HEADER_BYTES] {
     [s0, s1, s2, s3, kind, t0, t1, c0, c1, c2, c3]
 }
 
+/// The header of an `Rread` of spliced data.
+fn put_spliced_header(tag: u16, spliced: &dyn Spliced, out: &mut Vec<u8>) {
+    let kind = Reply::Read { data: Data(&[]) }.kind();
+    let len = READ_HEADER_BYTES.saturating_add(spliced.bytes());
+    out.extend_from_slice(&counted_header(kind, tag, len));
+}
+
 impl ReplyBuf {
     /// Empty room.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The reply.
+    /// The reply; of one with spliced data what comes before that.
     pub fn bytes(&self) -> &[u8] {
         match self.bulk_len {
             0 => &self.small,
@@ -167,10 +187,25 @@ impl ReplyBuf {
         }
     }
 
+    /// Bytes of the whole message.
+    fn message_bytes(&self) -> usize {
+        let spliced = self.spliced.as_ref().map_or(0, |spliced| spliced.bytes());
+        self.bytes().len().saturating_add(spliced)
+    }
+
+    /// Spliced data that is to be sent after the bytes.
+    pub(crate) const fn take_spliced(&mut self) -> Option<Box<dyn Spliced>> {
+        self.spliced.take()
+    }
+
     pub(crate) fn put(&mut self, tag: u16, reply: &Reply<'_>) {
-        self.bulk_len = 0;
-        self.small.clear();
-        reply.encode(tag, &mut self.small);
+        reply.encode(tag, self.small());
+    }
+
+    /// Puts an `Rread` of spliced data.
+    pub(crate) fn put_spliced(&mut self, tag: u16, spliced: Box<dyn Spliced>) {
+        put_spliced_header(tag, &*spliced, self.small());
+        self.spliced = Some(spliced);
     }
 
     /// Where the data of an `Rread` goes.
@@ -189,6 +224,7 @@ impl ReplyBuf {
         if let Some(place) = self.bulk.first_chunk_mut() {
             *place = counted_header(kind, tag, len);
             self.bulk_len = len;
+            self.spliced = None;
         }
     }
 
@@ -242,6 +278,7 @@ impl ReplyBuf {
 
     pub(crate) fn small(&mut self) -> &mut Vec<u8> {
         self.bulk_len = 0;
+        self.spliced = None;
         self.small.clear();
         &mut self.small
     }
@@ -300,10 +337,15 @@ impl<B: Backend> fmt::Debug for Connection<B> {
 impl<B: Backend> Connection<B> {
     /// A connection on which nothing was said yet.
     pub fn new(backend: Arc<B>, limits: Limits) -> Self {
+        Self::over(Takes::Bytes, backend, limits)
+    }
+
+    /// As [`new`](Self::new), over a stream that takes so much.
+    pub(crate) fn over(takes: Takes, backend: Arc<B>, limits: Limits) -> Self {
         let session = Mutex::new(Session::new(limits));
         let xattr_held = Arc::new(AtomicUsize::new(0));
         let disk_queue = Arc::default();
-        let shared = Shared { backend, session, xattr_held, limits, disk_queue };
+        let shared = Shared { backend, session, xattr_held, limits, takes, disk_queue };
         Self { shared: Arc::new(shared), call: Cancel::new(), epoch: 0, ends: Ends::Yes }
     }
 
@@ -361,7 +403,7 @@ impl<B: Backend> Connection<B> {
         }
         match self.answer(header, body, out) {
             Ok(Done::Sent) => {
-                if u32::try_from(out.bytes().len()).is_ok_and(|len| len <= msize) {
+                if u32::try_from(out.message_bytes()).is_ok_and(|len| len <= msize) {
                     return Handled::Reply;
                 }
                 out.put(header.tag, &Reply::Error { ecode: Errno::EMSGSIZE.0 });
@@ -436,7 +478,7 @@ impl<B: Backend> Connection<B> {
         };
         let reply = out.small();
         let effect = result.and_then(|effect| self.shared.apply(fid, None, effect));
-        put_effect(tag, &effect, reply);
+        out.spliced = put_effect(tag, effect, reply);
         Handled::Reply
     }
 
@@ -506,12 +548,21 @@ impl<B: Backend> Shared<B> {
     }
 }
 
+/// Puts the reply; answers the spliced data that follows it.
 pub(crate) fn put_effect<B: Backend>(
     tag: u16,
-    effect: &Result<Effect<B>, Errno>,
+    effect: Result<Effect<B>, Errno>,
     out: &mut Vec<u8>,
-) {
-    let reply = match effect {
+) -> Option<Box<dyn Spliced>> {
+    let reply = match &effect {
+        Ok(Effect::Spliced(spliced, room)) if spliced.bytes() > *room => {
+            Reply::Error { ecode: Errno::EMSGSIZE.0 }
+        }
+        Ok(Effect::Spliced(..)) => {
+            let Ok(Effect::Spliced(spliced, _)) = effect else { return None };
+            put_spliced_header(tag, &*spliced, out);
+            return Some(spliced);
+        }
         Ok(Effect::Data(bytes)) => Reply::Read { data: Data(bytes) },
         Ok(Effect::Count(count)) => Reply::Write { count: *count },
         Ok(Effect::Status(status)) => Reply::Lock { status: *status },
@@ -531,6 +582,7 @@ pub(crate) fn put_effect<B: Backend>(
         Err(errno) => Reply::Error { ecode: errno.0 },
     };
     reply.encode(tag, out);
+    None
 }
 
 /// Puts what is to be sent for a request that was answered late: nothing when it was flushed. As
@@ -538,8 +590,8 @@ pub(crate) fn put_effect<B: Backend>(
 pub(crate) fn commit_late<B: Backend>(
     shared: &Shared<B>,
     (tag, serial): (u16, Option<u64>),
-    reply: &[u8],
-    out: &mut Vec<u8>,
+    reply: &mut ReplyBuf,
+    out: &mut Outgoing,
 ) {
     let flushes = match serial {
         None => Vec::new(),
@@ -548,9 +600,10 @@ pub(crate) fn commit_late<B: Backend>(
             None => return,
         },
     };
-    out.extend_from_slice(reply);
+    out.before.extend_from_slice(reply.bytes());
+    out.spliced = reply.take_spliced();
     for flush in flushes {
-        Reply::Flush {}.encode(flush, out);
+        Reply::Flush {}.encode(flush, out.end());
     }
 }
 
@@ -611,7 +664,7 @@ impl<B: Backend> Finished<B> {
     ///
     /// Call it, and write `out`, **under the lock of the stream's writing side**: after this call the tag
     /// is free, and a flush answered in between would overtake the reply.
-    pub fn commit(self, out: &mut Vec<u8>) {
+    pub fn commit(self, out: &mut Outgoing) {
         let Self { tag, serial, fid, shared, result } = self;
         let finished = shared.session().finish(tag, serial);
         let effect = match (&finished, result) {
@@ -630,9 +683,9 @@ impl<B: Backend> Finished<B> {
             shared.abandon_opening(fid, serial);
         }
         let Some((flushes, _)) = finished else { return };
-        put_effect(tag, &effect, out);
+        out.spliced = put_effect(tag, effect, &mut out.before);
         for flush in flushes {
-            Reply::Flush {}.encode(flush, out);
+            Reply::Flush {}.encode(flush, out.end());
         }
     }
 }

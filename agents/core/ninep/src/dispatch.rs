@@ -1,14 +1,14 @@
 //! One function for each request: looks up fids, checks names, asks the backend, encodes the reply.
 
-use crate::connection::{Connection, Fid, Gopened, ReplyBuf, State, XattrRead, XattrWrite};
+use crate::connection::{Connection, Fid, Gopened, ReplyBuf, State, Takes, XattrRead, XattrWrite};
 use crate::extended::{Creation, Opening};
 use crate::message::{HEADER_BYTES, NO_FID, Reply, Request};
 use crate::server::Listing;
 use crate::session::Flush;
 use crate::wire::Data;
 use crate::{
-    Answer, AttachRequest, Attr, Backend, DirPage, Errno, Job, LockRange, NAME_BYTES_MAX, Names,
-    NewNode, Opened, Qid, Qids, ReadAnswer, Token, lock,
+    Answer, AttachRequest, Attr, Backend, Content, DirPage, Errno, Job, LockRange, NAME_BYTES_MAX,
+    Names, NewNode, Opened, Qid, Qids, ReadAnswer, SpliceAnswer, Spliced, Token, lock,
 };
 use std::sync::Arc;
 
@@ -30,13 +30,22 @@ pub(crate) enum Done<B: Backend> {
 /// Result of a job.
 pub(crate) enum Effect<B: Backend> {
     Data(Vec<u8>),
+    /// And the most that there is room for.
+    Spliced(Box<dyn Spliced>, usize),
     Count(u32),
     Status(u8),
     Synced,
     Opened(Opened<B::Open>),
-    OpenedAs { qid: Qid, iounit: u32 },
+    OpenedAs {
+        qid: Qid,
+        iounit: u32,
+    },
     Gopened(Box<Gopened<B>>),
-    Gcreated { attr: Box<Attr>, iounit: u32, count: u32 },
+    Gcreated {
+        attr: Box<Attr>,
+        iounit: u32,
+        count: u32,
+    },
     SyncedTo(Token),
     Changes(Token, Vec<u8>),
 }
@@ -423,6 +432,27 @@ impl<B: Backend> Connection<B> {
             return Ok(Done::Sent);
         }
         let open = self.open_file(fid)?;
+        if self.shared.takes == Takes::Spliced {
+            match self.shared.backend.splice(&open, offset, room)? {
+                SpliceAnswer::Now(spliced) => {
+                    out.put_spliced(tag, spliced);
+                    return Ok(Done::Sent);
+                }
+                SpliceAnswer::Later(job) => {
+                    return Ok(Done::Later(
+                        fid,
+                        job.map(move |content| match content {
+                            Content::Bytes(mut bytes) => {
+                                bytes.truncate(room);
+                                Effect::Data(bytes)
+                            }
+                            Content::Spliced(spliced) => Effect::Spliced(spliced, room),
+                        }),
+                    ));
+                }
+                SpliceAnswer::Read => {}
+            }
+        }
         match self.shared.backend.read(&open, offset, out.read_room(room))? {
             ReadAnswer::Now(got) => {
                 out.put_read(tag, got.min(room));

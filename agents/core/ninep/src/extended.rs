@@ -316,7 +316,8 @@ impl<B: Backend> Connection<B> {
             Ok(Done::Later(fid, job) | Done::OpensLater(fid, job)) => {
                 let effect = (job.work)(&Cancel::new());
                 let effect = effect.and_then(|effect| self.shared.apply(fid, None, effect));
-                crate::connection::put_effect(tag, &effect, out.small());
+                // No read is among what may be repeated, so nothing is spliced.
+                let _ = crate::connection::put_effect(tag, effect, out.small());
             }
             Ok(Done::Sent) => {}
             Ok(Done::Silent) => return Err(Errno::EIO),

@@ -14,7 +14,8 @@
 //! Invariants:
 //! - Any bytes are answered or refused; none panics. Memory for one connection is bounded by
 //!   [`Limits`] and msize.
-//! - No message larger than the agreed msize is accepted or sent.
+//! - No message larger than the agreed msize is accepted or sent, and none that says more than it holds: data that the
+//!   kernel holds is counted before its header is written.
 //! - A fid is bound only by a complete walk, and never over one in use; clunk and remove always free it.
 //! - One request that waits never delays another: what is known to wait runs on a helper thread. What waits for a disk
 //!   has a few threads and a queue of [`Limits::disk_queue_max`] requests; only beyond it the reading thread does the
@@ -46,6 +47,7 @@ mod qid;
 mod serve;
 mod server;
 mod session;
+mod spliced;
 pub mod synthetic;
 mod talk;
 mod turn;
@@ -65,9 +67,10 @@ pub use qid::Qid;
 pub use serve::{End, Stream, serve};
 pub use server::{
     Answer, AttachRequest, Backend, Created, DirPage, Job, LockRange, NewNode, Opened, ReadAnswer,
-    WaitsFor,
+    SpliceAnswer, WaitsFor,
 };
 pub use session::{Agreed, Flush, Limits, MSIZE_MAX, MSIZE_MIN, Session};
+pub use spliced::{Content, Outgoing, Spliced};
 pub use wire::WireError;
 
 /// Most names in one walk (MAXWELEM of `walk(5)`).

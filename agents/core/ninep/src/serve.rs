@@ -11,8 +11,9 @@
 //! The reading thread writes its own replies: a client that does not read slows itself down and costs no
 //! memory. The stream's own write time limit ends a client that reads nothing at all.
 
-use crate::connection::commit_late;
+use crate::connection::{Takes, commit_late};
 use crate::message::{HEADER_BYTES, Header, NO_FID};
+use crate::spliced::{Outgoing, Spliced};
 use crate::turn::{self, Look, Mark, Turn, Watched};
 use crate::{
     Backend, Cancel, Connection, Deferred, Errno, Handled, Limits, ReplyBuf, WaitsFor, WireError,
@@ -54,6 +55,17 @@ pub trait Stream: Send + Sync + 'static {
     /// # Errors
     /// Whatever the stream says; the connection then ends.
     fn write_all(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Whether it takes what [`write_spliced`](Self::write_spliced) moves.
+    fn takes_spliced(&self) -> bool {
+        false
+    }
+    /// Writes all bytes, and after them all that is spliced.
+    ///
+    /// # Errors
+    /// Whatever the stream says; the connection then ends.
+    fn write_spliced(&self, _bytes: &[u8], _spliced: &mut dyn Spliced) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Sets the longest wait of one read.
     ///
     /// # Errors
@@ -90,7 +102,8 @@ impl fmt::Display for End {
 
 /// Serves one connection until it ends. Blocks; give it a thread of its own.
 pub fn serve<S: Stream, B: Backend>(stream: Arc<S>, backend: Arc<B>, limits: Limits) -> End {
-    let connection = Connection::new(backend, limits);
+    let takes = if stream.takes_spliced() { Takes::Spliced } else { Takes::Bytes };
+    let connection = Connection::over(takes, backend, limits);
     let helpers = Arc::new(Helpers {
         stream,
         writing: Mutex::new(()),
@@ -219,12 +232,18 @@ impl<S: Stream, B: Backend> Server<S, B> {
         &self,
         handled: Handled<B>,
         reading: &mut Reading,
-        reply: &ReplyBuf,
+        reply: &mut ReplyBuf,
     ) -> Result<(), Stop> {
         let more = reading.frames.has_whole();
+        let spliced = reply.take_spliced();
         match handled {
+            Handled::Reply if spliced.is_some() => {
+                reading.gathered.extend_from_slice(reply.bytes());
+                self.helpers.write(&reading.gathered, spliced).map_err(cut)?;
+                reading.gathered.clear();
+            }
             Handled::Reply if reading.gathered.is_empty() && !more => {
-                self.helpers.write(reply.bytes()).map_err(cut)?;
+                self.helpers.write(reply.bytes(), None).map_err(cut)?;
             }
             Handled::Reply => reading.gathered.extend_from_slice(reply.bytes()),
             Handled::Later(deferred) => self.helpers.submit(Task::Job(deferred)),
@@ -244,7 +263,7 @@ impl<S: Stream, B: Backend> Server<S, B> {
 
     fn send_gathered(&self, reading: &mut Reading) -> Result<(), Stop> {
         if !reading.gathered.is_empty() {
-            self.helpers.write(&reading.gathered).map_err(cut)?;
+            self.helpers.write(&reading.gathered, None).map_err(cut)?;
             reading.gathered.clear();
         }
         Ok(())
@@ -506,9 +525,12 @@ impl<S: Stream, B: Backend> Watched for Helpers<S, B> {
 }
 
 impl<S: Stream, B: Backend> Helpers<S, B> {
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, bytes: &[u8], spliced: Option<Box<dyn Spliced>>) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.stream.write_all(bytes)
+        match spliced {
+            Some(mut spliced) => self.stream.write_spliced(bytes, &mut *spliced),
+            None => self.stream.write_all(bytes),
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<B>> {
@@ -600,23 +622,33 @@ impl<S: Stream, B: Backend> Helpers<S, B> {
     }
 
     /// Puts and writes what is to be sent under one lock.
-    fn send(&self, put: impl FnOnce(&mut Vec<u8>)) {
-        let mut out = Vec::new();
+    fn send(&self, put: impl FnOnce(&mut Outgoing)) {
+        let mut out = Outgoing::default();
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         put(&mut out);
-        if !out.is_empty() && self.stream.write_all(&out).is_err() {
+        let Outgoing { before, spliced, after } = out;
+        let mut sent = Ok(());
+        if let Some(mut spliced) = spliced {
+            sent = self.stream.write_spliced(&before, &mut *spliced);
+        } else if !before.is_empty() {
+            sent = self.stream.write_all(&before);
+        }
+        if sent.is_ok() && !after.is_empty() {
+            sent = self.stream.write_all(&after);
+        }
+        if sent.is_err() {
             // The reading thread sees the end and tidies up.
             self.stream.shutdown();
         }
     }
 
     /// Does what is left to do for a frame whose reader has lost its turn over it.
-    fn late(self: &Arc<Self>, handled: Handled<B>, request: (u16, Mark), reply: &ReplyBuf) {
+    fn late(self: &Arc<Self>, handled: Handled<B>, request: (u16, Mark), reply: &mut ReplyBuf) {
         match handled {
             Handled::Reply => {
                 let (tag, mark) = request;
                 let known = (tag, mark.serial);
-                self.send(|out| commit_late(&self.connection.shared, known, reply.bytes(), out));
+                self.send(|out| commit_late(&self.connection.shared, known, reply, out));
             }
             Handled::Later(deferred) => self.submit(Task::Job(deferred)),
             Handled::Here(deferred) => self.answer_with(|| deferred.run()),

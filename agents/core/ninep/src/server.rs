@@ -5,7 +5,9 @@
 //! out a [`Job`] for what can ([`Answer::Later`]).
 
 use crate::wire::Field;
-use crate::{Attr, AttrEntry, Cancel, DirEntry, Errno, Feed, Ledger, Qid, SetAttr, StatFs};
+use crate::{
+    Attr, AttrEntry, Cancel, Content, DirEntry, Errno, Feed, Ledger, Qid, SetAttr, Spliced, StatFs,
+};
 use std::fmt;
 use std::sync::Arc;
 
@@ -93,6 +95,17 @@ pub enum ReadAnswer {
     Now(usize),
     /// It may block. More bytes than were asked for are cut.
     Later(Job<Vec<u8>>),
+}
+
+/// Answer of [`Backend::splice`].
+#[derive(Debug)]
+pub enum SpliceAnswer {
+    /// Here they are; none at the end of the file.
+    Now(Box<dyn Spliced>),
+    /// It may block. Bytes beyond those that were asked for are cut, spliced ones must not be more.
+    Later(Job<Content>),
+    /// They are to be read.
+    Read,
 }
 
 /// An opened file.
@@ -240,6 +253,20 @@ pub trait Backend: Send + Sync + Sized + 'static {
         offset: u64,
         into: &mut [u8],
     ) -> Result<ReadAnswer, Errno>;
+
+    /// Reads up to `count` bytes without their passing through this program; asked before [`read`](Self::read) where the
+    /// stream takes such bytes.
+    ///
+    /// # Errors
+    /// Those of the file. What only cannot be done this way is [`SpliceAnswer::Read`].
+    fn splice(
+        &self,
+        open: &Arc<Self::Open>,
+        offset: u64,
+        count: usize,
+    ) -> Result<SpliceAnswer, Errno> {
+        Ok(SpliceAnswer::Read)
+    }
 
     /// Lists entries after the cookie `offset`; 0 starts over.
     fn readdir(

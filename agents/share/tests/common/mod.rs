@@ -66,7 +66,7 @@ impl Served {
 
     /// A byte client with fid 0 at the root of `data`.
     pub fn raw(&self, msize: u32) -> Raw {
-        let mut raw = Raw { socket: self.connect().0, frame: Vec::new() };
+        let mut raw = Raw::new(self.connect().0);
         raw.ok(u16::MAX, &Request::Version { msize, version: b"9P2000.L" });
         raw.attach(0, "data");
         raw
@@ -86,6 +86,10 @@ pub struct Raw {
 }
 
 impl Raw {
+    pub fn new(socket: Socket) -> Self {
+        Self { socket, frame: Vec::new() }
+    }
+
     pub fn send(&mut self, tag: u16, request: &Request<'_>) {
         let mut frame = Vec::new();
         request.encode(tag, &mut frame);

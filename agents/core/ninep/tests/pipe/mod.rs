@@ -1,8 +1,11 @@
 //! A two-way byte pipe in memory, and a server at one end.
 
-use goblin_core_ninep::{Backend, End, Limits, Stream, serve};
+use goblin_core_ninep::{Backend, End, Limits, Spliced, Stream, serve};
 use std::collections::VecDeque;
 use std::io;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -80,6 +83,21 @@ impl Stream for Pipe {
 
     fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         self.to.push(bytes).map(|_| ())
+    }
+
+    fn takes_spliced(&self) -> bool {
+        true
+    }
+
+    fn write_spliced(&self, bytes: &[u8], spliced: &mut dyn Spliced) -> io::Result<()> {
+        self.write_all(bytes)?;
+        let (from, mut to) = UnixStream::pair()?;
+        while spliced.bytes() > 0 {
+            let mut moved = vec![0; spliced.move_to(from.as_fd())?];
+            to.read_exact(&mut moved)?;
+            self.write_all(&moved)?;
+        }
+        Ok(())
     }
 
     fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
