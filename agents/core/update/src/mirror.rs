@@ -204,6 +204,16 @@ mod tests {
         acts: Vec<Act>,
     }
 
+    /// A board that runs.
+    struct Boot {
+        /// The disk that it works from.
+        at: usize,
+        /// The other one is there.
+        others: bool,
+        /// STATE of both is written.
+        together: bool,
+    }
+
     impl World {
         fn fresh(&mut self) -> u32 {
             self.count += 1;
@@ -266,8 +276,18 @@ mod tests {
         }
 
         fn run(&mut self, session: &Session) {
+            let Some(mut boot) = self.boot(session) else { return };
+            for act in &session.acts {
+                if !self.act(&mut boot, act) {
+                    return;
+                }
+            }
+        }
+
+        /// Which disk is booted, and how; `None` when none is.
+        fn boot(&mut self, session: &Session) -> Option<Boot> {
             let mut at = session.first;
-            let mut others = session.both;
+            let others = session.both;
             let label = |disk: &Disk| disk.label.clone();
             let mut plan = BootPlan::Stop;
             for _ in 0..2 {
@@ -283,19 +303,18 @@ mod tests {
             if plan == BootPlan::Together && !is_laid {
                 plan = BootPlan::Alone;
             }
-            let mut together = match plan {
+            let together = match plan {
                 BootPlan::SendOn => panic!("both disks call the other newer: {:?}", self.disks),
                 BootPlan::Stop => {
                     assert!(
                         here.label.is_some_and(|label| label.making),
                         "a whole disk can be gone on with"
                     );
-                    return;
+                    return None;
                 }
                 BootPlan::Single => {
-                    if here.data.is_none() {
-                        return; // A disk without a label and without STATE is not a system disk.
-                    }
+                    // A disk without a label and without STATE is not a system disk.
+                    here.data.as_ref()?;
                     false
                 }
                 BootPlan::Together => true,
@@ -317,40 +336,43 @@ mod tests {
                 assert!(split || !older, "a stale disk was booted: {:?}", self.disks);
                 assert!(!together || theirs == mine, "two ages are mounted: {:?}", self.disks);
             }
-            for act in &session.acts {
-                match act {
-                    Act::Write => {
-                        let write = self.fresh();
-                        self.disks[at].data.as_mut().unwrap().push(write);
-                        if together && let Some(data) = &mut self.disks[1 - at].data {
-                            data.push(write);
-                        }
+            Some(Boot { at, others, together })
+        }
+
+        /// False when the board ends with it.
+        fn act(&mut self, boot: &mut Boot, act: &Act) -> bool {
+            let at = boot.at;
+            match act {
+                Act::Write => {
+                    let write = self.fresh();
+                    self.disks[at].data.as_mut().unwrap().push(write);
+                    if boot.together
+                        && let Some(data) = &mut self.disks[1 - at].data
+                    {
+                        data.push(write);
                     }
-                    Act::Pull if others => {
-                        others = false;
-                        let fresh = self.fresh().to_string();
-                        if together {
-                            let label = self.disks[at].label.clone().unwrap();
-                            self.disks[at].label = ran_alone(&label, fresh, 1).or(Some(label));
-                        }
-                        together = false;
-                    }
-                    Act::Die => {
-                        let labels = self.disks.each_ref().map(|disk| disk.label.clone());
-                        let pair = labels[at].as_ref().zip(labels[1 - at].as_ref());
-                        let goes_on = pair.is_some_and(|(a, b)| together && may_take_over(a, b));
-                        if !goes_on {
-                            return;
-                        }
-                        at = 1 - at;
-                        let alone = ran_alone(pair.unwrap().1, self.fresh().to_string(), 1);
-                        self.disks[at].label = alone.or(labels[at].clone());
-                        (others, together) = (false, false);
-                    }
-                    Act::Join(effects) if others => self.join(at, &mut together, *effects),
-                    Act::Pull | Act::Join(_) => {}
                 }
+                Act::Pull if boot.others => {
+                    let fresh = self.fresh().to_string();
+                    if boot.together {
+                        let label = self.disks[at].label.clone().unwrap();
+                        self.disks[at].label = ran_alone(&label, fresh, 1).or(Some(label));
+                    }
+                    (boot.others, boot.together) = (false, false);
+                }
+                Act::Die => {
+                    let labels = self.disks.each_ref().map(|disk| disk.label.clone());
+                    let pair = labels[at].as_ref().zip(labels[1 - at].as_ref());
+                    let pair = pair.filter(|(a, b)| boot.together && may_take_over(a, b));
+                    let Some((_, theirs)) = pair else { return false };
+                    let alone = ran_alone(theirs, self.fresh().to_string(), 1);
+                    self.disks[1 - at].label = alone.or(labels[1 - at].clone());
+                    *boot = Boot { at: 1 - at, others: false, together: false };
+                }
+                Act::Join(effects) if boot.others => self.join(at, &mut boot.together, *effects),
+                Act::Pull | Act::Join(_) => {}
             }
+            true
         }
     }
 
