@@ -197,26 +197,29 @@ impl Outcome {
     }
 }
 
+/// `cargo test` of this checkout, with what tests are told by variables.
+fn cargo_test() -> Result<Command> {
+    // The UKI writer is tested on the very stub that releases carry.
+    let stub = crate::debian::boot_parts()?.stub;
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.env("GOBLIN_TEST_STUB", stub).args(["test", "--locked"]);
+    command.current_dir(host::root()).stdin(Stdio::null());
+    Ok(command)
+}
+
 fn cargo_tests(suite: &Suite) -> Result<Tally> {
     let log_path = host::target("test")?.join(format!("{}.log", suite.name));
     let mut log = std::fs::File::create(&log_path)
         .with_context(|| format!("cannot write {}", log_path.display()))?;
     host::say(format!("tests: {} (log: {})", suite.name, log_path.display()));
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // The UKI writer is tested on the very stub that releases carry.
-    let stub = crate::debian::boot_parts()?.stub;
-    let mut command = Command::new(program);
+    let mut command = cargo_test()?;
     if std::env::var_os(properties::SEED_VARIABLE).is_none() {
         command.env(properties::SEED_VARIABLE, properties::SEED);
     }
     let mut child = command
-        .env("GOBLIN_TEST_STUB", stub)
         // The frames of an error's making say less than its chain of reasons, and bury it.
         .env("RUST_LIB_BACKTRACE", "0")
-        .args(["test", "--locked"])
         .args(suite.arguments)
-        .current_dir(host::root())
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

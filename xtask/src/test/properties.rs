@@ -3,7 +3,6 @@
 
 use crate::host;
 use anyhow::{Context, Result, bail};
-use std::process::{Command, Stdio};
 
 /// Variable that proptest reads its seed from.
 pub const SEED_VARIABLE: &str = "PROPTEST_RNG_SEED";
@@ -17,25 +16,11 @@ pub const SEED: &str = "9";
 /// When a property does not hold.
 pub fn soak(seed: u64, cases: u32) -> Result<()> {
     host::say(format!("every property with {cases} inputs (seed {seed})"));
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let stub = crate::debian::boot_parts()?.stub;
-    let status = Command::new(program)
-        .env("GOBLIN_TEST_STUB", stub)
+    let status = super::cargo_test()?
         .env(SEED_VARIABLE, seed.to_string())
         .env("PROPTEST_CASES", cases.to_string())
         // Quick programs: unoptimised ones would spend the time on their own checks.
-        .args([
-            "test",
-            "--locked",
-            "--profile",
-            "image",
-            "--workspace",
-            "--lib",
-            "--no-fail-fast",
-            "--quiet",
-        ])
-        .current_dir(host::root())
-        .stdin(Stdio::null())
+        .args(["--profile", "image", "--workspace", "--lib", "--no-fail-fast", "--quiet"])
         .status()
         .context("cannot start cargo")?;
     if !status.success() {

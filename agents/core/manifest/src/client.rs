@@ -225,14 +225,13 @@ impl Client {
         self.unexpired(&self.root)?;
         let file = Kind::Timestamp.to_string();
         let received = Envelope::parse(&file, bytes, Kind::Timestamp.bytes_max())?;
-        let (next, _): (Timestamp, _) = self.verified(&received)?;
+        let (next, said): (Timestamp, _) = self.verified(&received)?;
         not_older(Kind::Timestamp, next.version, self.state.timestamp_version)?;
         // Under a root that wants more signatures than before, the believed one may not pass any more.
-        let passes = |believed: &Envelope| self.verified::<Timestamp>(believed).is_ok();
         let believed = self.state.timestamp.clone();
         let believed = believed.filter(|_| next.version == self.state.timestamp_version);
-        let envelope = believed.filter(passes).unwrap_or(received);
-        let (next, said): (Timestamp, _) = self.verified(&envelope)?;
+        let believed = believed.and_then(|kept| Some((self.verified(&kept).ok()?, kept)));
+        let ((next, said), envelope) = believed.unwrap_or(((next, said), received));
         self.unchanged(Kind::Timestamp, (next.version, self.state.timestamp_version), &said)?;
         let named = named(&next.meta, Kind::Snapshot)?;
         not_older(Kind::Snapshot, named.version, self.state.snapshot_version)?;

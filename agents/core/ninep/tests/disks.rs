@@ -2,40 +2,18 @@
 // The server under test runs on threads.
 #![allow(clippy::disallowed_methods)]
 
+mod gate;
 mod pipe;
 
+use gate::Gate;
 use goblin_core_ninep::{
     Answer, AttachRequest, Attr, Backend, DirPage, Errno, Job, Limits, NO_FID, Names as Path,
     Opened, Qid, ReadAnswer, Reply, Request, wire,
 };
 use pipe::{Pipe, start};
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-
-/// Opened by the test.
-#[derive(Default)]
-struct Gate {
-    open: Mutex<bool>,
-    changed: Condvar,
-    inside: AtomicUsize,
-    most: AtomicUsize,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(inside, Ordering::SeqCst);
-        let open = self.open.lock().unwrap();
-        drop(self.changed.wait_while(open, |open| !*open).unwrap());
-        self.inside.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    fn open(&self) {
-        *self.open.lock().unwrap() = true;
-        self.changed.notify_all();
-    }
-}
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A disk behind a gate. Files open at once; what is written or synced waits in a job, and so does the name `slow`,
 /// in the thread that reads frames.

@@ -2,8 +2,10 @@
 // The server under test runs on threads.
 #![allow(clippy::disallowed_methods)]
 
+mod gate;
 mod pipe;
 
+use gate::Gate;
 use goblin_core_ninep::{
     Answer, AttachRequest, Attr, Backend, Content, DirPage, Errno, Job, Limits, NO_FID,
     Names as Path, Opened, Qid, ReadAnswer, Reply, Request, SpliceAnswer, Spliced,
@@ -12,8 +14,8 @@ use pipe::{Pipe, start};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 
 /// Bytes that go a few at a time, as into a socket that is nearly full.
 #[derive(Debug)]
@@ -39,24 +41,6 @@ impl Spliced for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[derive(Default)]
-struct Gate {
-    open: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let open = self.open.lock().unwrap();
-        drop(self.changed.wait_while(open, |open| !*open).unwrap());
-    }
-
-    fn open(&self) {
-        *self.open.lock().unwrap() = true;
-        self.changed.notify_all();
     }
 }
 
