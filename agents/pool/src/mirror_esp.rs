@@ -79,7 +79,6 @@ pub(crate) fn bring(from: &Path, to: &Path, wanted: &Files) -> io::Result<()> {
             return Err(io::Error::other(format!("{} was not kept as written", path.display())));
         }
         writer.rename_whole(&new, &place)?;
-        writer.keep_names(folder)?;
     }
     for path in files_of_all(to)?.into_iter().filter(|path| !wanted.contains_key(path)) {
         writer.remove_whole(&to.join(path))?;

@@ -108,14 +108,14 @@ impl Writer {
         Ok(Open { file, path: path.into(), at: 0, writer: self.clone() })
     }
 
-    /// Makes a folder.
+    /// Makes a folder of a FAT, and waits until the disk has its name.
     ///
     /// # Errors
-    /// The file system's.
-    pub fn create_folder(&self, path: &Path) -> io::Result<()> {
+    /// The file system's or the disk's.
+    pub fn create_folder_whole(&self, path: &Path) -> io::Result<()> {
         std::fs::create_dir(path)?;
         self.note(Change::CreateFolder(path));
-        Ok(())
+        self.keep_name(path)
     }
 
     /// Opens a file to write on from its end; made when absent.
@@ -192,17 +192,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes the names in a folder of a FAT durable.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn keep_names(&self, folder: &Path) -> io::Result<()> {
+    /// Waits until the disk has the names in the folder of `path`, of a FAT, as they are now.
+    fn keep_name(&self, path: &Path) -> io::Result<()> {
+        let Some(folder) = path.parent() else { return Ok(()) };
         self.sync_folder(folder)?;
         // FAT keeps the allocation table beside the directory.
         self.sync_all(folder)
     }
 
-    /// Removes a file of a FAT so that the disk loses its name before its place is free.
+    /// Removes a file of a FAT so that the disk loses its name before its place is free, and waits until the name
+    /// is gone.
     ///
     /// Linux's vfat frees the place of a removed file as soon as nobody has it open, and the disk may write that
     /// first: a power cut would leave a name whose place is free, or is another file's by then. While it is
@@ -213,14 +212,13 @@ impl Writer {
     pub fn remove_whole(&self, path: &Path) -> io::Result<()> {
         let file = File::open(path)?;
         self.remove(path)?;
-        if let Some(folder) = path.parent() {
-            self.keep_names(folder)?;
-        }
+        self.keep_name(path)?;
         drop(file);
         Ok(())
     }
 
-    /// Renames a file of a FAT so that the disk gets its new name together with its place and size.
+    /// Renames a file of a FAT, within its folder, so that the disk gets its new name together with its place and
+    /// size, and waits until the new name is there and the old one gone.
     ///
     /// Linux's vfat writes a new name with size 0 and no first cluster, and fills both in when it writes the
     /// inode. Syncing the directory first would make an empty file durable under the new name, the old name
@@ -234,9 +232,8 @@ impl Writer {
         let (file, old) = (File::open(from)?, File::open(to));
         self.rename(from, to)?;
         self.sync_file(&file, to)?;
-        if let (Ok(_), Some(folder)) = (&old, to.parent()) {
-            self.keep_names(folder)?;
-        }
+        self.keep_name(to)?;
+        drop(old);
         Ok(())
     }
 
@@ -324,7 +321,6 @@ mod tests {
         writer.sync_all(dir.path()).unwrap();
         assert_eq!(std::fs::read(&b).unwrap(), b"onemore");
         writer.clone().remove(&b).unwrap();
-        writer.create_folder(&a).unwrap();
         let told = lines.0.lock().unwrap().clone();
         let wanted = [
             "create a",
@@ -335,10 +331,31 @@ mod tests {
             "sync folder",
             "sync all",
             "remove b",
-            "folder a",
         ];
         assert_eq!(told, wanted);
-        assert_eq!(writer.counts(), Counts { changes: 6, bytes: 7, syncs: 3 });
+        assert_eq!(writer.counts(), Counts { changes: 5, bytes: 7, syncs: 3 });
+    }
+
+    #[test]
+    fn each_name_of_a_fat_is_waited_for_once_and_after_the_file_it_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        let [a, b] = ["a", "b"].map(|name| folder.join(name));
+        let told = |work: &dyn Fn(&Writer)| {
+            let lines = Arc::new(Lines::default());
+            work(&Writer::watched(lines.clone()));
+            lines.0.lock().unwrap().clone()
+        };
+        let made = told(&|writer| writer.create_folder_whole(&folder).unwrap());
+        assert_eq!(made, ["folder folder", "sync folder", "sync all"]);
+        // A name that nobody had, and one that another file had.
+        for _ in 0..2 {
+            std::fs::write(&a, "new").unwrap();
+            let renamed = told(&|writer| writer.rename_whole(&a, &b).unwrap());
+            assert_eq!(renamed, ["rename a b", "sync b", "sync folder", "sync all"]);
+        }
+        let removed = told(&|writer| writer.remove_whole(&b).unwrap());
+        assert_eq!(removed, ["remove b", "sync folder", "sync all"]);
     }
 
     #[test]

@@ -142,7 +142,6 @@ impl Esp {
                     }
                 };
                 done.map_err(Self::error(&path))?;
-                self.writer.keep_names(&linux).map_err(Self::error(&linux))?;
             }
             Ok(())
         })
@@ -227,18 +226,14 @@ impl Esp {
 
     fn write_menu(&self, folder: &Path, change: &menu::Change) -> io::Result<()> {
         if let Some((name, text)) = &change.write {
-            if !folder.is_dir()
-                && let Some(loader) = folder.parent()
-            {
-                self.writer.create_folder(folder)?;
-                self.writer.keep_names(loader)?;
+            if !folder.is_dir() {
+                self.writer.create_folder_whole(folder)?;
             }
             let new = folder.join(menu::NEW_FILE);
             let mut file = self.writer.create(&new)?;
             file.write_all(text.as_bytes())?;
             file.sync()?;
             self.writer.rename_whole(&new, &folder.join(name))?;
-            self.writer.keep_names(folder)?;
         }
         for name in &change.remove {
             // The new file may just have got its name.
@@ -247,7 +242,7 @@ impl Esp {
                 removed => removed?,
             }
         }
-        self.writer.keep_names(folder)
+        Ok(())
     }
 
     /// blake3 of a file of `EFI/Linux` as the disk has it, read past the cache.
