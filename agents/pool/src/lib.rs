@@ -40,6 +40,7 @@ mod reset;
 mod sniff;
 mod state;
 mod state_partition;
+mod superblock;
 
 pub use error::PoolError;
 pub use mirror::run_disks;

@@ -6,6 +6,7 @@ use crate::sniff::{
 };
 use crate::state::random_guid;
 use crate::state_partition;
+use crate::superblock::BTRFS;
 use goblin_core_types::paths;
 use goblin_image::disk::{DiskPlan, DiskSpec, ESP_BYTES};
 use goblin_sys::block::{self, Disk};
@@ -16,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const BTRFS: &str = "/usr/bin/btrfs";
 /// Patience with partitions that were just made.
 const PARTITION_WAIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

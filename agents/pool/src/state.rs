@@ -6,6 +6,7 @@ use crate::mkfs::{self, Overwrite};
 use crate::reset;
 use crate::sniff::{classify, read_samples};
 use crate::state_partition::{self, LABEL, Next};
+use crate::superblock;
 use goblin_core_types::paths;
 use goblin_image::Guid;
 use goblin_sys::block::{self, Disk};
@@ -22,6 +23,8 @@ const DISK_WAIT: Duration = Duration::from_secs(30);
 /// How long the kernel may take to show a new partition.
 const PARTITION_WAIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// File system of STATE.
+const FS_TYPE: &str = "btrfs";
 /// Room for STATE in memory, on a board that was not started from a disk.
 const TMPFS_DATA: &str = "mode=0755,size=256m";
 /// Partitions that others look for.
@@ -136,13 +139,13 @@ fn mount_state_of(disk: &Disk) -> Result<(), PoolError> {
     // Where this task runs once more in a boot, others have STATE already: the next boot does it then.
     let is_first = mount::mount_at(paths::STATE).is_ok_and(|mounted| mounted.is_none());
     let options = mirror::mount_options(disk)?;
-    if let Err(err) = mount_state(&device, "btrfs", &options) {
+    if let Err(err) = mount_or_mend(&device, &options) {
         if !options.starts_with("device=") {
             return Err(err);
         }
         // One bad disk of two is no reason to be without STATE.
         tracing::error!(%err, "STATE cannot be mounted from both system disks");
-        mount_state(&device, "btrfs", &mirror::alone(disk)?)?;
+        mount_state(&device, FS_TYPE, &mirror::alone(disk)?)?;
     }
     if is_first {
         reset::carry_out();
@@ -183,6 +186,22 @@ fn state_device(disk: &Disk) -> Result<PathBuf, PoolError> {
         std::thread::sleep(LOOK_AGAIN);
     }
     Err(PoolError::NoNewPartition { disk: disk.dev_path.clone() })
+}
+
+/// Mounts STATE, in a second try with a superblock that a power cut tore mended.
+fn mount_or_mend(device: &Path, options: &str) -> Result<(), PoolError> {
+    let Err(err) = mount_state(device, FS_TYPE, options) else { return Ok(()) };
+    match superblock::mend(device) {
+        Ok(true) => {
+            tracing::warn!(%err, "the superblock of STATE was torn and is mended from its copy");
+            mount_state(device, FS_TYPE, options)
+        }
+        Ok(false) => Err(err),
+        Err(mending) => {
+            tracing::error!(err = %mending, "the superblock of STATE cannot be looked at");
+            Err(err)
+        }
+    }
 }
 
 fn mount_state(source: &Path, fs_type: &str, data: &str) -> Result<(), PoolError> {
