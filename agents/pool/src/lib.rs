@@ -28,6 +28,7 @@
 
 mod decide;
 mod error;
+mod esp_twins;
 mod memory;
 mod mirror;
 mod mirror_disk;

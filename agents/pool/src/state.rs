@@ -1,6 +1,7 @@
 //! The `state` task: finds the system disk, makes and mounts STATE, mounts the ESP.
 
 use crate::PoolError;
+use crate::esp_twins;
 use crate::mirror;
 use crate::mkfs::{self, Overwrite};
 use crate::reset;
@@ -215,7 +216,18 @@ fn mount_esp(disk: &Disk) -> Result<(), PoolError> {
         .partition(paths::PART_ESP)
         .ok_or_else(|| PoolError::NoPartition { disk: disk.name.clone(), name: paths::PART_ESP })?;
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_once(&partition.dev_path, Path::new(paths::ESP), "vfat", flags, "umask=0077,utf8")
+    let target = Path::new(paths::ESP);
+    if mount::mount_at(target).ok().flatten().is_none() {
+        match esp_twins::remove(&partition.dev_path) {
+            Ok(twins) if twins.is_empty() => {}
+            Ok(twins) => {
+                tracing::warn!(?twins, "second names of releases are removed from the ESP")
+            }
+            // What cannot be read or written shows when it is mounted.
+            Err(err) => tracing::warn!(%err, "the ESP was not searched for second names"),
+        }
+    }
+    mount_once(&partition.dev_path, target, "vfat", flags, "umask=0077,utf8")
 }
 
 /// Mounts unless something is mounted there already: the task may be run again.
