@@ -1,13 +1,15 @@
 //! `cargo xtask powercut`: what a board finds on its system disk when the power fails at any instant.
 //!
-//! A compute board under UEFI goes through first boot, upgrade, rollback, a setting and a factory reset while
-//! QEMU logs each write and flush of its system disk. The log is then replayed onto the flashed disk.
+//! A compute board under UEFI goes through first boot, a setting, an upgrade, another that falls back, a rollback
+//! and a factory reset while QEMU logs each write and flush of its system disk. The log is then replayed onto the flashed disk.
 //! Between two flushes a disk may have kept anything, so prefixes, torn requests, lost and overtaking ones
 //! are tried. Each disk is looked at without booting it: partition table, boot record, ESP, the releases on
-//! it, the loader, the provisioning file. A few are booted.
+//! it, the loader, the provisioning file. A few are booted, and must still have what was set before.
 //!
 //! Then each precaution is taken away from the log, one at a time, and the replay has to notice
 //! ([`mutants`]).
+//!
+//! STATE is not looked into: cuts of it, torn superblocks among them, are among the states that are booted.
 //!
 //! What this does not show: tears inside a sector, sectors damaged beside a write, wrong data read back,
 //! and whether STATE's own file system survives, beyond the states that are booted.
@@ -17,6 +19,7 @@ mod cuts;
 mod disk;
 mod fsck;
 mod inspect;
+mod landmarks;
 mod mutants;
 mod record;
 mod replay;
@@ -32,6 +35,7 @@ use goblin_core_types::{Digest, Version};
 use goblin_image::UkiRecipe;
 use goblin_tests::writelog::WriteLog;
 use inspect::{Expected, Inspector};
+use landmarks::Landmarks;
 use replay::{Replay, State};
 use report::Report;
 use std::collections::BTreeMap;
@@ -47,7 +51,7 @@ const KEY_DIGITS: usize = 64;
 /// `cargo xtask powercut`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask powercut              a few hundred states, 3 booted\n  \
+    after_help = "Examples:\n  cargo xtask powercut              a few hundred states, 4 booted\n  \
     cargo xtask powercut --full       every prefix, every state booted: many hours\n  \
     cargo xtask powercut --full --boots 10\n  \
     cargo xtask powercut --again --seed 7   other choices, the same recording\n\n\
@@ -66,13 +70,17 @@ pub struct Args {
     /// Replay the recording of the last run
     #[arg(long)]
     again: bool,
+    /// Only boot the disk of the last recording as it was before this entry of the log, upgrade it, and look at its
+    /// ESP
+    #[arg(long, value_name = "ENTRY", conflicts_with_all = ["full", "boots", "again"])]
+    at: Option<usize>,
     /// Install missing host packages without asking
     #[arg(long)]
     yes: bool,
 }
 
 /// States that a sampled run boots.
-const BOOTS_SAMPLED: usize = 3;
+const BOOTS_SAMPLED: usize = 4;
 
 /// Files of a run.
 #[derive(Debug, Clone)]
@@ -121,6 +129,9 @@ fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(setup::Purpose::Test, args.yes)?;
     let places = Places { dir: host::target("powercut")? };
+    if let Some(entry) = args.at {
+        return boots::boot_at(&places, entry);
+    }
     let mut report = Report { seed: args.seed, full: args.full, ..Report::default() };
     let began = Instant::now();
     let phases = if args.again {
@@ -134,10 +145,13 @@ pub fn run(args: &Args) -> Result<()> {
     let log = WriteLog::open(&places.log())?;
     report.log_entries = log.entries().len() as u64;
     let began = Instant::now();
+    let (disk, inspector) = fresh(&places)?;
+    let marks = Landmarks::find(&log, &phases, disk, inspector.sealed())?;
+    let phases = marks.divide(&phases);
     let states = replay_log(args, &places, &log, &phases, &mut report)?;
     report.seconds.insert("replay", began.elapsed().as_secs());
     let began = Instant::now();
-    report.mutants_seen = mutants::run(&log, &phases, args.seed, &|| fresh(&places))?;
+    report.mutants_seen = mutants::run(&log, &marks, args.seed, fresh(&places)?)?;
     report.mutants = report.mutants_seen.len() as u64;
     report.mutants_killed = report.mutants_seen.iter().filter(|m| m.killed).count() as u64;
     report.mutants_seen.iter().for_each(|mutant| host::say(mutant.sentence()));

@@ -115,6 +115,11 @@ pub(super) struct Key {
     pub(super) offset: usize,
 }
 
+/// For a disk of which only the bytes are wanted.
+pub(super) fn no_key() -> Key {
+    Key { text: Vec::new(), offset: 0 }
+}
+
 impl Key {
     fn is_in(&self, sector: &[u8]) -> bool {
         sector.get(self.offset..).is_some_and(|rest| rest.starts_with(&self.text))

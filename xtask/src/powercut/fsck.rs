@@ -4,7 +4,8 @@
 use anyhow::{Context, Result};
 use goblin_core_types::paths;
 use goblin_core_update::menu;
-use goblin_core_update::slots::NEW_FILE;
+use goblin_core_update::slots::{self, NEW_FILE};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -37,6 +38,9 @@ const HARMLESS: [(&str, &str); 6] = [
     ("FATs differ but appear to be intact", "second FAT behind"),
 ];
 
+/// What two names of one release are called.
+pub(super) const SECOND_NAME: &str = "second name of a release";
+
 /// Checks a file with a FAT file system; changes nothing.
 pub(super) fn check(esp: &Path) -> Result<Verdict> {
     let out = Command::new("fsck.fat")
@@ -67,7 +71,7 @@ fn read(text: &str) -> Verdict {
                 subjects.clear();
                 said_something = false;
             }
-            subjects.push(path);
+            subjects.push(path.trim_end());
             continue;
         }
         if !line.starts_with(' ') {
@@ -78,7 +82,11 @@ fn read(text: &str) -> Verdict {
         if words.is_empty() || is_summary || SILENT.iter().any(|start| words.starts_with(start)) {
             continue;
         }
-        if let Some((_, name)) = HARMLESS.iter().find(|(start, _)| words.starts_with(start)) {
+        let is_known = verdict.harmless.iter().any(|name| name == SECOND_NAME);
+        if is_second_name(words, &subjects, is_known) {
+            verdict.harmless.push(SECOND_NAME.into());
+        } else if let Some((_, name)) = HARMLESS.iter().find(|(start, _)| words.starts_with(start))
+        {
             verdict.harmless.push((*name).into());
         } else if !subjects.is_empty()
             && subjects.iter().all(|path| new.iter().any(|new| new == path))
@@ -90,6 +98,35 @@ fn read(text: &str) -> Verdict {
     }
     verdict.harmless.dedup();
     verdict
+}
+
+/// True for what is said of two names of one release: a change of a name that was cut between two sectors of the
+/// folder leaves them, and the next boot removes one before it mounts the ESP. That the bytes behind each name are the
+/// release's is looked at elsewhere. `fsck.fat` calls the second `FSCK0000.000` where both have one short name, and takes
+/// its clusters away before it looks on.
+fn is_second_name(words: &str, subjects: &[&str], is_known: bool) -> bool {
+    const CONSEQUENCES: [&str; 2] = ["File size is ", "Truncating file to 0 bytes."];
+    const SAID: [&str; 6] = [
+        "share clusters.",
+        "Truncating second to 0 bytes.",
+        "Duplicate directory entry.",
+        "First ",
+        "Second ",
+        "Renamed to FSCK",
+    ];
+    let release = |path: &&str| {
+        let name = path.strip_prefix(&format!("/{}/", paths::ESP_LINUX))?;
+        if name.starts_with("FSCK") {
+            return Some(None);
+        }
+        slots::parse_file_name(name).map(|(version, _)| Some(version))
+    };
+    let releases: Option<BTreeSet<_>> = subjects.iter().map(release).collect();
+    let versions = releases.map(|releases| releases.into_iter().flatten().count());
+    let begins = |with: &&str| words.starts_with(*with);
+    versions.is_some_and(|count| count <= 1)
+        && !subjects.is_empty()
+        && (SAID.iter().any(begins) || is_known && CONSEQUENCES.iter().any(begins))
 }
 
 #[cfg(test)]
@@ -109,6 +146,27 @@ mod tests {
         );
         assert_eq!(verdict.damage, [""; 0]);
         assert!(verdict.harmless.contains(&"unfinished .new".into()));
+    }
+
+    #[test]
+    fn two_names_of_one_release_are_told_from_two_releases_that_share_clusters() {
+        let second = "  share clusters.\n  Truncating second to 0 bytes.\n/EFI/Linux/goblinux_1+2-1.efi\n  \
+                      File size is 9 bytes, cluster chain length is 0 bytes.\n  Truncating file to 0 bytes.\n";
+        let of =
+            |first: &str| read(&format!("{first}  and\n/EFI/Linux/goblinux_1+2-1.efi\n{second}"));
+        let verdict = of("/EFI/Linux/goblinux_1.efi");
+        assert_eq!((verdict.harmless.len(), verdict.damage), (1, vec![]));
+        assert_eq!(of("/EFI/Linux/goblinux_2.efi").damage.len(), 4);
+        assert!(!of("/EFI/BOOT/BOOTX64.EFI").damage.is_empty());
+        let alike = read(
+            "/EFI/Linux/goblinux_3+2-1.efi\n  Duplicate directory entry.\n  First    Size 9 bytes, date 13:20:22\n  \
+             Second   Size 9 bytes, date 13:20:22\n  Renamed to FSCK0000.000\n/EFI/Linux/goblinux_3+2-1.efi  and\n\
+             /EFI/Linux/FSCK0000.000\n  share clusters.\n  Truncating second to 0 bytes.\n",
+        );
+        assert_eq!(alike.damage, [""; 0]);
+        let short =
+            "/EFI/Linux/goblinux_1.efi\n  File size is 9 bytes, cluster chain length is 0 bytes.\n";
+        assert_eq!(read(short).damage.len(), 1);
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(super) struct EspView {
     pub(super) is_offered: bool,
     /// The file the loader boots now.
     pub(super) pick: Option<String>,
+    /// The release in it.
+    picked: Option<Version>,
     /// The release whose first try is the next boot.
     armed: Option<Version>,
 }
@@ -154,6 +156,11 @@ impl Inspector {
             // A fall back could not be told from a cut, and would not be explained.
             problems.push(format!("release {armed} is armed, and the boot record does not know"));
         }
+        let is_given_up =
+            |picked: Version| newest.record.quarantine.iter().any(|known| known.version == picked);
+        if let Some(picked) = view.picked.filter(|&picked| is_given_up(picked)) {
+            problems.push(format!("the loader starts release {picked}, which was given up"));
+        }
         if !view.is_offered && disk.digests.keys.is_empty() {
             problems.push("the provisioning file is gone from the ESP and not in STATE".into());
         }
@@ -191,7 +198,9 @@ impl Inspector {
         let files: Vec<EspFile> =
             names.iter().map(|name| EspFile { name: name.clone(), size_bytes: 0 }).collect();
         let slots = slots::slots(&files, Version::new(0, 0, 0));
-        let pick = slots::loader_pick(&slots).map(|slot| slot.file.clone());
+        let picked = slots::loader_pick(&slots);
+        view.picked = picked.map(|slot| slot.version);
+        let pick = picked.map(|slot| slot.file.clone());
         if pick.is_none() {
             view.problems.push(format!("nothing to boot among {names:?}"));
         }
@@ -253,13 +262,8 @@ fn table_problems(disk: &Disk, floor: &Floor, problems: &mut Vec<String>) {
     }
 }
 
-/// True when the loader's next boot is the first try of a release.
-pub(super) fn is_armed(names: &[String]) -> bool {
-    armed(names).is_some()
-}
-
 /// The release whose first try is the loader's next boot.
-fn armed(names: &[String]) -> Option<Version> {
+pub(super) fn armed(names: &[String]) -> Option<Version> {
     let files: Vec<EspFile> =
         names.iter().map(|name| EspFile { name: name.clone(), size_bytes: 0 }).collect();
     let slots = slots::slots(&files, Version::new(0, 0, 0));
@@ -272,7 +276,7 @@ fn sequence(disk: &Disk) -> Result<u64> {
     Ok(newest_record(disk)?.sequence)
 }
 
-fn newest_record(disk: &Disk) -> Result<record::Decoded> {
+pub(super) fn newest_record(disk: &Disk) -> Result<record::Decoded> {
     let copy = |offset: u64| {
         disk.read(disk.layout.record.start + offset / SECTOR_BYTES, record::COPY_READ_BYTES)
     };

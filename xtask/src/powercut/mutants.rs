@@ -8,42 +8,17 @@
 
 use super::cuts::{self, Cut, Depth, Dice, How, Request};
 use super::disk::{Disk, Piece, Region, Undo};
-use super::inspect::{self, Floor, Inspector};
-use super::record::{Phase, SECOND};
+use super::inspect::{Floor, Inspector};
+use super::landmarks::{IMAGE_SECTORS_MIN, Landmarks};
 use super::replay;
 use super::report::Mutant;
 use anyhow::{Context, Result, ensure};
-use goblin_core_types::{SlotState, paths, reset_entry_name};
-use goblin_core_update::slots;
 use goblin_image::record as frame;
 use goblin_tests::writelog::{Entry, Kind, SECTOR_BYTES, WriteLog};
 use std::ops::RangeInclusive;
 
-/// ESP requests longer than this carry an image, in sectors.
-const IMAGE_SECTORS_MIN: u64 = 64;
 /// Requests of which every choice is tried.
 const CHOICES_OF_ALL_MAX: usize = 10;
-
-/// Where the precautions stand, as numbers of log entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Marks {
-    /// Both copies of the partition table, when STATE was added.
-    table: RangeInclusive<usize>,
-    /// The key reached STATE.
-    key: usize,
-    /// The provisioning file on the ESP was overwritten.
-    scrub: usize,
-    /// The first piece of the new image.
-    image: usize,
-    /// The boot record says what will be armed.
-    pending: usize,
-    /// The image got the name by which the loader boots it.
-    armed: usize,
-    /// The new release is good, and the boot record knows it: from here on it writes its entry of the boot menu.
-    blessed: usize,
-    /// That entry got its name.
-    entry: usize,
-}
 
 /// The disk, and what is needed to judge it.
 struct Bench<'a> {
@@ -58,92 +33,18 @@ struct Bench<'a> {
 /// Tries every mutant on a fresh copy of the flashed disk.
 ///
 /// # Errors
-/// When the log has no place for one of them, or the disk cannot be read.
+/// When the disk cannot be read.
 pub(super) fn run(
     log: &WriteLog,
-    phases: &[Phase],
+    marks: &Landmarks,
     seed: u64,
-    fresh: &dyn Fn() -> Result<(Disk, Inspector)>,
+    (disk, inspector): (Disk, Inspector),
 ) -> Result<Vec<Mutant>> {
-    let (mut disk, inspector) = fresh()?;
-    let marks = find(log, phases, &mut disk, inspector.sealed())?;
-    let (disk, inspector) = fresh()?;
-    let mut bench = Bench { log, disk, inspector, seed, at: 0 };
-    bench.all(&marks)
-}
-
-/// Finds the places by looking at what each write leaves.
-fn find(log: &WriteLog, phases: &[Phase], disk: &mut Disk, sealed: &[u8]) -> Result<Marks> {
-    let phase_of = |entry: usize| {
-        phases.iter().find(|phase| (entry as u64) < phase.end).map_or("", |phase| &phase.name)
-    };
-    let (mut table, mut image, mut records) = (Vec::new(), None, Vec::new());
-    let (mut key, mut scrub, mut armed) = (None, None, None);
-    let (mut blessed, mut menu) = (None, None);
-    let good = slots::file_name(SECOND, SlotState::Good);
-    let own = reset_entry_name(SECOND);
-    for (index, entry) in log.entries().iter().enumerate() {
-        let region = disk.layout.region(entry.sector);
-        let had_key = !disk.digests.keys.is_empty();
-        disk.apply(log, &replay::whole(log, index)?, None)?;
-        if !matches!(entry.kind, Kind::Write | Kind::DurableWrite) {
-            continue;
-        }
-        let phase = phase_of(index);
-        if key.is_none() && !had_key && !disk.digests.keys.is_empty() {
-            key = Some(index);
-        }
-        match region {
-            Region::Table if phase == "first boot" => table.push(index),
-            Region::Record => records.push(index),
-            Region::Esp if phase == "first boot" && scrub.is_none() => {
-                let intact = inspect::read_file(disk, paths::ESP_PROVISION);
-                if intact.map_or(true, |bytes| bytes != sealed) {
-                    scrub = Some(index);
-                }
-            }
-            Region::Esp if phase == "upgrade" && armed.is_none() => {
-                if entry.sector_count >= IMAGE_SECTORS_MIN {
-                    image.get_or_insert(index);
-                } else if inspect::is_armed(&inspect::list(disk, paths::ESP_LINUX)?) {
-                    armed = Some(index);
-                }
-            }
-            Region::Esp if armed.is_some() && blessed.is_none() => {
-                let names = inspect::list(disk, paths::ESP_LINUX)?;
-                blessed = names.contains(&good).then_some(index);
-            }
-            Region::Esp if blessed.is_some() => {
-                let names = inspect::list(disk, paths::ESP_ENTRIES)?;
-                menu = names.contains(&own).then_some(index);
-            }
-            _ => {}
-        }
-        if menu.is_some() {
-            break;
-        }
-    }
-    let armed = armed.context("no release was armed in the recording")?;
-    let entry = menu.context("the new release has no entry in the boot menu")?;
-    let pending = records.iter().copied().rfind(|&index| index < armed);
-    // What the boot record loses is another mutant's.
-    let settled = records.into_iter().rfind(|&index| index < entry);
-    let (first, last) = (table.first().copied(), table.last().copied());
-    Ok(Marks {
-        table: first.context("the partition table was not written")?
-            ..=last.context("the partition table was not written")?,
-        key: key.context("the key never reached STATE")?,
-        scrub: scrub.context("the provisioning file was never overwritten")?,
-        image: image.context("no image was written")?,
-        pending: pending.context("the boot record was not written before arming")?,
-        armed,
-        blessed: blessed.max(settled).context("the new release was not blessed")?,
-        entry,
-    })
+    Bench { log, disk, inspector, seed, at: 0 }.all(marks)
 }
 
 impl Bench<'_> {
-    fn all(&mut self, marks: &Marks) -> Result<Vec<Mutant>> {
+    fn all(&mut self, marks: &Landmarks) -> Result<Vec<Mutant>> {
         let mut found = vec![self.unflushed(
             "flush between the two copies of the partition table",
             marks.table.clone(),
@@ -153,16 +54,18 @@ impl Bench<'_> {
         found.push(self.unflushed("flush of STATE before the provisioning file goes", scrub)?);
         let image = marks.image..=marks.armed;
         found.push(self.unflushed("flush of the new image before it is named", image.clone())?);
-        found.push(self.first("the image is written before it is named", image.clone())?);
+        found.push(self.first("image that is written before it is named", image.clone())?);
         found.push(self.misread("read-back of the new image", image)?);
         let pending = marks.pending..=marks.armed;
         let name = "flush of the boot record before a release is armed";
         found.push(self.unflushed(name, pending.clone())?);
-        found.push(self.first("the boot record is written before a release is armed", pending)?);
+        found.push(self.first("boot record that is written before a release is armed", pending)?);
         found.push(self.in_place("two copies of the boot record", marks.pending)?);
         let entry = marks.blessed + 1..=marks.entry;
         let name = "flush of the boot menu's entry before it is named";
         found.push(self.unflushed(name, entry)?);
+        let name = "flush of the loader's tries before a release is given up";
+        found.push(self.esp_write_lost(name, marks.doomed + 1..=marks.given_up)?);
         Ok(found)
     }
 
@@ -214,6 +117,24 @@ impl Bench<'_> {
             let floor = floors.iter().rev().find(|(from, _)| *from <= last);
             let floor = floor.map(|(_, floor)| floor.clone()).unwrap_or_default();
             if self.is_red(&cut.pieces, &floor, &mut mutant)? {
+                break;
+            }
+        }
+        Ok(mutant)
+    }
+
+    /// One write of the ESP in the stretch was lost, and nothing else: what the boot record loses is another mutant's.
+    fn esp_write_lost(&mut self, name: &str, stretch: RangeInclusive<usize>) -> Result<Mutant> {
+        self.go_to(*stretch.start())?;
+        let mut mutant = Mutant::new(name);
+        for lost in stretch.clone() {
+            if self.disk.layout.region(self.entry(lost)?.sector) != Region::Esp {
+                continue;
+            }
+            let kept = stretch.clone().filter(|index| *index != lost);
+            let pieces: Result<Vec<Piece>> =
+                kept.map(|index| replay::whole(self.log, index)).collect();
+            if self.is_red(&pieces?, &Floor::default(), &mut mutant)? {
                 break;
             }
         }

@@ -29,12 +29,34 @@ pub(super) struct Phase {
     pub(super) end: u64,
 }
 
-/// Releases of the recording.
+impl Phase {
+    pub(super) fn new(name: &str, end: u64) -> Self {
+        Self { name: name.into(), end }
+    }
+}
+
+/// Phase in which the board is provisioned.
+pub(super) const FIRST_BOOT: &str = "first boot";
+/// Phase in which settings are written.
+pub(super) const SETTINGS: &str = "settings";
+/// Phase from the order to upgrade until the new release is good.
+pub(super) const UPGRADE: &str = "upgrade";
+/// Phase in which a release fails its trial.
+pub(super) const FALL_BACK: &str = "fall back";
+/// Phase of the factory reset.
+pub(super) const RESET: &str = "factory reset";
+/// Phase after all orders.
+pub(super) const POWER_OFF: &str = "power off";
+
+/// The release that the board is flashed with, and that it pins.
 pub(super) const FIRST: Version = Version::new(1, 0, 0);
 /// The release that is upgraded to.
 pub(super) const SECOND: Version = Version::new(2, 0, 0);
+/// A release whose PID 1 ends.
+pub(super) const BROKEN: Version = Version::new(3, 0, 0);
 
-/// Plays first boot, upgrade, rollback, a setting and a factory reset on a freshly flashed compute board that is alone.
+/// Plays first boot, a setting, an upgrade, one that falls back, a rollback and a factory reset on a freshly flashed
+/// compute board that is alone.
 pub(super) fn record(places: &Places) -> Result<Vec<Phase>> {
     let repository = places.repository();
     publish(&repository)?;
@@ -52,7 +74,7 @@ pub(super) fn record(places: &Places) -> Result<Vec<Phase>> {
         Err(err) => return Err(err),
     }
     drop(web);
-    mark(places, &mut phases, "power off")?;
+    mark(places, &mut phases, POWER_OFF)?;
     host::write_whole(&places.phases(), &serde_json::to_vec_pretty(&phases)?)?;
     Ok(phases)
 }
@@ -84,39 +106,46 @@ fn publish(repository: &Path) -> Result<()> {
     for (version, notes) in [(FIRST, "The first."), (SECOND, "The second.")] {
         release::publish(&ReleaseSpec::new(version, notes), repository)?;
     }
-    Ok(())
+    let broken = ReleaseSpec::new(BROKEN, "Ends its own PID 1.").broken_init();
+    release::publish(&broken, repository).map(drop)
 }
 
 fn mark(places: &Places, phases: &mut Vec<Phase>, name: &str) -> Result<()> {
     let end = writelog::entry_count(&places.log())?;
     host::say(format!("recorded: {name}, {end} log entries"));
-    phases.push(Phase { name: name.into(), end });
+    phases.push(Phase::new(name, end));
     Ok(())
 }
 
 fn play(channel: &Channel, places: &Places, phases: &mut Vec<Phase>) -> Result<()> {
     wait(channel, "first boot", BOOT_LIMIT, &|board| serves(board, FIRST))?;
-    mark(places, phases, "first boot")?;
+    mark(places, phases, FIRST_BOOT)?;
+    command(channel, &["pin", "1", "--board", "compute"])?;
+    mark(places, phases, SETTINGS)?;
     upgrade(channel)?;
-    mark(places, phases, "upgrade")?;
+    mark(places, phases, UPGRADE)?;
+    // The answer is lost with the board's restart, or tells of the failure: what the board says later counts.
+    let _ = channel.run(&["upgrade", "--to", "3", "--board", "compute"], UPGRADE_LIMIT);
+    wait(channel, "fell back to release 2", UPGRADE_LIMIT, &|board| {
+        serves(board, SECOND) && reported(board, UpdateOutcome::FellBack)
+    })?;
+    mark(places, phases, FALL_BACK)?;
     command(channel, &["rollback", "--board", "compute"])?;
     wait(channel, "back on release 1", UPGRADE_LIMIT, &|board| {
         serves(board, FIRST) && reported(board, UpdateOutcome::RolledBack)
     })?;
     mark(places, phases, "rollback")?;
-    command(channel, &["pin", "1", "--board", "compute"])?;
-    mark(places, phases, "settings")?;
     command(channel, &["factory-reset", "--level", "system", "--board", "compute", "--yes"])?;
     wait(channel, "up after the factory reset", UPGRADE_LIMIT, &|board| {
         let done = |reset: &ResetReport| reset.done && reset.level == ResetLevel::System;
         serves(board, FIRST) && board.boot.last_reset.as_ref().is_some_and(done)
     })?;
-    mark(places, phases, "factory reset")
+    mark(places, phases, RESET)
 }
 
 /// Takes the board to release 2 and waits until it is good.
 pub(super) fn upgrade(channel: &Channel) -> Result<()> {
-    command(channel, &["upgrade", "--board", "compute"])?;
+    command(channel, &["upgrade", "--to", "2", "--board", "compute"])?;
     wait(channel, "good on release 2", UPGRADE_LIMIT, &|board| {
         serves(board, SECOND) && reported(board, UpdateOutcome::Good)
     })
@@ -131,8 +160,19 @@ fn serves(board: &BoardStatus, version: Version) -> bool {
     serves_any(board) && board.boot.version == Some(version)
 }
 
+/// Up on a good release, with the settings that a board has after `phase`.
+pub(super) fn goes_on(board: &BoardStatus, phase: &str) -> bool {
+    let is_kept = match phase {
+        // A cut may leave the old settings or the new ones; before, there is nothing to lose.
+        FIRST_BOOT | SETTINGS | RESET => true,
+        POWER_OFF => board.update.settings.pins.is_empty(),
+        _ => board.update.settings.pins == [FIRST],
+    };
+    serves_any(board) && board.boot.version != Some(BROKEN) && is_kept
+}
+
 /// Up on whatever release, not as a trial.
-pub(super) fn serves_any(board: &BoardStatus) -> bool {
+fn serves_any(board: &BoardStatus) -> bool {
     matches!(board.health.state, HealthState::Healthy | HealthState::Degraded) && !board.boot.trial
 }
 

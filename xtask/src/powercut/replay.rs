@@ -4,10 +4,11 @@ use super::Places;
 use super::cuts::{self, Cut, Depth, Dice, Request};
 use super::disk::{Disk, Piece, Region};
 use super::inspect::{EspView, Floor, Inspector, state_digest};
-use super::record::Phase;
+use super::record::{Phase, SETTINGS};
 use super::report::{Failure, Report};
 use crate::host::Progress;
 use anyhow::{Context, Result};
+use goblin_core_types::paths;
 use goblin_tests::writelog::{Entry, Kind, WriteLog};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -15,6 +16,13 @@ use std::path::Path;
 
 /// Requests longer than this carry a large file's content.
 const METADATA_SECTORS_MAX: u64 = 128;
+
+/// Cuts of a stretch that are kept though they change nothing but STATE.
+const CUTS_OF_STATE: usize = 4;
+
+/// Where btrfs has its first superblock in a partition, and how long it is, in sectors.
+const SUPERBLOCK_SECTOR: u64 = 128;
+const SUPERBLOCK_SECTORS: u64 = 8;
 
 /// A state that was looked at, so that it can be made again and booted.
 #[derive(Debug, Clone)]
@@ -40,6 +48,10 @@ pub(super) struct Marks {
     pub(super) is_trial: bool,
     /// Writes were torn, lost or out of order.
     pub(super) is_disordered: bool,
+    /// The cut says of STATE, too, what was written.
+    pub(super) is_of_state: bool,
+    /// The superblock by which STATE is mounted is half old, half new.
+    pub(super) is_super_torn: bool,
 }
 
 /// Everything of one replay.
@@ -96,11 +108,81 @@ impl<'a> Replay<'a> {
                 self.look(stretch.start, cut, &floor, places)?;
                 self.disk.revert(undo)?;
             }
+        } else if self.phase(stretch.start) == SETTINGS {
+            self.keep_cuts_of_state(stretch.clone());
         }
+        self.keep_torn_superblock(stretch.clone())?;
         for entry in stretch {
             self.disk.apply(self.log, &whole(self.log, entry)?, None)?;
         }
         Ok(())
+    }
+
+    /// A superblock of btrfs is longer than the sectors that disks promise to write whole, and the kernel mounts by
+    /// the first one alone: each write of it is kept torn, to be booted.
+    fn keep_torn_superblock(&mut self, stretch: Range<usize>) -> Result<()> {
+        let table = self.disk.table().ok();
+        let state = table.as_ref().and_then(|found| found.gpt.by_name(paths::PART_STATE));
+        let Some(place) = state.map(|state| state.first_lba + SUPERBLOCK_SECTOR) else {
+            return Ok(());
+        };
+        let mut dice = Dice::new(self.seed, stretch.start as u64);
+        let mut pieces = Vec::new();
+        for index in stretch.clone() {
+            let Some(&entry) = self.log.entries().get(index) else { break };
+            let is_superblock = entry.sector == place && entry.sector_count == SUPERBLOCK_SECTORS;
+            if is_superblock && matches!(entry.kind, Kind::Write | Kind::DurableWrite) {
+                let data = self.log.data(&entry)?;
+                let before = self.disk.read(place, data.len())?;
+                let mut sectors = (0u64..).zip(data.chunks(512).zip(before.chunks(512)));
+                let first = sectors.find(|(_, (is, was))| is != was);
+                let others = sectors.filter(|(_, (is, was))| is != was).map(|(at, _)| at);
+                let others: Vec<u64> = others.collect();
+                let chosen = usize::try_from(dice.below(others.len() as u64)).unwrap_or(0);
+                if let (Some(_), Some(&middle)) = (first, others.get(chosen)) {
+                    let sectors =
+                        if dice.below(2) == 0 { 0..middle } else { middle..SUPERBLOCK_SECTORS };
+                    let torn = [Piece { entry: index, sectors }];
+                    let pieces = pieces.iter().cloned().chain(torn).collect();
+                    let cut = Cut { how: cuts::How::Torn, pieces };
+                    let marks = Marks { is_super_torn: true, ..Marks::default() };
+                    self.keep_cut_of_state(stretch.start, cut, marks);
+                }
+            }
+            pieces.push(whole(self.log, index)?);
+        }
+        Ok(())
+    }
+
+    /// Keeps a state to be booted that looks like others.
+    fn keep_cut_of_state(&mut self, flushed: usize, cut: Cut, marks: Marks) {
+        let is_disordered = cut.how != cuts::How::Prefix;
+        let marks = Marks { is_disordered, is_of_state: true, ..marks };
+        let phase = self.phase(cut.pieces.last().map_or(flushed, |piece| piece.entry));
+        self.states.push(State { flushed, cut, phase, marks });
+        self.report.cuts_of_state += 1;
+    }
+
+    /// Settings lie in STATE, where nothing is looked at: a few cuts of a stretch that writes nothing else are kept
+    /// to be booted.
+    fn keep_cuts_of_state(&mut self, stretch: Range<usize>) {
+        let entries = stretch.clone().zip(self.log.entries().iter().skip(stretch.start));
+        let requests: Vec<Request> = entries
+            .filter(|(_, entry)| matches!(entry.kind, Kind::Write | Kind::DurableWrite))
+            .map(|(index, entry)| Request {
+                entry: index,
+                sector_count: entry.sector_count,
+                changed: (0..entry.sector_count).collect(),
+                is_metadata: true,
+            })
+            .collect();
+        let mut dice = Dice::new(self.seed, stretch.start as u64);
+        let mut cuts = cuts::cuts(&requests, Depth::Sample, &mut dice);
+        for _ in 0..CUTS_OF_STATE.min(cuts.len()) {
+            let chosen = usize::try_from(dice.below(cuts.len() as u64)).unwrap_or(0);
+            let cut = cuts.swap_remove(chosen);
+            self.keep_cut_of_state(stretch.start, cut, Marks::default());
+        }
     }
 
     fn look(&mut self, flushed: usize, cut: Cut, floor: &Floor, places: &Places) -> Result<()> {
@@ -184,6 +266,8 @@ fn marks(view: &EspView, cut: &Cut) -> Marks {
         is_new_damaged: view.notes.iter().any(|note| note.contains(".new")),
         is_trial: view.pick.as_ref().is_some_and(|pick| pick.contains('+')),
         is_disordered: cut.how != cuts::How::Prefix,
+        is_of_state: false,
+        is_super_torn: false,
     }
 }
 
@@ -224,20 +308,20 @@ pub(super) fn materialize(
     before: &Path,
     path: &Path,
 ) -> Result<()> {
-    let key = super::disk::Key { text: Vec::new(), offset: 0 };
-    let mut disk = Disk::copy_of(before, path, key)?;
+    let mut disk = Disk::copy_of(before, path, super::disk::no_key())?;
     for entry in 0..state.flushed {
         disk.apply(log, &whole(log, entry)?, None)?;
     }
     let mut dice = Dice::new(seed, state.flushed as u64);
     let last = state.cut.pieces.last().map_or(state.flushed, |piece| piece.entry);
     for entry in state.flushed..=last {
-        let pieces = state.cut.pieces.iter().filter(|piece| piece.entry == entry);
-        for piece in pieces {
+        let mut is_cut = state.marks.is_of_state;
+        for piece in state.cut.pieces.iter().filter(|piece| piece.entry == entry) {
             disk.apply(log, piece, None)?;
+            is_cut = true;
         }
         let logged = log.entries().get(entry).context("no such entry")?;
-        let is_rest = disk.layout.region(logged.sector) == Region::Rest;
+        let is_rest = !is_cut && disk.layout.region(logged.sector) == Region::Rest;
         if is_rest && (!state.marks.is_disordered || dice.below(2) == 0) {
             disk.apply(log, &whole(log, entry)?, None)?;
         }

@@ -35,6 +35,10 @@ pub(super) struct Report {
     pub(super) seconds: BTreeMap<&'static str, u64>,
     /// Distinct states of each phase.
     pub(super) states_by_phase: BTreeMap<String, u64>,
+    /// Cuts that differ in STATE alone, none of them among the states: some are booted.
+    pub(super) cuts_of_state: u64,
+    /// States of each phase that were booted.
+    pub(super) booted_by_phase: BTreeMap<String, u64>,
     /// Precautions that were taken away, one at a time.
     pub(super) mutants: u64,
     /// Those whose absence the replay noticed.
