@@ -3,6 +3,7 @@
 //!
 //! Each scenario boots once and asks many questions; boots are what costs time here.
 
+mod again;
 mod bench;
 mod client;
 mod escape;
