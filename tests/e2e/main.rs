@@ -16,5 +16,6 @@ mod menu;
 mod mirror;
 mod pair;
 mod plugs;
+mod previous;
 mod provisioning;
 mod trial;

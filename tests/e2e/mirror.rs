@@ -79,7 +79,15 @@ fn a_mirror_is_filled_through_cuts_replaced_given_up_and_not_taken_back_unasked(
     machine.pull_disk(THIRD)?;
     wait(&channel, "the third is out", MirrorState::Alone, 1)?;
     channel.run_ok(&["disks", "forget"], COMMAND_LIMIT)?;
+    // The file system still counts on the disk that went while it was mounted.
+    channel.wait_status("it is told when", BOOT_LIMIT, &mut |status| {
+        let disks = board(status, Role::Compute).and_then(|board| board.disks.as_ref());
+        disks.is_some_and(|disks| disks.detail.contains("started the next time"))
+    })?;
+    machine.power_off(LIMIT)?;
+    let (machine, channel) = start(&lab, &second, &[])?;
     wait(&channel, "one disk again", MirrorState::Single, 1)?;
+    channel.run_ok(&["units", "set", "time", "nice", "5"], COMMAND_LIMIT)?;
     machine.power_off(LIMIT)?;
     let (machine, channel) = start(&lab, &second, &[(&third, THIRD)])?;
     let told = wait(&channel, "a stranger", MirrorState::Foreign, 1)?;

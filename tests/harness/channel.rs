@@ -63,6 +63,8 @@ impl Channel {
                     route(&shared, reply);
                 }
             }
+            // The board lost its power, and answers nothing more.
+            shared.lock().unwrap_or_else(PoisonError::into_inner).waiting.clear();
         });
         Ok(Self { writer: Mutex::new(stream), routes })
     }

@@ -504,7 +504,8 @@ impl Board {
         self.kill();
     }
 
-    fn kill(&mut self) {
+    /// As [`cut_power`](Self::cut_power); what is left of the board answers nothing.
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
