@@ -3,6 +3,7 @@
 //!
 //! Each scenario boots once and asks many questions; boots are what costs time here.
 
+mod again;
 mod bench;
 mod client;
 mod escape;
@@ -15,5 +16,6 @@ mod menu;
 mod mirror;
 mod pair;
 mod plugs;
+mod previous;
 mod provisioning;
 mod trial;

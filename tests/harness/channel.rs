@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Longest that a board without a reader may hold up a question.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// Lines of a command that did not end which its error repeats.
+const LINES_TOLD: usize = 12;
 
 /// What a finished command left.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +63,8 @@ impl Channel {
                     route(&shared, reply);
                 }
             }
+            // The board lost its power, and answers nothing more.
+            shared.lock().unwrap_or_else(PoisonError::into_inner).waiting.clear();
         });
         Ok(Self { writer: Mutex::new(stream), routes })
     }
@@ -166,9 +170,10 @@ fn seed() -> u64 {
 fn route(routes: &Mutex<Routes>, reply: HostReply) {
     let mut routes = routes.lock().unwrap_or_else(PoisonError::into_inner);
     let id = match &reply {
-        HostReply::Hello { boot_id } => {
-            // Whatever was asked of the boot before is lost with it: drop the senders.
-            if routes.boot_id.as_ref().is_some_and(|old| old != boot_id) {
+        HostReply::Hello { boot_id, asked } => {
+            // Whatever was asked of the boot, or of the agent, before is lost with it: drop the senders. The agent
+            // that is there answers in order, so that a hello that was asked for comes before what is asked after it.
+            if routes.boot_id.as_ref().is_some_and(|old| old != boot_id || !asked) {
                 routes.waiting.clear();
             }
             routes.boot_id = Some(boot_id.clone());
@@ -207,9 +212,24 @@ fn collect(
                 return Ok(output);
             }
             Ok(HostReply::Hello { .. }) => {}
-            Err(RecvTimeoutError::Timeout) => bail!("no answer within {} s", limit.as_secs()),
-            Err(RecvTimeoutError::Disconnected) => bail!("the board was started again meanwhile"),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("no end within {} s; {}", limit.as_secs(), said_last(&output))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("the board, or its end of the channel, was started again meanwhile")
+            }
         }
+    }
+}
+
+/// The last lines of a command that did not end.
+fn said_last(output: &Output) -> String {
+    let lines: Vec<&str> = output.out.lines().chain(output.err.lines()).collect();
+    let last = lines.get(lines.len().saturating_sub(LINES_TOLD)..).unwrap_or_default();
+    if last.is_empty() {
+        "it said nothing".into()
+    } else {
+        format!("it said: {}", last.join(" / "))
     }
 }
 
@@ -252,17 +272,23 @@ mod tests {
                 serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
             let id = request.id;
             let stale = HostReply::Out { id, text: "stale".into() };
-            let hello = HostReply::Hello { boot_id: "b".into() };
+            let hello = HostReply::Hello { boot_id: "b".into(), asked: true };
             let exit = HostReply::Exit { id, code: 7 };
-            for reply in [stale, hello, exit] {
+            let say = |reply: HostReply| {
                 let mut line = serde_json::to_vec(&reply).unwrap();
                 line.push(b'\n');
                 (&stream).write_all(&line).unwrap();
-            }
+            };
+            [stale, hello, exit].into_iter().for_each(say);
+            // An agent that was started anew knows nothing of this one.
+            lines.next().unwrap().unwrap();
+            say(HostReply::Hello { boot_id: "b".into(), asked: false });
         });
         let channel = Channel::connect(&socket, Duration::from_secs(5)).unwrap();
         let output = channel.run(&["status"], Duration::from_secs(5)).unwrap();
         assert_eq!((output.code, output.out.as_str()), (7, ""));
+        let err = channel.run(&["status"], Duration::from_secs(60)).unwrap_err();
+        assert!(format!("{err:#}").contains("started again"), "{err:#}");
         board.join().unwrap();
     }
 }

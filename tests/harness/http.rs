@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tiny_http::{Header, Request, Response, Server, StatusCode};
@@ -132,15 +133,17 @@ fn answer(
 
 fn respond_with(mut file: File, request: Request, fault: Option<Fault>) -> std::io::Result<()> {
     let size = file.metadata()?.len();
-    let start = range_start(&request).filter(|start| *start < size);
-    let length = size - start.unwrap_or(0);
-    let status = StatusCode(if start.is_some() { 206 } else { 200 });
-    file.seek(SeekFrom::Start(start.unwrap_or(0)))?;
+    let range = range_of(&request, size);
+    let status = StatusCode(if range.is_some() { 206 } else { 200 });
     let mut headers = Vec::new();
-    if let Some(start) = start {
-        let value = format!("bytes {start}-{}/{size}", size - 1);
+    if let Some(Range { start, end }) = range {
+        let value = format!("bytes {start}-{}/{size}", end.saturating_sub(1));
         headers.extend(Header::from_bytes("Content-Range", value));
     }
+    let Range { start, end } = range.unwrap_or(0..size);
+    let length = end.saturating_sub(start);
+    file.seek(SeekFrom::Start(start))?;
+    let mut file = file.take(length);
     let body: Box<dyn Read + Send> = match fault {
         Some(Fault::FlipBit) => {
             let mut bytes = Vec::new();
@@ -158,9 +161,16 @@ fn respond_with(mut file: File, request: Request, fault: Option<Fault>) -> std::
     request.respond(Response::new(status, headers, body, Some(length), None))
 }
 
-fn range_start(request: &Request) -> Option<u64> {
+/// The bytes that are asked for, of a file of this size: `bytes=FIRST-` or `bytes=FIRST-LAST`.
+fn range_of(request: &Request, size: u64) -> Option<Range<u64>> {
     let header = request.headers().iter().find(|header| header.field.equiv("Range"))?;
-    header.value.as_str().strip_prefix("bytes=")?.split('-').next()?.parse().ok()
+    let (first, last) = header.value.as_str().strip_prefix("bytes=")?.split_once('-')?;
+    let start = first.parse().ok().filter(|start| *start < size)?;
+    let end = match last {
+        "" => size,
+        last => last.parse::<u64>().ok()?.saturating_add(1).min(size),
+    };
+    (start < end).then_some(start..end)
 }
 
 /// The file behind a request path, or `None` for anything that would leave the folder.

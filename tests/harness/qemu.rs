@@ -394,6 +394,26 @@ impl Board {
         Ok(())
     }
 
+    /// Puts a disk that was pulled out in again, or another one.
+    ///
+    /// # Errors
+    /// When one of this serial is there, or the file is in use.
+    pub fn plug_disk(&mut self, disk: &DataDisk) -> Result<()> {
+        let DataDisk { path, serial } = disk;
+        let node = format!("plugged-{serial}");
+        let file = serde_json::json!({
+            "driver": "raw", "node-name": node,
+            "file": {"driver": "file", "filename": path}
+        });
+        self.qmp.execute("blockdev-add", file)?;
+        let device = serde_json::json!({
+            "driver": "scsi-hd", "bus": format!("{SCSI_CONTROLLER}.0"),
+            "id": format!("disk-{serial}"), "drive": node, "serial": serial
+        });
+        self.qmp.execute("device_add", device)?;
+        Ok(())
+    }
+
     /// Plugs a USB serial cable of FTDI's make in, with nobody at its other end.
     ///
     /// # Errors
@@ -484,7 +504,8 @@ impl Board {
         self.kill();
     }
 
-    fn kill(&mut self) {
+    /// As [`cut_power`](Self::cut_power); what is left of the board answers nothing.
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -281,6 +281,31 @@ pub fn wait_both(channel: &Channel, version: Version, limit: Duration) -> Result
     )
 }
 
+/// What the boards say of themselves after a failure, as far as they still answer.
+pub fn evidence(channel: &Channel, compute: &Board, storage: &Board) -> String {
+    let limit = Duration::from_secs(20);
+    let status = match channel.status(limit) {
+        Ok(status) => goblin_tests::channel::brief(&status),
+        Err(err) => format!("{err:#}"),
+    };
+    let mut told = format!("status: {status}\n");
+    for role in Role::ALL {
+        let ask = ["logs", "--board", role.as_str(), "--unit", "update", "--lines", "12"];
+        let lines = channel.run_ok(&ask, limit).unwrap_or_else(|err| format!("{err:#}"));
+        told.push_str(&format!("the {role} board's updater:\n{}\n", lines.trim_end()));
+    }
+    told + &last_words(compute, storage)
+}
+
+/// The last lines on both boards' serial consoles.
+pub fn last_words(compute: &Board, storage: &Board) -> String {
+    format!(
+        "the compute board's last lines:\n{}\nthe storage board's last lines:\n{}",
+        compute.serial.tail(12),
+        storage.serial.tail(12)
+    )
+}
+
 /// Waits until the console's visible text is as wanted: it draws what it read a moment ago.
 ///
 /// # Errors

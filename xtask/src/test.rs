@@ -138,8 +138,8 @@ fn place(line: &str) -> &str {
 }
 
 impl Complaints {
-    /// Lines kept of one complaint.
-    const MOST_LINES: usize = 24;
+    /// Lines kept of one complaint: the last words of both boards are among them.
+    const MOST_LINES: usize = 80;
 
     fn read(&mut self, line: &str) {
         match line {
@@ -154,7 +154,7 @@ impl Complaints {
             if self.inside {
                 self.lines.push(String::new());
             }
-        } else if line.starts_with("Stack backtrace:") || line.starts_with("test ") {
+        } else if ["Stack backtrace:", "test ", "==> "].iter().any(|end| line.starts_with(end)) {
             self.inside = false;
         }
         if let Some(complaint) = self.lines.last_mut().filter(|_| self.inside)
@@ -309,6 +309,7 @@ mod tests {
             "",
             "Caused by:",
             "    0: no answer",
+            "==> compiling",
             "Stack backtrace:",
             "   0: somewhere",
             "thread 'a::b' (7) panicked at tests/x.rs:1:2:",

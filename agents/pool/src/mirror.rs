@@ -151,6 +151,8 @@ struct Keeper {
     other: Option<Member>,
     /// What the mirror's ESP is known to hold.
     brought: Option<Files>,
+    /// Going back to one disk has to wait until STATE is mounted anew.
+    waits_for_boot: bool,
     status: MirrorStatus,
 }
 
@@ -160,8 +162,17 @@ impl Keeper {
         let label = booted.as_ref().and_then(|disk| disks::label_of(disk).ok().flatten());
         let wanted = mirror_orders::wanted();
         let status = MirrorStatus::default();
-        let (seen, is_moved) = (Vec::new(), true);
-        Self { wanted, booted, is_moved, seen, label, other: None, brought: None, status }
+        Self {
+            wanted,
+            booted,
+            is_moved: true,
+            seen: Vec::new(),
+            label,
+            other: None,
+            brought: None,
+            waits_for_boot: false,
+            status,
+        }
     }
 
     fn turn(&mut self, publish: Publish<'_>) -> MirrorStatus {
@@ -302,13 +313,21 @@ impl Keeper {
         publish: Publish<'_>,
     ) -> Result<(MirrorState, String), PoolError> {
         if !label.single {
+            let own = state_of(booted)?;
+            let both = [own.clone(), own];
+            // A disk that went while it was in use counts as one with room, and the second copies would be put there.
+            self.waits_for_boot = self.waits_for_boot || members(&both)?.has_gone;
+            if self.waits_for_boot {
+                let detail = "the board goes back to one system disk when it is started the next time: until then the \
+                              disk that was pulled has its place";
+                return Ok((MirrorState::Alone, detail.into()));
+            }
             self.status.state = MirrorState::Alone;
             self.status.detail = "the board is taken back to one system disk".into();
             publish(&self.status);
             let convert = ["-dconvert=single,soft", "-mconvert=dup,soft"];
             btrfs(&["balance", "start", "-f", convert[0], convert[1], paths::STATE])?;
-            let own = state_of(booted)?;
-            drop_others(&[own.clone(), own])?;
+            drop_others(&both)?;
             self.set_label(booted, Some(rules::given_up(label)))?;
         }
         Ok((MirrorState::Single, String::new()))

@@ -100,6 +100,8 @@ pub(crate) struct Members {
     pub(crate) has_mirror: bool,
     /// Numbers of disks that the file system still counts as its own and that are none of ours.
     pub(crate) strangers: Vec<String>,
+    /// One of these went while it was mounted: the kernel still has it open, and finds room for new data on it.
+    pub(crate) has_gone: bool,
 }
 
 /// Looks at the file system of this system disk's STATE and its mirror's.
@@ -121,6 +123,7 @@ fn parse_members(text: &str, own: &[PathBuf; 2]) -> Members {
             members.has_mirror = true;
         } else if path != first {
             members.strangers.push(id.to_owned());
+            members.has_gone |= path.is_absolute();
         }
     }
     members
@@ -151,8 +154,10 @@ mod tests {
                     \tdevid    3 size 0 used 0 path <missing disk> MISSING\n";
         let of = |mirror: &str| parse_members(text, &["/dev/vda3", mirror].map(PathBuf::from));
         let strangers = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        let expected = Members { has_mirror: false, strangers: strangers(&["2", "3"]) };
+        let expected =
+            Members { has_mirror: false, strangers: strangers(&["2", "3"]), has_gone: true };
         assert_eq!(of("/dev/vdc3"), expected);
-        assert_eq!(of("/dev/vdb3"), Members { has_mirror: true, strangers: strangers(&["3"]) });
+        let expected = Members { has_mirror: true, strangers: strangers(&["3"]), has_gone: false };
+        assert_eq!(of("/dev/vdb3"), expected);
     }
 }

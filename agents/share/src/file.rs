@@ -21,6 +21,9 @@ const LIST_BYTES: usize = 32 * 1024;
 /// Reads of fewer bytes are copied: a pipe costs more than it saves.
 const SPLICE_BYTES_MIN: usize = 32 * 1024;
 
+/// Every page of memory begins at a multiple of this many bytes, whatever the machine's pages are.
+const PAGE_BYTES_MIN: u64 = 4096;
+
 /// Whether a read would wait for a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Disk {
@@ -40,6 +43,8 @@ pub struct HostOpen {
     reads_unknown: AtomicBool,
     /// Set once the file system has said that it gives no pages of this file away.
     never_spliced: AtomicBool,
+    /// Set once the file was seen to hold enough for reads without copies. Of a small one nobody asks how large it is.
+    worth_splicing: AtomicBool,
     /// Whether the file system has no disk.
     in_memory: OnceLock<bool>,
     /// Its own descriptor: a lock may need an access that the open does not have.
@@ -50,11 +55,12 @@ pub struct HostOpen {
 }
 
 impl HostOpen {
-    /// `held` is the room of a descriptor that the node has not got.
+    /// `size` is the file's when it was opened; `held` is the room of a descriptor that the node has not got.
     pub(crate) fn new(
         node: Arc<Node>,
         fd: impl Into<Arc<OwnedFd>>,
         mode: OpenMode,
+        size: u64,
         held: Option<Held>,
     ) -> Self {
         Self {
@@ -64,6 +70,7 @@ impl HostOpen {
             always_waits: AtomicBool::new(false),
             reads_unknown: AtomicBool::new(false),
             never_spliced: AtomicBool::new(false),
+            worth_splicing: AtomicBool::new(is_worth_splicing(size)),
             in_memory: OnceLock::new(),
             lock_fd: OnceLock::new(),
             closed: AtomicBool::new(false),
@@ -113,11 +120,15 @@ impl HostOpen {
             }
         };
         let end = offset.saturating_add(u64::try_from(got).unwrap_or(u64::MAX));
-        // Less than wanted is the end of the file, or the end of what is in memory.
-        if got > 0 && got < into.len() && end < beneath::stat(&self.fd)?.size {
+        // Less than wanted is the end of the file, or the end of what is in memory, and that one is a page's.
+        if got > 0
+            && got < into.len()
+            && end.is_multiple_of(PAGE_BYTES_MIN)
+            && end < beneath::stat(&self.fd)?.size
+        {
             return Ok(self.read_later(offset, into.len()));
         }
-        self.share().count_read(got);
+        self.note_read(got);
         Ok(ReadAnswer::Now(got))
     }
 
@@ -127,7 +138,7 @@ impl HostOpen {
             return Ok(self.read_later(offset, into.len()));
         }
         let got = beneath::read_at(&self.fd, offset, into)?;
-        self.share().count_read(got);
+        self.note_read(got);
         Ok(ReadAnswer::Now(got))
     }
 
@@ -140,23 +151,33 @@ impl HostOpen {
         let mut bytes = vec![0; count];
         let got = beneath::read_at(&self.fd, offset, &mut bytes)?;
         bytes.truncate(got);
-        self.share().count_read(got);
+        self.note_read(got);
         Ok(bytes)
     }
 
-    /// As [`read`](Self::read), without copies; of what is worth it.
+    /// So many bytes were copied.
+    fn note_read(&self, got: usize) {
+        if got >= SPLICE_BYTES_MIN {
+            self.worth_splicing.store(true, Ordering::Relaxed);
+        }
+        self.share().count_read(got);
+    }
+
+    /// As [`read`](Self::read), without copies; of what is worth it. A file that was small when it was opened and has
+    /// grown since is copied until a read has shown that.
     pub(crate) fn splice(
         self: &Arc<Self>,
         offset: u64,
         count: usize,
     ) -> Result<SpliceAnswer, Errno> {
-        let never = !self.mode.read
+        let never = !self.worth_splicing.load(Ordering::Relaxed)
+            || !self.mode.read
             || self.node.kind != Kind::RegularFile
             || self.never_spliced.load(Ordering::Relaxed);
         if count < SPLICE_BYTES_MIN || never {
             return Ok(SpliceAnswer::Read);
         }
-        // Clients ask for more than a small file has.
+        // Clients ask for more than is left of a file.
         let size = beneath::stat(&self.fd)?.size;
         let count = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(count);
         if count < SPLICE_BYTES_MIN {
@@ -354,6 +375,10 @@ impl HostOpen {
     }
 }
 
+fn is_worth_splicing(size: u64) -> bool {
+    usize::try_from(size).unwrap_or(usize::MAX) >= SPLICE_BYTES_MIN
+}
+
 fn to_range(range: LockRange) -> Result<Range, Errno> {
     let hold = match range.kind {
         lock::READ => Hold::Shared,
@@ -375,7 +400,8 @@ mod tests {
         let (node, _) = root.child(b"file").unwrap();
         let mode = OpenMode { read: true, write: true, ..OpenMode::default() };
         let fd = beneath::open_file(node.as_fd(), mode).unwrap();
-        Arc::new(HostOpen::new(node, fd, mode, None))
+        let size = beneath::stat(&fd).unwrap().size;
+        Arc::new(HostOpen::new(node, fd, mode, size, None))
     }
 
     #[test]
@@ -393,6 +419,15 @@ mod tests {
         assert_eq!(spliced(0, 1 << 19), None, "the file has three bytes");
         let size = SPLICE_BYTES_MIN + 100;
         std::fs::write(dir.path().join("file"), vec![7; size]).unwrap();
+        assert_eq!(spliced(0, 1 << 19), None, "nobody looks whether a small file has grown");
+        let copied = |count: usize| match open.read(0, &mut vec![0; count]).unwrap() {
+            ReadAnswer::Now(got) => got,
+            ReadAnswer::Later(job) => (job.work)(&Cancel::new()).unwrap().len(),
+        };
+        assert_eq!(copied(SPLICE_BYTES_MIN - 1), SPLICE_BYTES_MIN - 1);
+        assert_eq!(spliced(0, 1 << 19), None, "and no small read shows it");
+        assert_eq!(copied(1 << 19), size);
+        assert_eq!(spliced(0, 1 << 19), Some(size), "a large one does");
         assert_eq!(spliced(0, SPLICE_BYTES_MIN - 1), None);
         assert_eq!(spliced(0, SPLICE_BYTES_MIN), Some(SPLICE_BYTES_MIN));
         assert_eq!(spliced(100, 1 << 19), Some(SPLICE_BYTES_MIN));
@@ -403,6 +438,41 @@ mod tests {
         // A read that has begun to wait for the disk is not given up for it.
         let later = open.read_spliced(1, 1 << 19).unwrap();
         assert!(matches!(later, Content::Spliced(pages) if pages.bytes() == size - 1));
+    }
+
+    #[test]
+    fn a_file_that_is_large_when_it_is_opened_is_never_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let small = file(&dir);
+        for (size, first) in [(SPLICE_BYTES_MIN - 1, false), (SPLICE_BYTES_MIN, true)] {
+            std::fs::write(dir.path().join("file"), vec![7; size]).unwrap();
+            let opened = crate::host::open_node(&small.node, 0).unwrap();
+            let open = Arc::new(opened.open);
+            assert_eq!(open.worth_splicing.load(Ordering::Relaxed), first, "{size} bytes");
+            let answer = open.splice(0, 1 << 19).unwrap();
+            assert_eq!(!matches!(answer, SpliceAnswer::Read), first, "{size} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_in_memory_in_part_is_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = file(&dir);
+        let content: Vec<u8> = (0..3 * 4096 + 5u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(dir.path().join("file"), &content).unwrap();
+        beneath::sync(&open.fd, false).unwrap();
+        for pages in 0..=3 {
+            for advice in [rustix::fs::Advice::DontNeed, rustix::fs::Advice::Random] {
+                rustix::fs::fadvise(&open.fd, 0, None, advice).unwrap();
+            }
+            beneath::read_at(&open.fd, 0, &mut vec![0; pages * 4096]).unwrap();
+            let mut into = vec![0; 1 << 15];
+            match open.read(0, &mut into).unwrap() {
+                ReadAnswer::Now(got) => into.truncate(got),
+                ReadAnswer::Later(job) => into = (job.work)(&Cancel::new()).unwrap(),
+            }
+            assert!(into == content, "{pages} pages in memory gave {} bytes", into.len());
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn open_mode(flags: u32) -> Result<OpenMode, Errno> {
     })
 }
 
-fn open_node(node: &Arc<Node>, flags: u32) -> Result<Opened<HostOpen>, Errno> {
+pub(crate) fn open_node(node: &Arc<Node>, flags: u32) -> Result<Opened<HostOpen>, Errno> {
     let mode = open_mode(flags)?;
     if mode.write || mode.truncate {
         node.writable()?;
@@ -120,8 +120,9 @@ fn open_node(node: &Arc<Node>, flags: u32) -> Result<Opened<HostOpen>, Errno> {
         node.share.changed();
         node.note(What::Content);
     }
-    let qid = attributes::qid(&beneath::stat(&fd)?);
-    Ok(Opened { open: HostOpen::new(node.clone(), fd, mode, Some(held)), qid, iounit: 0 })
+    let meta = beneath::stat(&fd)?;
+    let open = HostOpen::new(node.clone(), fd, mode, meta.size, Some(held));
+    Ok(Opened { open, qid: attributes::qid(&meta), iounit: 0 })
 }
 
 /// Says at its end that a file has changed.
@@ -279,7 +280,7 @@ impl Backend for HostTree {
         let place = Some((dir.clone(), name.to_vec()));
         let (node, qid) = Node::new(fd.clone(), share.clone(), place)?;
         dir.note_name(What::Made, node.path(), name);
-        let open = HostOpen::new(node.clone(), fd, mode, None);
+        let open = HostOpen::new(node.clone(), fd, mode, 0, None);
         Ok((node, Opened { open, qid, iounit: 0 }))
     }
 

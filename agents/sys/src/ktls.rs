@@ -1,5 +1,12 @@
 //! TLS in the kernel: a connection whose handshake is done is given to it with its keys, and is an ordinary socket
 //! from then on. Source: `Documentation/networking/tls.rst` of the kernel.
+//!
+//! For mounts that the kernel's own 9P client serves alone; a server seals its records itself. Tried in a guest (Linux
+//! 6.12, one processor that counts instructions), reads of 512 KiB that are spliced into a kernel's TLS cost 2 to 5 %
+//! more of them than reads that are copied and sealed by `ring`, with AES-256-GCM as with ChaCha20-Poly1305; messages
+//! without data 8 % more with the first and 37 % with the second; only writes cost less, 9 %. AES-GCM asks for new keys after 2^24 records, which
+//! this kernel cannot be given (Linux 6.14 can), and a busy client has sent as many in half an hour: its session would
+//! end then. ChaCha20-Poly1305 costs a server half as much again as AES-GCM does.
 
 use nix::libc::tls12_crypto_info_chacha20_poly1305 as Info;
 use nix::sys::socket::setsockopt;

@@ -17,6 +17,8 @@ pub const LISTED: usize = 10_000;
 pub const BULK_BYTES: u64 = 64 << 20;
 /// Bytes of a small file.
 const SMALL_BYTES: usize = 4096;
+/// Bytes of a file that is read whole, as clients read whose files are smaller than a message.
+const LITTLE_BYTES: usize = 5000;
 /// Message size that is asked for: 128 pages and a header.
 const MSIZE: u32 = 24 + 4096 * 128;
 
@@ -43,6 +45,7 @@ pub fn prepare(root: &Path) -> Result<()> {
     std::fs::create_dir_all(root.join("a"))?;
     std::fs::write(root.join("a/b"), b"b")?;
     std::fs::create_dir_all(root.join("small"))?;
+    std::fs::write(root.join("little"), vec![0x5a; LITTLE_BYTES])?;
     std::fs::create_dir_all(root.join("listed"))?;
     for index in 0..LISTED {
         std::fs::write(root.join(format!("listed/entry-{index:05}")), b"")?;
@@ -165,6 +168,7 @@ pub fn run(
             random(raw, lanes, until)
         })?;
     }
+    measure("whole_qd1", client()?, &mut whole)?;
     measure("bulk_read", client()?, &mut |raw, until| bulk(raw, t::READ, until))?;
     measure("bulk_write", client()?, &mut |raw, until| bulk(raw, t::WRITE, until))?;
     measure("list10k", client()?, &mut listings)?;
@@ -218,6 +222,21 @@ fn random(mut raw: Raw, lanes: u16, until: Instant) -> Result<f64> {
         out.extend(Body::new().d(1).q(offset).d(4096).frame(t::READ, lane));
     })?;
     Ok(done as f64)
+}
+
+/// Walk to a little file, open, a read of as much as a message holds, clunk. Units are files.
+fn whole(raw: Raw, until: Instant) -> Result<f64> {
+    let count = (raw.msize - 24) & !4095;
+    let mut pipe = Lanes::new(raw);
+    let done = pipe.run(1, 4, until, |lane, step, out| {
+        out.extend(match step % 4 {
+            0 => walk_body(0, 100, &[b"little"]).frame(t::WALK, lane),
+            1 => Body::new().d(100).d(0).frame(t::LOPEN, lane),
+            2 => Body::new().d(100).q(0).d(count).frame(t::READ, lane),
+            _ => Body::new().d(100).frame(t::CLUNK, lane),
+        });
+    })?;
+    Ok(done as f64 / 4.0)
 }
 
 /// The large file from its start to its end, again and again, in messages as large as agreed. Units are MB.

@@ -26,7 +26,8 @@ const ROUNDS: usize = 11;
 /// Time of each scene in a round.
 const SCENE_MS: u32 = 250;
 /// Words that the scenes' names begin with.
-const SCENES: &[&str] = &["metadata", "small", "read4k", "bulk_read", "bulk_write", "list10k"];
+const SCENES: &[&str] =
+    &["metadata", "small", "read4k", "whole", "bulk_read", "bulk_write", "list10k"];
 /// Those that the server without work can answer.
 const FLOOR_SCENES: &[&str] = &["metadata", "read4k", "bulk_read"];
 
@@ -243,6 +244,14 @@ const LINES: &[Line] = &[
         Show::Wall,
         1.0,
         "time per 4 KiB read anywhere, depth 16",
+    ),
+    (
+        "whole_file_cpu_us",
+        "us",
+        "whole_qd1",
+        Show::Cpu,
+        1.0,
+        "server CPU of walk, open, read of a whole message, clunk of a 5 kB file; depth 1",
     ),
     (
         "bulk_write_cpu_ms_per_mb",

@@ -89,7 +89,7 @@ pub(super) fn serve(port: &File, program: &Path) -> Result<(), AgentError> {
             .name("channel-write".into())
             .spawn_scoped(scope, writer)
             .map_err(|source| AgentError::Thread { name: "channel-write", source })?;
-        let _ = replies.send(HostReply::Hello { boot_id: goblin_sys::board::boot_id() });
+        let _ = replies.send(hello(false));
         let mut running = Vec::new();
         if let Err(err) = read_requests(port, program, &replies, &gone, &mut running) {
             tracing::debug!(%err, "cannot read from the host");
@@ -100,7 +100,13 @@ pub(super) fn serve(port: &File, program: &Path) -> Result<(), AgentError> {
     })
 }
 
+fn hello(asked: bool) -> HostReply {
+    HostReply::Hello { boot_id: goblin_sys::board::boot_id(), asked }
+}
+
 fn write_replies(port: &File, outbox: &Receiver<HostReply>, gone: &AtomicBool) -> io::Result<()> {
+    // A board that was reset, or an agent that was killed, in the middle of a line left half of one behind.
+    write_all(port, b"\n", gone)?;
     while !gone.load(Ordering::Acquire) {
         let reply = match outbox.recv_timeout(Duration::from_millis(TICK_MS)) {
             Ok(reply) => reply,
@@ -181,7 +187,7 @@ fn answer(
     if line.trim_ascii().is_empty() {
         // A host that closed and opened between two looks at the port was never seen to leave.
         running.drain(..).for_each(|command| command.kill());
-        let _ = replies.send(HostReply::Hello { boot_id: goblin_sys::board::boot_id() });
+        let _ = replies.send(hello(true));
         return;
     }
     let request: HostRequest = match serde_json::from_slice(line) {
@@ -231,7 +237,10 @@ mod tests {
 
     fn reply(reader: &mut impl BufRead) -> HostReply {
         let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
+        while line.trim().is_empty() {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "the agent left");
+        }
         serde_json::from_str(&line).unwrap()
     }
 
@@ -257,6 +266,18 @@ mod tests {
     }
 
     #[test]
+    fn half_a_line_of_an_agent_before_takes_no_hello_with_it() {
+        let (host, served) = start("/bin/sh");
+        let mut reader = BufReader::new(host.try_clone().unwrap());
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert_eq!(line, "\n");
+        assert!(matches!(reply(&mut reader), HostReply::Hello { asked: false, .. }));
+        drop((host, reader));
+        served.join().unwrap();
+    }
+
+    #[test]
     fn an_empty_line_starts_over() {
         let (mut host, served) = start("/bin/sleep");
         let mut reader = BufReader::new(host.try_clone().unwrap());
@@ -264,7 +285,8 @@ mod tests {
         request(&mut host, 4, &["1000"]);
         host.write_all(b"\n").unwrap();
         let seen = [reply(&mut reader), reply(&mut reader)];
-        assert!(seen.iter().any(|reply| matches!(reply, HostReply::Hello { .. })), "{seen:?}");
+        let greeted = |reply: &HostReply| matches!(reply, HostReply::Hello { asked: true, .. });
+        assert!(seen.iter().any(greeted), "{seen:?}");
         assert!(seen.contains(&HostReply::Exit { id: 4, code: 128 + 9 }), "{seen:?}");
         drop((host, reader));
         served.join().unwrap();

@@ -496,10 +496,14 @@ pub struct HostRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "re", rename_all = "kebab-case")]
 pub enum HostReply {
-    /// The agent is there; sent to every host that opens the port, and after an empty line.
+    /// The agent is there; sent to every host that opens the port, and after an empty line. Commands that ran before
+    /// it are not answered any more.
     Hello {
         /// The kernel's boot id: a new one means that the board was started again.
         boot_id: String,
+        /// True after an empty line. Otherwise the agent opened the port, or was started, just now.
+        #[serde(default)]
+        asked: bool,
     },
     /// A piece of standard output.
     Out {
