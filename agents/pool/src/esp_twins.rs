@@ -8,7 +8,7 @@
 //! Layout: Microsoft's FAT specification (version 1.03), sections 3 and 6; little endian.
 
 use goblin_core_types::{SlotState, Version};
-use goblin_core_update::slots;
+use goblin_core_update::slots::{self, NEW_FILE};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -84,8 +84,14 @@ fn find(device: &File) -> io::Result<Vec<Name>> {
     Ok(names.iter().filter(|name| is_second(name, &names)).cloned().collect())
 }
 
-/// True when another name of the same release names the same file, and is the one to keep.
+/// True when another name of the same release names the same file, and is the one to keep. What was just written
+/// keeps the name of a release.
 fn is_second(name: &Name, all: &[Name]) -> bool {
+    if name.long == NEW_FILE && name.first_cluster != 0 {
+        let is_named =
+            |other: &Name| other.first_cluster == name.first_cluster && rank(other).is_some();
+        return all.iter().any(is_named);
+    }
     let Some(own) = rank(name) else { return false };
     all.iter().any(|other| {
         let is_twin = other.first_cluster == name.first_cluster && other.entries != name.entries;
@@ -295,6 +301,9 @@ mod tests {
         let all = [older.clone(), newer.clone()];
         assert!(is_second(&older, &all) && !is_second(&newer, &all));
         let alike = [twin("goblinux_1+1-2.efi", 0), newer];
+        let fresh = [twin(NEW_FILE, 0), twin("goblinux_1+3.efi", 640)];
+        assert!(is_second(&fresh[0], &fresh) && !is_second(&fresh[1], &fresh));
+        assert!(!is_second(&fresh[0], &fresh[..1]));
         assert_eq!(alike.iter().filter(|name| is_second(name, &alike)).count(), 1);
         drop(image);
     }
