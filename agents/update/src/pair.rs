@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 /// Longest wait until the storage board has decided: three tries with their deadlines, and a slow boot
 /// after them.
 const STORAGE_WAIT: Duration = Duration::from_secs(30 * 60);
-/// Longest silence of a storage board that shall return, before others get their turn.
-const RETURN_SILENCE: Duration = Duration::from_secs(10);
+/// Looks in a row that a storage board which shall return may leave unanswered, before others get their turn.
+const RETURN_LOOKS: u32 = 5;
 /// Times a board is told the same thing.
 const ORDERS_MAX: u32 = 3;
 /// A restart takes less; after this people should look.
@@ -382,11 +382,13 @@ impl<'a> Leader<'a> {
             Effect::StageBoth => Some(Step::Event(self.stage_both(plan, replies))),
             Effect::BringStorage => {
                 let way = if plan.rollback { Way::Return } else { Way::Activate };
-                Some(Step::Event(self.bring_storage(plan.to, way, replies)))
+                Some(Step::Event(self.bring_storage(plan.to, way, STORAGE_WAIT, replies)))
             }
             Effect::ReturnStorage => {
                 let running = self.updater.env.running;
-                Some(Step::Event(self.bring_storage(running, Way::Return, replies)))
+                // Nobody waits for it, and others want the updater.
+                let patience = self.pause.saturating_mul(RETURN_LOOKS);
+                Some(Step::Event(self.bring_storage(running, Way::Return, patience, replies)))
             }
             Effect::BringCompute => Some(self.bring_compute(plan, replies)),
             Effect::DiscardBoth => {
@@ -475,8 +477,15 @@ impl<'a> Leader<'a> {
         }
     }
 
-    /// Makes the storage board run `to` and waits until it does for good, or does not.
-    fn bring_storage(&mut self, to: Version, way: Way, replies: Replies<'_>) -> Event {
+    /// Makes the storage board run `to` and waits until it does for good, or does not. One that is silent, and was not
+    /// told yet, is waited for as long as `patience` allows.
+    fn bring_storage(
+        &mut self,
+        to: Version,
+        way: Way,
+        patience: Duration,
+        replies: Replies<'_>,
+    ) -> Event {
         let since = Instant::now();
         let mut orders = 0u32;
         let mut silent_since = None;
@@ -490,8 +499,7 @@ impl<'a> Leader<'a> {
                     let silence = silent_since.get_or_insert_with(Instant::now).elapsed();
                     let what = absence(&err, asked, silence);
                     self.tell_waiting(replies, &mut last_seen, what);
-                    // Nobody waits for a storage board to return, and others want the updater.
-                    if way == Way::Return && !asked && silence >= RETURN_SILENCE {
+                    if !asked && silence >= patience {
                         return Event::Lost { reason: last_seen };
                     }
                     std::thread::sleep(self.pause);

@@ -213,6 +213,16 @@ fn cable_that_is_out_for_a_while_at_any_call_ends_with_both_on_one_release() {
 }
 
 #[test]
+fn way_back_waits_for_a_storage_board_that_was_not_told_yet() {
+    let way = WAYS[1];
+    let mut pair = way.pair();
+    // It answers whether it is ready, and then restarts for longer than one that nobody waits for may take.
+    let next = pair.storage.calls + 1;
+    pair.storage.outage = Some((next, next + 20 * OUTAGE_CALLS, false));
+    assert_eq!(play(&mut pair, way.order), (way.to, way.to));
+}
+
+#[test]
 fn clock_that_ran_away_is_told_before_anything_is_begun() {
     let mut pair = Pair::new(&[1, 2]);
     pair.compute.seen.now.store(WRONG_CLOCKS[1], Relaxed);
