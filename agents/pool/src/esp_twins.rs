@@ -53,20 +53,36 @@ struct Volume<'a> {
     root: u32,
 }
 
+/// As [`remove`], with a word about it in the log.
+pub(crate) fn mend(device: &Path) {
+    match remove(device) {
+        Ok(twins) if twins.is_empty() => {}
+        Ok(twins) => tracing::warn!(?twins, "second names of releases are removed from the ESP"),
+        // What cannot be read or written shows when it is mounted.
+        Err(err) => tracing::warn!(%err, "the ESP was not searched for second names"),
+    }
+}
+
 /// Removes the second names of releases; which they were. Nobody may have the file system mounted.
 ///
 /// # Errors
 /// The disk's; or that it holds no FAT32, or one that is not whole. A repetition goes on.
-pub(crate) fn remove(device: &Path) -> io::Result<Vec<String>> {
+fn remove(device: &Path) -> io::Result<Vec<String>> {
     let twins = find(&File::open(device)?)?;
     if twins.is_empty() {
         return Ok(Vec::new());
     }
     let device = File::options().read(true).write(true).open(device)?;
-    for at in twins.iter().flat_map(|twin| &twin.entries) {
-        device.write_all_at(&[REMOVED], *at)?;
+    // The short entries first: a long name without one names nothing, and the other way round the twin would be left
+    // under a name that nobody knows.
+    let (short, long): (Vec<_>, Vec<_>) =
+        twins.iter().filter_map(|twin| twin.entries.split_last()).map(|(s, l)| (*s, l)).unzip();
+    for entries in [short, long.concat()] {
+        for at in entries {
+            device.write_all_at(&[REMOVED], at)?;
+        }
+        device.sync_all()?;
     }
-    device.sync_all()?;
     Ok(twins.into_iter().map(|twin| twin.long).collect())
 }
 

@@ -5,6 +5,7 @@
 //! told by the labels of `goblin_core_update::mirror`, which are written before what they tell of.
 
 use crate::PoolError;
+use crate::esp_twins;
 use crate::mirror_disk::{btrfs, by_serial, failed, is_blank, members, partition, state_of, wipe};
 use crate::mirror_esp::{self, Files};
 use crate::mirror_orders::{self, Wanted};
@@ -439,6 +440,7 @@ impl Keeper {
         })?;
         let place = Path::new(paths::RUN_STATE).join("disks/esp");
         std::fs::create_dir_all(&place).map_err(failed("the mirror's ESP"))?;
+        esp_twins::mend(&esp.dev_path);
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount::mount(&esp.dev_path, &place, "vfat", flags, "umask=0077,utf8")
             .map_err(failed("the mirror's ESP cannot be mounted"))?;

@@ -218,14 +218,7 @@ fn mount_esp(disk: &Disk) -> Result<(), PoolError> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let target = Path::new(paths::ESP);
     if mount::mount_at(target).ok().flatten().is_none() {
-        match esp_twins::remove(&partition.dev_path) {
-            Ok(twins) if twins.is_empty() => {}
-            Ok(twins) => {
-                tracing::warn!(?twins, "second names of releases are removed from the ESP")
-            }
-            // What cannot be read or written shows when it is mounted.
-            Err(err) => tracing::warn!(%err, "the ESP was not searched for second names"),
-        }
+        esp_twins::mend(&partition.dev_path);
     }
     mount_once(&partition.dev_path, target, "vfat", flags, "umask=0077,utf8")
 }
