@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const STORAGE_WAIT: Duration = Duration::from_secs(30 * 60);
 /// Looks in a row that a storage board which shall return may leave unanswered, before others get their turn.
 const RETURN_LOOKS: u32 = 5;
+/// Looks at a storage board that is busy, before an order to both is refused.
+const BUSY_LOOKS: u32 = 4;
 /// Times a board is told the same thing.
 const ORDERS_MAX: u32 = 3;
 /// A restart takes less; after this people should look.
@@ -267,16 +269,23 @@ impl<'a> Leader<'a> {
         if self.updater.on_trial() {
             return Err(goblin_core_update::machine::Refused::OnTrial.into());
         }
-        let status =
-            self.peer.status().map_err(|err| UpdateError::Peer { detail: err.to_string() })?;
-        if !matches!(status.update.phase, UpdatePhase::Idle | UpdatePhase::Staged) {
-            return Err(UpdateError::Board {
-                role: Role::Storage,
-                kind: "busy".into(),
-                message: "its updater is busy; try again when `goblin status` shows it idle".into(),
-            });
+        for look in 1.. {
+            let status =
+                self.peer.status().map_err(|err| UpdateError::Peer { detail: err.to_string() })?;
+            if matches!(status.update.phase, UpdatePhase::Idle | UpdatePhase::Staged) {
+                return Ok(status);
+            }
+            // A trial that just passed, or a look at the repository, is over soon.
+            if look > BUSY_LOOKS {
+                break;
+            }
+            std::thread::sleep(self.pause);
         }
-        Ok(status)
+        Err(UpdateError::Board {
+            role: Role::Storage,
+            kind: "busy".into(),
+            message: "its updater is busy; try again when `goblin status` shows it idle".into(),
+        })
     }
 
     fn go(

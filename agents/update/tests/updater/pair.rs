@@ -4,7 +4,7 @@ use crate::board::*;
 use crate::pair_faults::until_cut;
 use crate::wire;
 use goblin_agent_update::{Leader, Peer, PeerError, Updater};
-use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdateReply};
+use goblin_core_types::{BoardStatus, Role, UpdateCommand, UpdatePhase, UpdateReply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::atomic::Ordering;
@@ -483,6 +483,44 @@ fn both_boards_are_reset_or_neither() {
     for board in [&pair.compute, &pair.storage.board] {
         assert_eq!(board.boot_record().reset.unwrap().level, ResetLevel::Settings);
         assert_eq!(board.seen.reboots.load(Ordering::Relaxed), 1);
+    }
+}
+
+/// The storage board, whose updater is at work for so many looks.
+struct Busy<'a> {
+    storage: &'a mut Storage,
+    looks: u32,
+}
+
+impl Peer for Busy<'_> {
+    fn status(&mut self) -> Result<BoardStatus, PeerError> {
+        let mut status = self.storage.status()?;
+        if self.looks > 0 {
+            self.looks -= 1;
+            status.update.phase = UpdatePhase::Checking;
+        }
+        Ok(status)
+    }
+
+    fn command(
+        &mut self,
+        command: &UpdateCommand,
+        each: &mut dyn FnMut(UpdateReply),
+    ) -> Result<UpdateReply, PeerError> {
+        self.storage.command(command, each)
+    }
+}
+
+#[test]
+fn storage_board_that_is_busy_is_waited_for_a_moment_and_no_longer() {
+    let mut pair = Pair::new(&[1, 2]);
+    for (looks, expected) in [(u32::MAX, true), (3, false)] {
+        let mut peer = Busy { storage: &mut pair.storage, looks };
+        let mut last = None;
+        Leader::new(&mut pair.updater, &mut peer, Duration::from_millis(1))
+            .command(&UPGRADE, &mut |reply| last = Some(reply));
+        let is_busy = matches!(&last, Some(UpdateReply::Failed { kind, .. }) if kind == "busy");
+        assert_eq!(is_busy, expected, "{last:?}");
     }
 }
 
