@@ -9,7 +9,7 @@
 
 use crate::bench::{board, folder, publish, turn};
 use anyhow::{Context, Result, ensure};
-use goblin_core_types::{BoxStatus, LinkState, Role, Version};
+use goblin_core_types::{BoxStatus, LinkState, Role, UpdatePhase, Version};
 use goblin_tests::channel::Channel;
 use goblin_tests::qemu::{Board, LINK_DEVICE};
 use std::path::Path;
@@ -105,6 +105,10 @@ impl Both {
         for cut in Role::ALL {
             // The older one leads the way up, the newer one the way back.
             for (command, to) in [("upgrade", NEW), ("rollback", OLD)] {
+                // The older one refuses an order while the storage board's updater looks at its trial.
+                self.channel.wait_status("both updaters rest", LIMIT, &mut |status| {
+                    status.boards.iter().all(|board| board.update.phase == UpdatePhase::Idle)
+                })?;
                 let channel = self.channel.clone();
                 let asked = std::thread::spawn(move || channel.run(&[command], UPGRADE_LIMIT));
                 let mut seen = None;
