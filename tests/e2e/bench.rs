@@ -1,12 +1,18 @@
 //! What scenarios share: the release under test, built once, and folders with short paths.
 
 use anyhow::{Context, Result};
-use goblin_core_types::{BoardStatus, BoxStatus, Role, Version, paths};
+use goblin_core_types::{BoardStatus, BoxStatus, LinkState, Role, Version, paths};
+use goblin_tests::channel::Channel;
+use goblin_tests::qemu::{Board, LINK_DEVICE};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use xtask::image::Addition;
 use xtask::lab;
 use xtask::release::{self, ReleaseSpec};
+
+/// Longest until a board misses the other one.
+const LINK_LIMIT: Duration = Duration::from_secs(120);
 
 /// Two cores carry two boards and a client, not more: scenarios take turns.
 static TURN: Mutex<()> = Mutex::new(());
@@ -57,13 +63,17 @@ pub fn lab_spec_of(
     dir: &std::path::Path,
     additions: Vec<Addition>,
 ) -> Result<(lab::LabSpec, lab::Ports)> {
-    let repository = dir.join("www");
-    let built = publish(&repository, 1, additions)?;
+    let built = publish(&dir.join("www"), 1, additions)?;
+    lab_spec_from(dir, built.image)
+}
+
+/// A box that is flashed with an image of the repository in its folder.
+pub fn lab_spec_from(dir: &std::path::Path, image: PathBuf) -> Result<(lab::LabSpec, lab::Ports)> {
     let ports = lab::Ports::of(dir)?;
     let spec = lab::LabSpec {
         dir: dir.into(),
-        image: built.image,
-        trust_root: release::trust_root(&repository)?,
+        image,
+        trust_root: release::trust_root(&dir.join("www"))?,
         data_disk_bytes: 2 << 30,
         data_disks: 2,
         vnc: false,
@@ -71,6 +81,35 @@ pub fn lab_spec_of(
         box_name: "test box".into(),
     };
     Ok((spec, ports))
+}
+
+/// Copies a folder and all below it.
+pub fn copy_folder(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The cable between the boards out, until that is noticed, and in again.
+pub fn pull_cable(compute: &mut Board, storage: &mut Board, channel: &Channel) -> Result<()> {
+    for board in [&mut *compute, &mut *storage] {
+        board.qmp().set_cable(LINK_DEVICE, false)?;
+    }
+    channel.wait_status("the link is lost", LINK_LIMIT, &mut |status| {
+        board(status, Role::Compute).is_some_and(|board| board.link.state == LinkState::Lost)
+    })?;
+    for board in [compute, storage] {
+        board.qmp().set_cable(LINK_DEVICE, true)?;
+    }
+    Ok(())
 }
 
 /// One board of a status.

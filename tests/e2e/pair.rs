@@ -1,7 +1,7 @@
 //! Two boards that do not have an easy day: one is late, disks are missing or foreign, the cable is
 //! pulled, the repository lies. Each time the box says what is wrong, and recovers when it is put right.
 
-use crate::bench::{board, folder, lab_spec_of, publish, turn};
+use crate::bench::{board, copy_folder, folder, lab_spec_of, publish, pull_cable, turn};
 use crate::full_state;
 use crate::{menu, plugs, trial};
 use anyhow::{Context, Result, ensure};
@@ -13,7 +13,7 @@ use goblin_core_types::{
 };
 use goblin_tests::channel::Channel;
 use goblin_tests::http::{Fault, Web};
-use goblin_tests::qemu::{Board, LINK_DEVICE};
+use goblin_tests::qemu::Board;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -168,15 +168,6 @@ fn foreign_disk(path: &Path) -> Result<Vec<u8>> {
     Ok(superblock)
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-    }
-    Ok(())
-}
-
 fn wait_pool(channel: &Channel, wanted: PoolState) -> Result<BoxStatus> {
     channel.wait_status(&format!("the pool is {wanted:?}"), BOOT_LIMIT, &mut |status| {
         board(status, Role::Storage)
@@ -240,15 +231,7 @@ fn earlier_boots_are_remembered(channel: &Channel) -> Result<()> {
 
 /// The cable out and in again, with the share mounted on the compute board.
 fn cable_is_pulled(compute: &mut Board, storage: &mut Board, channel: &Channel) -> Result<()> {
-    for board in [&mut *compute, &mut *storage] {
-        board.qmp().set_cable(LINK_DEVICE, false)?;
-    }
-    channel.wait_status("the link is lost", LIMIT, &mut |status| {
-        board(status, Role::Compute).is_some_and(|board| board.link.state == LinkState::Lost)
-    })?;
-    for board in [&mut *compute, &mut *storage] {
-        board.qmp().set_cable(LINK_DEVICE, true)?;
-    }
+    pull_cable(compute, storage, channel)?;
     lab::wait_both(channel, Version::new(1, 0, 0), LIMIT)?;
     channel.run_ok(&["shares", "tree", lab::SHARE, "--no-digest"], COMMAND_LIMIT)?;
     Ok(())

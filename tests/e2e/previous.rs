@@ -7,16 +7,15 @@
 //!                      --test-threads=1 --nocapture --ignored previous
 //! ```
 
-use crate::bench::{board, folder, publish, turn};
+use crate::bench::{board, copy_folder, folder, lab_spec_from, publish, pull_cable, turn};
 use anyhow::{Context, Result, ensure};
-use goblin_core_types::{BoxStatus, LinkState, Role, UpdatePhase, Version};
+use goblin_core_types::{BoxStatus, Role, UpdatePhase, Version};
 use goblin_tests::channel::Channel;
-use goblin_tests::qemu::{Board, LINK_DEVICE};
+use goblin_tests::qemu::Board;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use xtask::lab::{self, BOOT_LIMIT, Lab, LabSpec, Ports, SHARE};
-use xtask::release;
+use xtask::lab::{self, BOOT_LIMIT, Lab, SHARE};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Two downloads, two rebuilds, boots with and without cuts.
@@ -44,18 +43,9 @@ fn a_release_before_and_this_one_work_together() -> Result<()> {
         .with_context(|| format!("{VARIABLE} names no repository with release {OLD}"))?;
     let dir = folder("previous")?;
     let repository = dir.join("www");
-    copy_tree(Path::new(&previous), &repository)?;
-    let ports = Ports::of(&dir)?;
-    let spec = LabSpec {
-        dir: dir.clone(),
-        image: repository.join(format!("images/goblinux-{OLD}.img.zst")),
-        trust_root: release::trust_root(&repository)?,
-        data_disk_bytes: 2 << 30,
-        data_disks: 2,
-        vnc: false,
-        update_url: lab::guest_url(ports),
-        box_name: "test box".into(),
-    };
+    copy_folder(Path::new(&previous), &repository)?;
+    let image = repository.join(format!("images/goblinux-{OLD}.img.zst"));
+    let (spec, ports) = lab_spec_from(&dir, image)?;
     let _web = lab::serve(&repository, ports)?;
     let lab = Lab::prepare(spec, ports)?;
     let storage = lab.start(Role::Storage)?;
@@ -80,15 +70,7 @@ impl Both {
         let said = self.channel.run(&["upgrade", "--board", name], UPGRADE_LIMIT);
         self.wait_versions(ahead).with_context(|| format!("the upgrade said: {said:?}"))?;
         self.work_together()?;
-        for board in [&mut self.compute, &mut self.storage] {
-            board.qmp().set_cable(LINK_DEVICE, false)?;
-        }
-        self.channel.wait_status("the link is lost", LIMIT, &mut |status| {
-            board(status, Role::Compute).is_some_and(|board| board.link.state == LinkState::Lost)
-        })?;
-        for board in [&mut self.compute, &mut self.storage] {
-            board.qmp().set_cable(LINK_DEVICE, true)?;
-        }
+        pull_cable(&mut self.compute, &mut self.storage, &self.channel)?;
         self.wait_versions(ahead)?;
         self.cut(ahead)?;
         self.wait_versions(ahead)?;
@@ -152,7 +134,7 @@ impl Both {
                 && Role::ALL.iter().all(|role| {
                     let wanted = if *role == ahead { NEW } else { OLD };
                     let found = board(status, *role);
-                    found.is_some_and(|b| b.boot.version == Some(wanted) && !b.boot.trial)
+                    found.is_some_and(|b| b.boot.version == Some(wanted))
                 })
         })
     }
@@ -173,23 +155,8 @@ impl Both {
         ] {
             ask(words)?;
         }
-        let text = ask(&["status", "--json"])?;
-        let status: serde_json::Value = serde_json::from_str(&text)?;
-        ensure!(status["boards"].as_array().is_some_and(|boards| boards.len() == 2), "{text}");
+        let status = self.channel.status(LIMIT)?;
+        ensure!(status.boards.len() == 2, "{status:?}");
         Ok(())
     }
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
