@@ -39,8 +39,10 @@ struct Name {
     long: String,
     is_folder: bool,
     first_cluster: u32,
-    /// Where its entries lie, in bytes from the start of the partition.
-    entries: Vec<u64>,
+    /// Where its short entry lies, in bytes from the start of the partition.
+    entry: u64,
+    /// Where the pieces of its long name lie.
+    pieces: Vec<u64>,
 }
 
 /// Where the parts of the file system lie, in bytes.
@@ -75,9 +77,9 @@ fn remove(device: &Path) -> io::Result<Vec<String>> {
     let device = File::options().read(true).write(true).open(device)?;
     // The short entries first: a long name without one names nothing, and the other way round the twin would be left
     // under a name that nobody knows.
-    let (short, long): (Vec<_>, Vec<_>) =
-        twins.iter().filter_map(|twin| twin.entries.split_last()).map(|(s, l)| (*s, l)).unzip();
-    for entries in [short, long.concat()] {
+    let short: Vec<u64> = twins.iter().map(|twin| twin.entry).collect();
+    let long = twins.iter().flat_map(|twin| twin.pieces.clone()).collect();
+    for entries in [short, long] {
         for at in entries {
             device.write_all_at(&[REMOVED], at)?;
         }
@@ -110,10 +112,10 @@ fn is_second(name: &Name, all: &[Name]) -> bool {
     }
     let Some(own) = rank(name) else { return false };
     all.iter().any(|other| {
-        let is_twin = other.first_cluster == name.first_cluster && other.entries != name.entries;
+        let is_twin = other.first_cluster == name.first_cluster && other.entry != name.entry;
         is_twin
             && rank(other).is_some_and(|theirs| {
-                theirs.0 == own.0 && (theirs.1, &name.entries) < (own.1, &other.entries)
+                theirs.0 == own.0 && (theirs.1, name.entry) < (own.1, other.entry)
             })
     })
 }
@@ -208,7 +210,8 @@ impl Name {
             long,
             is_folder: entry[11] & FOLDER != 0,
             first_cluster: u32::try_from(cluster).unwrap_or(0),
-            entries: pieces.iter().map(|(at, _)| *at).chain([at]).collect(),
+            entry: at,
+            pieces: pieces.iter().map(|(at, _)| *at).collect(),
         }
     }
 }
@@ -266,13 +269,13 @@ mod tests {
 
     /// Gives the file that `first` names another name, in the next sector of the folder.
     fn add_twin(device: &File, first: &Name, long: &str, cluster: u32) {
-        let sector = first.entries[0] / SECTOR_BYTES * SECTOR_BYTES;
+        let sector = first.entry / SECTOR_BYTES * SECTOR_BYTES;
         let mut short = [0; ENTRY_BYTES];
-        device.read_exact_at(&mut short, *first.entries.last().unwrap()).unwrap();
+        device.read_exact_at(&mut short, first.entry).unwrap();
         short[7] += 1;
         short[26..28].copy_from_slice(&cluster.to_le_bytes()[..2]);
         let sum = short[..11].iter().fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
-        for at in (first.entries.last().unwrap() + 32..sector + SECTOR_BYTES).step_by(ENTRY_BYTES) {
+        for at in (first.entry + 32..sector + SECTOR_BYTES).step_by(ENTRY_BYTES) {
             device.write_all_at(&[REMOVED], at).unwrap();
         }
         let mut at = sector + SECTOR_BYTES;
@@ -312,7 +315,7 @@ mod tests {
     #[test]
     fn of_two_counted_names_the_one_with_fewer_tries_left_stays() {
         let (image, first) = esp();
-        let twin = |long: &str, at| Name { long: long.into(), entries: vec![at], ..first.clone() };
+        let twin = |long: &str, at| Name { long: long.into(), entry: at, ..first.clone() };
         let (older, newer) = (twin("goblinux_1+2-1.efi", 0), twin("goblinux_1+1-2.efi", 640));
         let all = [older.clone(), newer.clone()];
         assert!(is_second(&older, &all) && !is_second(&newer, &all));
@@ -339,7 +342,7 @@ mod tests {
         #[test]
         fn any_bytes_are_answered(changes in proptest::collection::vec((0u64..4096, any::<u8>()), 1..40)) {
             let (image, first) = esp();
-            let folder = first.entries[0] / 4096 * 4096;
+            let folder = first.entry / 4096 * 4096;
             for (at, byte) in changes {
                 let at = if at < 512 { at } else { folder + at };
                 image.as_file().write_all_at(&[byte], at).unwrap();
